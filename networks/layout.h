@@ -1,0 +1,171 @@
+// The ABI between packer and kernels: packed weights, offset tables and the arena, in floats.
+//
+// Everything depends on the network, the input size and `vec`, the vector length (floats) of the instruction set;
+// nothing on tuning. Generators index with these offsets, the runtime packs with them.
+//
+// Activations are NHWC with the channels of a block padded to whole vectors ("lanes"); the padding holds zeros.
+#pragma once
+
+#include "network.h"
+#include "stage_plan.h"
+
+namespace shufflenet {
+
+/// Sections of a blob and of the arena start at cache-line boundaries: 16 floats.
+inline constexpr int kLineFloats = 16;
+
+/// Taps of a 3x3 window.
+inline constexpr int kTaps = 9;
+
+/// Images whose pooled features are kept for one pass over the fully connected layer's weights.
+inline constexpr int kImageGroup = 8;
+
+/// Vectors of classes that the fully connected layer computes at once: enough independent accumulators to hide
+/// the latency of a multiply-add.
+inline constexpr int kFcVectors = 4;
+
+/// A 1x1 convolution's weights: bias[lanes], then weights[lanes / vec][k][vec].
+struct PointwiseLayout {
+    int vec, k, lanes;
+    int bias, weights;
+    constexpr int end() const { return round_up(weights + lanes * k, kLineFloats); }
+    /// `out` is the stored output lane, `i` the i-th summand in summation order.
+    constexpr int weight_index(int out, int i) const { return weights + (out / vec * k + i) * vec + out % vec; }
+};
+
+constexpr PointwiseLayout pointwise_layout(int start, int k, int channels, int vec) {
+    const int lanes = round_up(channels, vec);
+    return {vec, k, lanes, start, start + round_up(lanes, kLineFloats)};
+}
+
+/// A windowed convolution (depthwise: taps = 9; stem: taps = 27): bias[lanes], then weights[lanes / vec][taps][vec].
+struct WindowLayout {
+    int vec, taps, lanes;
+    int bias, weights;
+    constexpr int end() const { return round_up(weights + lanes * taps, kLineFloats); }
+    constexpr int weight_index(int lane, int tap) const {
+        return weights + (lane / vec * taps + tap) * vec + lane % vec;
+    }
+};
+
+constexpr WindowLayout window_layout(int start, int taps, int channels, int vec) {
+    const int lanes = round_up(channels, vec);
+    return {vec, taps, lanes, start, start + round_up(lanes, kLineFloats)};
+}
+
+/// A tensor that is stored as blocks[block][pixel][lane]: a stage's buffer, or (one block) the stem's output.
+struct BlockLayout {
+    int vec, blocks, channels, pixels;
+    constexpr int lanes() const { return round_up(channels, vec); }
+    constexpr int block_stride() const { return round_up(lanes() * pixels, kLineFloats); }
+    constexpr int size() const { return blocks * block_stride(); }
+    /// Offset of a channel at pixel 0; the next pixel is lanes() further.
+    constexpr int offset(Slot s) const { return s.block * block_stride() + s.index; }
+};
+
+constexpr BlockLayout stem_block(const Network &n, Size input, int vec) {
+    return {vec, 1, n.stem_channels, stem_size(input).pixels()};
+}
+
+constexpr BlockLayout stage_block(const StageShape &s, int vec) {
+    return {vec, s.units + 1, s.branch_channels, s.out.pixels()};
+}
+
+/// The tensor that stage `number` reads: where it lies, and which slot holds each channel.
+struct StageInput {
+    BlockLayout block;
+    std::vector<Slot> slots;
+};
+
+constexpr StageInput stage_input(const Network &n, Size input, int number, int vec) {
+    if (number == 2) return {stem_block(n, input, vec), dense_slots(n.stem_channels)};
+    const StageShape before = stage_shape(n, input, number - 1);
+    return {stage_block(before, vec), make_stage_plan(before.branch_channels, before.units).outputs};
+}
+
+/// The tensor that conv5 reads: stage 4's output.
+constexpr StageInput head_input(const Network &n, Size input, int vec) { return stage_input(n, input, 5, vec); }
+
+/// Vectors of a block tensor that hold at least one of `slots`, as (block, first index), in memory order.
+constexpr std::vector<Slot> live_vectors(const std::vector<Slot> &slots, int vec) {
+    std::vector<Slot> vectors;
+    for (const Slot &s : slots) vectors.push_back({s.block, s.index / vec * vec});
+    std::sort(vectors.begin(), vectors.end());
+    vectors.erase(std::unique(vectors.begin(), vectors.end()), vectors.end());
+    return vectors;
+}
+
+/// Branch 2 of a unit: pointwise, depthwise (stride 1 or 2), pointwise.
+struct Branch2Layout {
+    PointwiseLayout pw1;
+    WindowLayout dw;
+    PointwiseLayout pw2;
+    constexpr int size() const { return pw2.end(); }
+};
+
+constexpr Branch2Layout branch2_layout(int in_channels, int channels, int vec) {
+    const PointwiseLayout pw1 = pointwise_layout(0, in_channels, channels, vec);
+    const WindowLayout dw = window_layout(pw1.end(), kTaps, channels, vec);
+    return {pw1, dw, pointwise_layout(dw.end(), channels, channels, vec)};
+}
+
+/// Branch 1 of a downsampling unit: depthwise (stride 2) over the live vectors, then pointwise.
+/// Its table: offset[vectors] of each live vector, then lane[in_channels] among them, in memory order.
+struct Branch1Layout {
+    WindowLayout dw;
+    PointwiseLayout pw;
+    constexpr int vectors() const { return dw.lanes / dw.vec; }
+    constexpr int table_size() const { return vectors() + pw.k; }
+    constexpr int size() const { return pw.end(); }
+};
+
+constexpr Branch1Layout branch1_layout(int live_vectors, int in_channels, int channels, int vec) {
+    const WindowLayout dw = window_layout(0, kTaps, live_vectors * vec, vec);
+    return {dw, pointwise_layout(dw.end(), in_channels, channels, vec)};
+}
+
+/// The stem: 3x3 convolution over 3 input channels; taps ordered (ci, ky, kx).
+constexpr WindowLayout stem_layout(const Network &n, int vec) {
+    return window_layout(0, 3 * kTaps, n.stem_channels, vec);
+}
+
+/// conv5; its table is the offset of each input channel in memory order.
+constexpr PointwiseLayout conv5_layout(const Network &n, int vec) {
+    return pointwise_layout(0, n.stage_channels[kStages - 1], n.conv5_channels, vec);
+}
+
+/// The fully connected layer: a pointwise layout whose "vector" is a panel of kFcVectors vectors.
+constexpr PointwiseLayout fc_layout(const Network &n, int classes, int vec) {
+    return pointwise_layout(0, n.conv5_channels, classes, vec * kFcVectors);
+}
+
+/// Offsets of the tensors of one image in the arena; none overlap, so that features can be viewed after a run.
+struct ArenaLayout {
+    int stem;
+    std::array<int, kStages> stage;
+    int conv5;
+    int pooled;
+    int size;
+};
+
+constexpr ArenaLayout arena_layout(const Network &n, Size input, int vec) {
+    ArenaLayout a{};
+    int at = 0;
+    const auto take = [&at](int64_t floats) {
+        const int offset = at;
+        at += static_cast<int>(round_up(floats, static_cast<int64_t>(kLineFloats)));
+        return offset;
+    };
+    a.stem = take(stem_block(n, input, vec).size());
+    for (int s = 0; s < kStages; ++s) a.stage[s] = take(stage_block(stage_shape(n, input, s + 2), vec).size());
+    a.conv5 = take(static_cast<int64_t>(head_size(n, input).pixels()) * conv5_layout(n, vec).lanes);
+    a.pooled = take(static_cast<int64_t>(kImageGroup) * conv5_layout(n, vec).lanes);
+    a.size = at;
+    return a;
+}
+
+/// Scratch of one thread, in bytes: a schedule's intermediates must fit in it (the generator checks).
+/// Half of it is what a schedule aims at, so that intermediates stay in a 1 MiB L2 cache.
+inline constexpr int kScratchBytes = 1 << 20;
+
+}  // namespace shufflenet

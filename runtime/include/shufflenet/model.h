@@ -1,0 +1,107 @@
+// A model: a network compiled for one input size, with weights, ready to run.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "shufflenet/status.h"
+
+extern "C" {
+/// Generated tables of one model; each model's header declares its own (`<name>_descriptor`).
+struct shufflenet_descriptor;
+}
+
+namespace shufflenet {
+
+/// Backbone outputs. Canonical (torchvision's) channel order.
+enum class Feature { kStage2 = 0, kStage3, kStage4, kConv5 };
+inline constexpr int kFeatures = 4;
+
+enum class Layout { kNCHW, kNHWC };
+
+/// Shape of one image's tensor.
+struct FeatureShape {
+    int channels, height, width;
+    size_t elements() const { return size_t(channels) * height * width; }
+};
+
+/// A feature of the last image of the last run, in place and without a copy: element (c, y, x) is
+/// data[channel_offset[c] + (y * width + x) * pixel_stride]. Valid until the next run of the same model object.
+struct FeatureView {
+    FeatureShape shape;
+    const float *data;
+    ptrdiff_t pixel_stride;
+    std::span<const int32_t> channel_offset;
+};
+
+/// Where run() puts a feature of every image of the batch: batch * elements() floats; empty: not wanted.
+struct FeatureRequest {
+    Feature feature;
+    Layout layout;
+    std::span<float> out;
+};
+
+struct ModelInfo {
+    std::string name, network;
+    int height, width;
+    int classes;          ///< As built, or as the weights say.
+    std::string targets;  ///< Instruction sets compiled in, comma separated, best last.
+    bool embedded_weights;
+    std::string metadata;  ///< The embedded JSON (labels, resize, mean, std); empty: none.
+    size_t arena_bytes;    ///< Memory of activations and scratch for one thread; constant.
+};
+
+/// Which instruction set a model would use here: the best that the CPU has, or the one that the environment
+/// variable SHUFFLENET_ISA names (sse41, avx2, avx512).
+Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa);
+
+/// What was compiled in; needs no CPU support and no weights.
+ModelInfo describe(const shufflenet_descriptor &descriptor);
+
+/// One runnable model. A Model object is used by one thread at a time; share() makes another one on the same
+/// packed weights for a second thread. Destruction joins the threads.
+class Model {
+  public:
+    Model() noexcept;
+    Model(Model &&) noexcept;
+    Model &operator=(Model &&) noexcept;
+    ~Model();
+
+    /// Chooses the instruction set and makes arena and threads. `threads`: 1 to 256, the caller's own included.
+    Status open(const shufflenet_descriptor &descriptor, int threads = 1);
+
+    /// Weights from a safetensors file with torchvision's state_dict names (F32 or F16); checked, BN folded, packed.
+    /// The file's class count wins. On error the model keeps the weights it had.
+    Status load_weights(const std::string &path);
+    /// The same from memory; `name` is what error messages call it.
+    Status load_weights(std::span<const std::byte> safetensors, const std::string &name);
+    /// The weights that were compiled in (EMBED).
+    Status load_embedded_weights();
+
+    /// A second model object with the same weights, an arena and threads of its own.
+    Status share(Model *other, int threads = 1) const;
+
+    /// Logits of a batch. `input`: batch * 3 * height * width floats, NCHW, normalised; `logits`: batch * classes.
+    /// No exceptions, no heap allocation on success. Results do not depend on the thread count.
+    Status run(std::span<const float> input, int batch, std::span<float> logits,
+               std::span<const FeatureRequest> features = {}) noexcept;
+
+    FeatureShape feature_shape(Feature feature) const;
+    /// kConv5 is there only if the last run asked for it; otherwise, and before the first run, an error.
+    Status view(Feature feature, FeatureView *view) const;
+
+    ModelInfo info() const;
+    int classes() const;
+    int threads() const;
+    bool has_weights() const;
+    const char *isa() const;  ///< "sse41", "avx2" or "avx512".
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace shufflenet
