@@ -1,0 +1,286 @@
+// The kernels of ShuffleNetV2: stem, branch 1 and branch 2 of a unit, conv5 (with and without pool), FC.
+// Shapes come from networks/ by name; everything but the number of images (FC) and classes is a constant.
+#include "generators/kernels.h"
+#include "schedules/schedules.h"
+
+namespace shufflenet::generators {
+
+using Halide::Generator;
+using Halide::GeneratorParam;
+using Halide::likely;
+using Halide::select;
+using Halide::unsafe_promise_clamped;
+using schedules::Machine;
+
+/// What every kernel's generator has: the network, its input size, and a choice of schedule.
+template <typename T>
+class Kernel : public Generator<T> {
+  public:
+    GeneratorParam<std::string> network{"network", "shufflenet_v2_x1_0"};
+    GeneratorParam<int> height{"height", kDefaultCrop, kMinInput, kMaxInput};
+    GeneratorParam<int> width{"width", kDefaultCrop, kMinInput, kMaxInput};
+    /// Kernel name in the tuned file, e.g. "stage3_basic".
+    GeneratorParam<std::string> kernel{"kernel", ""};
+    /// Path of the tuned numbers; empty: defaults.
+    GeneratorParam<std::string> tuned{"tuned", ""};
+    /// Build with the reference schedule instead of the target's.
+    GeneratorParam<bool> reference{"reference", false};
+
+  protected:
+    Var c{"c"}, x{"x"}, y{"y"}, p{"p"};
+
+    const Network &net() const {
+        const Network *n = find_network(network.value());
+        if (n == nullptr) throw std::runtime_error("unknown network: " + network.value());
+        return *n;
+    }
+    Size input_size() const { return {height, width}; }
+    int vec() const { return schedules::machine_of(this->get_target()).vec; }
+
+    template <typename Funcs>
+    void schedule(Funcs &funcs) const {
+        const Machine machine = schedules::machine_of(this->get_target());
+        const auto how = reference ? schedules::reference_schedule()
+                                   : schedules::x86_schedule(machine, schedules::read_tuning(tuned, kernel));
+        how->apply(funcs);
+    }
+
+    /// Fixes a buffer's dimension: [0, extent), with that stride.
+    template <typename Buffer>
+    static void fix(Buffer &buffer, int dimension, int extent, int stride) {
+        buffer.dim(dimension).set_bounds(0, extent).set_stride(stride);
+    }
+    /// Fixes a packed (lanes, pixels) tensor.
+    template <typename Buffer>
+    static void fix_block(Buffer &buffer, int lanes, int pixels) {
+        fix(buffer, 0, lanes, 1);
+        fix(buffer, 1, pixels, lanes);
+        buffer.set_host_alignment(64);
+    }
+    template <typename Buffer>
+    static void fix_line(Buffer &buffer, int size) {
+        fix(buffer, 0, size, 1);
+        buffer.set_host_alignment(64);
+    }
+};
+
+/// 3x3 stride-2 convolution with ReLU, then 3x3 stride-2 max-pool (paper Table 5: Conv1, MaxPool).
+class StemGenerator : public Kernel<StemGenerator> {
+  public:
+    Input<Buffer<float>> in{"in", 3};  ///< (x, y, ci): one NCHW image.
+    Input<Buffer<float>> weights{"weights", 1};
+    Output<Buffer<float>> out{"out", 2};
+
+    void generate() {
+        const WindowLayout layout = stem_layout(net(), vec());
+        const Size size = input_size();
+        const Size half = halved(size);
+        const Size quarter = halved(half);
+        RDom tap({{0, 3}, {0, 3}, {0, 3}}, "tap");
+        Func sum("stem_sum"), conv("stem_conv");
+        sum(c, x, y) = weights(layout.bias + c);
+        const Expr index = (tap.z * 3 + tap.y) * 3 + tap.x;
+        sum(c, x, y) += weights(layout.weights + (c / layout.vec * layout.taps + index) * layout.vec + c % layout.vec) *
+                        padded(x * 2 + tap.x - 1, y * 2 + tap.y - 1, tap.z);
+        conv(c, x, y) = Halide::max(sum(c, x, y), 0.0F);
+
+        // ReLU came first, so repeating an edge value is as good as padding with minus infinity.
+        Expr best;
+        for (int ky = 0; ky < 3; ++ky) {
+            for (int kx = 0; kx < 3; ++kx) {
+                const Expr cx = Halide::clamp(p % quarter.width * 2 + kx - 1, 0, half.width - 1);
+                const Expr cy = Halide::clamp(p / quarter.width * 2 + ky - 1, 0, half.height - 1);
+                const Expr value = conv(c, likely(cx), likely(cy));
+                best = best.defined() ? Halide::max(best, value) : value;
+            }
+        }
+        out(c, p) = best;
+
+        fix(in, 0, size.width, 1);
+        fix(in, 1, size.height, size.width);
+        fix(in, 2, 3, size.pixels());
+        fix_line(weights, layout.end());
+        fix_block(out, layout.lanes, quarter.pixels());
+        Stem funcs{c, x, y, p, layout, size, half, quarter, tap, sum, conv, out};
+        schedule(funcs);
+    }
+
+  private:
+    Expr padded(const Expr &ix, const Expr &iy, const Expr &ci) {
+        const Size size = input_size();
+        const Expr inside = ix >= 0 && ix < size.width && iy >= 0 && iy < size.height;
+        const Expr pixel = in(Halide::clamp(ix, 0, size.width - 1), Halide::clamp(iy, 0, size.height - 1), ci);
+        return select(inside, likely(pixel), 0.0F);
+    }
+};
+
+/// Branch 2 of a unit: 1x1 with ReLU, 3x3 depthwise, 1x1 with ReLU (paper figure 3 c and d).
+/// Its input channels are wherever earlier units left them: `table` holds the offset of each.
+class Branch2Generator : public Kernel<Branch2Generator> {
+  public:
+    GeneratorParam<int> stage{"stage", 2, 2, 4};
+    /// The downsampling unit (stride 2) or a basic unit (stride 1).
+    GeneratorParam<bool> downsample{"downsample", false};
+    Input<Buffer<float>> in{"in", 1};
+    Input<Buffer<int32_t>> table{"table", 1};
+    Input<Buffer<float>> weights{"weights", 1};
+    Output<Buffer<float>> out{"out", 2};
+
+    void generate() {
+        const StageShape s = stage_shape(net(), input_size(), stage);
+        const BlockLayout block =
+            downsample ? stage_input(net(), input_size(), stage, vec()).block : stage_block(s, vec());
+        const int cin = downsample ? s.in_channels : s.branch_channels;
+        const Size in_size = downsample ? s.in : s.out;
+        const Branch2Layout layout = branch2_layout(cin, s.branch_channels, vec());
+        const Blob blob = [this](Expr i) { return weights(i); };
+
+        const auto gather = [&](Expr k, Expr pixel) {
+            return in(unsafe_promise_clamped(table(k), 0, block.size() - block.lanes() * block.pixels) +
+                      pixel * block.lanes());
+        };
+        Branch2 f{c, x, y, p, {}, {}, {}};
+        f.pw1 = pointwise("pw1", layout.pw1, in_size.pixels(), blob, gather, c, p);
+        f.dw = depthwise("dw", layout.dw, in_size, downsample ? 2 : 1, blob,
+                         [&](Expr ch, Expr pixel) { return f.pw1.out(ch, pixel); }, c, x, y);
+        f.pw2 = pointwise("pw2", layout.pw2, s.out.pixels(), blob,
+                          [&](Expr k, Expr pixel) { return f.dw.at(k, pixel); }, c, p);
+        out = f.pw2.out;
+
+        fix_line(in, block.size());
+        fix_line(table, cin);
+        fix_line(weights, layout.size());
+        fix_block(out, layout.pw2.lanes, s.out.pixels());
+        schedule(f);
+    }
+};
+
+/// Branch 1 of a downsampling unit: 3x3 stride-2 depthwise, 1x1 with ReLU (paper figure 3 d).
+class Branch1Generator : public Kernel<Branch1Generator> {
+  public:
+    GeneratorParam<int> stage{"stage", 2, 2, 4};
+    Input<Buffer<float>> in{"in", 1};
+    Input<Buffer<int32_t>> table{"table", 1};
+    Input<Buffer<float>> weights{"weights", 1};
+    Output<Buffer<float>> out{"out", 2};
+
+    void generate() {
+        const StageShape s = stage_shape(net(), input_size(), stage);
+        const StageInput from = stage_input(net(), input_size(), stage, vec());
+        const auto live = static_cast<int>(live_vectors(from.slots, vec()).size());
+        const Branch1Layout layout = branch1_layout(live, s.in_channels, s.branch_channels, vec());
+        const Blob blob = [this](Expr i) { return weights(i); };
+
+        const int last_offset = from.block.size() - from.block.lanes() * from.block.pixels;
+        const auto live_lane = [&](Expr lane, Expr pixel) {
+            const Expr vector = unsafe_promise_clamped(table(lane / vec()), 0, last_offset);
+            return in(vector + lane % vec() + pixel * from.block.lanes());
+        };
+        Branch1 f{c, x, y, p, {}, {}};
+        f.dw = depthwise("dw", layout.dw, s.in, 2, blob, live_lane, c, x, y);
+        const auto gather = [&](Expr k, Expr pixel) {
+            return f.dw.at(unsafe_promise_clamped(table(layout.vectors() + k), 0, layout.dw.lanes - 1), pixel);
+        };
+        f.pw = pointwise("pw", layout.pw, s.out.pixels(), blob, gather, c, p);
+        out = f.pw.out;
+
+        fix_line(in, from.block.size());
+        fix_line(table, layout.table_size());
+        fix_line(weights, layout.size());
+        fix_block(out, layout.pw.lanes, s.out.pixels());
+        schedule(f);
+    }
+};
+
+/// conv5: 1x1 with ReLU over the last stage's output; shared by the two generators below.
+template <typename T>
+class HeadKernel : public Kernel<T> {
+  public:
+    typename Generator<T>::template Input<typename Generator<T>::template Buffer<float>> in{"in", 1};
+    typename Generator<T>::template Input<typename Generator<T>::template Buffer<int32_t>> table{"table", 1};
+    typename Generator<T>::template Input<typename Generator<T>::template Buffer<float>> weights{"weights", 1};
+
+  protected:
+    Pointwise conv5() {
+        const int vec = this->vec();
+        const BlockLayout block = head_input(this->net(), this->input_size(), vec).block;
+        const PointwiseLayout layout = conv5_layout(this->net(), vec);
+        const auto gather = [&](Expr k, Expr pixel) {
+            return in(unsafe_promise_clamped(table(k), 0, block.size() - block.lanes() * block.pixels) +
+                      pixel * block.lanes());
+        };
+        this->fix_line(in, block.size());
+        this->fix_line(table, layout.k);
+        this->fix_line(weights, layout.end());
+        return pointwise("conv5", layout, block.pixels, [this](Expr i) { return weights(i); }, gather, this->c,
+                         this->p);
+    }
+};
+
+/// conv5 as a tensor, for those who use the network as a backbone.
+class Conv5Generator : public HeadKernel<Conv5Generator> {
+  public:
+    Output<Buffer<float>> out{"out", 2};
+
+    void generate() {
+        Conv5 f{c, p, conv5()};
+        out = f.pw.out;
+        fix_block(out, f.pw.layout.lanes, f.pw.pixels);
+        schedule(f);
+    }
+};
+
+/// conv5 and the global average pool, without storing conv5.
+class Conv5PoolGenerator : public HeadKernel<Conv5PoolGenerator> {
+  public:
+    Output<Buffer<float>> out{"out", 1};
+
+    void generate() {
+        Conv5Pool f{c, p, conv5(), {}, Func("total"), {}};
+        f.pixel = RDom(0, f.pw.pixels, "pixel");
+        f.total(c) += f.pw.out(c, f.pixel);
+        out(c) = f.total(c) * (1.0F / static_cast<float>(f.pw.pixels));
+        f.out = out;
+        fix_line(out, f.pw.layout.lanes);
+        schedule(f);
+    }
+};
+
+/// The fully connected layer over a group of pooled images: in (k, n), out (class, n).
+class FcGenerator : public Kernel<FcGenerator> {
+  public:
+    Input<Buffer<float>> in{"in", 2};
+    Input<int> classes{"classes", kDefaultClasses, 1, kMaxClasses};
+    Input<Buffer<float>> weights{"weights", 1};
+    Output<Buffer<float>> out{"out", 2};
+
+    void generate() {
+        // Any class count gives the same kernel: offsets within the blob follow from it.
+        const int panel = vec() * kFcVectors;
+        const PointwiseLayout one_panel = fc_layout(net(), panel, vec());
+        const int k = one_panel.k;
+        const Expr lanes = (classes + panel - 1) / panel * panel;
+        const Expr first_weight = (lanes + kLineFloats - 1) / kLineFloats * kLineFloats;
+        Var n{"n"};
+        FullyConnected f{c, n, one_panel, vec(), RDom(0, k, "k"), Func("fc_sum"), {}};
+        f.sum(c, n) = weights(c);
+        f.sum(c, n) += weights(first_weight + (c / panel * k + f.k) * panel + c % panel) * in(f.k, n);
+        out(c, n) = f.sum(c, n);
+        f.out = out;
+
+        fix(in, 0, round_up(k, vec()), 1);
+        in.dim(1).set_min(0).set_stride(round_up(k, vec()));
+        out.dim(0).set_bounds(0, classes).set_stride(1);
+        out.dim(1).set_min(0).set_stride(classes);
+        schedule(f);
+    }
+};
+
+}  // namespace shufflenet::generators
+
+HALIDE_REGISTER_GENERATOR(shufflenet::generators::StemGenerator, stem)
+HALIDE_REGISTER_GENERATOR(shufflenet::generators::Branch1Generator, branch1)
+HALIDE_REGISTER_GENERATOR(shufflenet::generators::Branch2Generator, branch2)
+HALIDE_REGISTER_GENERATOR(shufflenet::generators::Conv5Generator, conv5)
+HALIDE_REGISTER_GENERATOR(shufflenet::generators::Conv5PoolGenerator, conv5_pool)
+HALIDE_REGISTER_GENERATOR(shufflenet::generators::FcGenerator, fc)

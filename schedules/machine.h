@@ -1,0 +1,31 @@
+// What a schedule may know of the target, derived in one place.
+#pragma once
+
+#include <Halide.h>
+
+namespace shufflenet::schedules {
+
+struct Machine {
+    int vec;              ///< Floats in a vector register; also the layout's `vec`.
+    int registers;        ///< Architectural vector registers.
+    bool fma;             ///< Multiply-add in one instruction, with a memory operand.
+    bool broadcast_operand;  ///< A multiply-add can broadcast its memory operand (AVX-512).
+    int l1_bytes, l2_bytes;
+};
+
+inline Machine machine_of(const Halide::Target &target) {
+    using Halide::Target;
+    const bool avx512 = target.has_feature(Target::AVX512_Skylake);
+    const bool avx2 = target.has_feature(Target::AVX2);
+    return {
+        .vec = avx512 ? 16 : avx2 ? 8 : 4,
+        .registers = avx512 ? 32 : 16,
+        .fma = avx2 || avx512,
+        .broadcast_operand = avx512,
+        // The smallest of the cores in use: Zen 3 has 32 KiB and 512 KiB.
+        .l1_bytes = 32 << 10,
+        .l2_bytes = 512 << 10,
+    };
+}
+
+}  // namespace shufflenet::schedules

@@ -1,0 +1,35 @@
+// The interface of a schedule: it arranges the Funcs that a generator hands it, and defines no values.
+#pragma once
+
+#include <memory>
+
+#include "generators/kernels.h"
+#include "machine.h"
+#include "tuning.h"
+
+namespace shufflenet::schedules {
+
+using generators::Branch1;
+using generators::Branch2;
+using generators::Conv5;
+using generators::Conv5Pool;
+using generators::FullyConnected;
+using generators::Stem;
+
+/// One implementation per target.
+class Schedule {
+  public:
+    virtual ~Schedule() = default;
+    virtual void apply(Stem &f) const = 0;
+    virtual void apply(Branch1 &f) const = 0;
+    virtual void apply(Branch2 &f) const = 0;
+    virtual void apply(Conv5 &f) const = 0;
+    virtual void apply(Conv5Pool &f) const = 0;
+    virtual void apply(FullyConnected &f) const = 0;
+};
+
+/// Every Func at root, no vectors, no threads: the oracle for the others.
+std::unique_ptr<Schedule> reference_schedule();
+std::unique_ptr<Schedule> x86_schedule(const Machine &machine, const Tuning &tuning);
+
+}  // namespace shufflenet::schedules

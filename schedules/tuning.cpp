@@ -1,0 +1,55 @@
+#include "tuning.h"
+
+#include <array>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+namespace shufflenet::schedules {
+
+namespace {
+
+struct Field {
+    const char *key;
+    int Tuning::*member;
+};
+
+constexpr std::array kFields = {
+    Field{"tile_pixels", &Tuning::tile_pixels},   Field{"tile_vectors", &Tuning::tile_vectors},
+    Field{"strip_rows", &Tuning::strip_rows},     Field{"task_pixels", &Tuning::task_pixels},
+    Field{"depthwise_columns", &Tuning::depthwise_columns},
+};
+
+int read_field(const nlohmann::json &value, const std::string &where) {
+    if (!value.is_number_integer() || value < 0 || value > 1 << 20) {
+        throw std::runtime_error(where + ": expected an integer from 0 to 1048576, found " + value.dump());
+    }
+    return value.get<int>();
+}
+
+}  // namespace
+
+Tuning read_tuning(const std::string &path, const std::string &kernel) {
+    Tuning tuning;
+    if (path.empty()) return tuning;
+    std::ifstream file(path);
+    if (!file) throw std::runtime_error(path + ": cannot open the tuned numbers");
+    const nlohmann::json root = nlohmann::json::parse(file, nullptr, false);
+    if (!root.is_object() || !root.contains("kernels") || !root["kernels"].is_object()) {
+        throw std::runtime_error(path + ": expected a JSON object with an object \"kernels\"");
+    }
+    const auto found = root["kernels"].find(kernel);
+    if (found == root["kernels"].end()) return tuning;
+    for (const auto &[key, value] : found->items()) {
+        bool known = false;
+        for (const Field &field : kFields) {
+            if (key != field.key) continue;
+            tuning.*field.member = read_field(value, path + ": " + kernel + "." + key);
+            known = true;
+        }
+        if (!known) throw std::runtime_error(path + ": " + kernel + ": unknown key \"" + key + "\"");
+    }
+    return tuning;
+}
+
+}  // namespace shufflenet::schedules

@@ -1,0 +1,20 @@
+// The numbers of a schedule, as data. Zero means: the schedule derives a default from the machine and the shape.
+#pragma once
+
+#include <string>
+
+namespace shufflenet::schedules {
+
+struct Tuning {
+    int tile_pixels = 0;     ///< Pixels of a register tile.
+    int tile_vectors = 0;    ///< Vectors of output channels of a register tile.
+    int strip_rows = 0;      ///< Output rows of a strip, whose intermediates exist at one time.
+    int task_pixels = 0;     ///< Pixels of one parallel task of the last pointwise convolution.
+    int depthwise_columns = 0;  ///< Outputs of a depthwise row computed together.
+};
+
+/// Reads `kernels.<kernel>` of a tuned file; an empty path or a kernel that the file does not name gives defaults.
+/// Throws std::runtime_error, with the file and the key, on anything malformed.
+Tuning read_tuning(const std::string &path, const std::string &kernel);
+
+}  // namespace shufflenet::schedules
