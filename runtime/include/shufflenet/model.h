@@ -16,6 +16,8 @@ struct shufflenet_descriptor;
 
 namespace shufflenet {
 
+struct ModelState;
+
 /// Backbone outputs. Canonical (torchvision's) channel order.
 enum class Feature { kStage2 = 0, kStage3, kStage4, kConv5 };
 inline constexpr int kFeatures = 4;
@@ -100,8 +102,7 @@ class Model {
     const char *isa() const;  ///< "sse41", "avx2" or "avx512".
 
   private:
-    struct Impl;
-    std::unique_ptr<Impl> impl_;
+    std::unique_ptr<ModelState> state_;
 };
 
 }  // namespace shufflenet

@@ -1,0 +1,161 @@
+#include "backbone.h"
+
+#include <HalideRuntime.h>
+
+namespace shufflenet {
+
+namespace {
+
+/// A kernel's argument: a dense array seen with (extent, stride) dimensions.
+class Argument {
+  public:
+    struct Dimension {
+        int extent, stride;
+    };
+    Argument(const float *data, std::initializer_list<Dimension> dimensions)
+        : Argument(data, halide_type_t(halide_type_float, 32), dimensions) {}
+    Argument(const int32_t *data, std::initializer_list<Dimension> dimensions)
+        : Argument(data, halide_type_t(halide_type_int, 32), dimensions) {}
+    explicit Argument(const AlignedArray<float> &array) : Argument(array.data(), {{int(array.size()), 1}}) {}
+    explicit Argument(const AlignedArray<int32_t> &array) : Argument(array.data(), {{int(array.size()), 1}}) {}
+    Argument(const Argument &) = delete;
+    Argument &operator=(const Argument &) = delete;
+
+    halide_buffer_t *get() { return &buffer_; }
+
+  private:
+    Argument(const void *data, halide_type_t type, std::initializer_list<Dimension> dimensions) {
+        // Halide's buffers are not const, but kernels write to their outputs only.
+        buffer_.host = static_cast<uint8_t *>(const_cast<void *>(data));
+        buffer_.type = type;
+        buffer_.dim = dimensions_;
+        for (const Dimension &d : dimensions) {
+            dimensions_[buffer_.dimensions++] = halide_dimension_t(0, d.extent, d.stride);
+        }
+    }
+    halide_dimension_t dimensions_[3];
+    halide_buffer_t buffer_{};
+};
+
+Name unit_name(int number, int unit) { return Name("stage") + number + "_unit" + unit; }
+
+}  // namespace
+
+FeatureShape Backbone::feature_shape(Feature feature) const {
+    if (feature == Feature::kConv5) {
+        const Size size = stages.back().out;
+        return {network->conv5_channels, size.height, size.width};
+    }
+    const StageShape &s = stages[static_cast<int>(feature)];
+    return {2 * s.branch_channels, s.out.height, s.out.width};
+}
+
+Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
+                       const Network &network, int vec) {
+    Backbone b;
+    b.descriptor = &descriptor;
+    b.kernels = &kernels;
+    b.network = &network;
+    b.input = {descriptor.height, descriptor.width};
+    b.vec = vec;
+    b.arena = arena_layout(network, b.input, vec);
+    b.stem = stem_block(network, b.input, vec);
+    for (int s = 0; s < kStages; ++s) {
+        b.stages[s] = stage_shape(network, b.input, s + 2);
+        b.blocks[s] = stage_block(b.stages[s], vec);
+    }
+    b.conv5_lanes = conv5_layout(network, vec).lanes;
+    return b;
+}
+
+bool ImageRun::check(int result, const Name &id) {
+    if (result == 0 && !context_.failed.load(std::memory_order_relaxed)) return true;
+    failed_ = id;
+    return false;
+}
+
+bool ImageRun::stem(const float *image) {
+    const auto [height, width] = b_.input;
+    Argument in(image, {{width, 1}, {height, width}, {3, width * height}});
+    Argument weights(w_.stem.weights);
+    Argument out(arena_ + b_.arena.stem, {{b_.stem.lanes(), 1}, {b_.stem.pixels, b_.stem.lanes()}});
+    return check(b_.kernels->stem(&context_, in.get(), weights.get(), out.get()), "stem");
+}
+
+bool ImageRun::unit(int number, int unit) {
+    const int s = number - 2;
+    const BlockLayout &block = b_.blocks[s];
+    const UnitWeights &w = w_.stages[s][unit];
+    float *own = arena_ + b_.arena.stage[s];
+    const bool down = unit == 0;
+    // A downsampling unit reads the stage before, a basic unit the blocks of its own stage.
+    const BlockLayout &in_block = !down ? block : s == 0 ? b_.stem : b_.blocks[s - 1];
+    const float *in_data = !down ? own : arena_ + (s == 0 ? b_.arena.stem : b_.arena.stage[s - 1]);
+    Argument in(in_data, {{in_block.size(), 1}});
+    const auto run = [&](shufflenet_kernel_fn kernel, const KernelWeights &from, int to, const char *branch) {
+        Argument table(from.table);
+        Argument weights(from.weights);
+        Argument out(own + to * block.block_stride(), {{block.lanes(), 1}, {block.pixels, block.lanes()}});
+        return check(kernel(&context_, in.get(), table.get(), weights.get(), out.get()),
+                     unit_name(number, unit) + branch);
+    };
+    if (!down) return run(b_.kernels->basic[s], w.branch2, unit + 1, "_branch2");
+    return run(b_.kernels->down_branch1[s], w.branch1, 0, "_branch1") &&
+           run(b_.kernels->down_branch2[s], w.branch2, 1, "_branch2");
+}
+
+bool ImageRun::stage(int number) {
+    for (int u = 0; u < b_.stages[number - 2].units; ++u) {
+        if (!unit(number, u)) return false;
+    }
+    return true;
+}
+
+bool ImageRun::conv5() {
+    Argument in(arena_ + b_.arena.stage[kStages - 1], {{b_.blocks.back().size(), 1}});
+    Argument table(w_.conv5.table);
+    Argument weights(w_.conv5.weights);
+    Argument out(arena_ + b_.arena.conv5, {{b_.conv5_lanes, 1}, {b_.blocks.back().pixels, b_.conv5_lanes}});
+    return check(b_.kernels->conv5(&context_, in.get(), table.get(), weights.get(), out.get()), "conv5");
+}
+
+bool ImageRun::pool(float *pooled) {
+    Argument in(arena_ + b_.arena.stage[kStages - 1], {{b_.blocks.back().size(), 1}});
+    Argument table(w_.conv5.table);
+    Argument weights(w_.conv5.weights);
+    Argument out(pooled, {{b_.conv5_lanes, 1}});
+    return check(b_.kernels->conv5_pool(&context_, in.get(), table.get(), weights.get(), out.get()), "conv5_pool");
+}
+
+bool ImageRun::fully_connected(const float *pooled, int images, float *logits) {
+    Argument in(pooled, {{b_.conv5_lanes, 1}, {images, b_.conv5_lanes}});
+    Argument weights(w_.fc.weights);
+    Argument out(logits, {{w_.classes, 1}, {images, w_.classes}});
+    return check(b_.kernels->fc(&context_, in.get(), w_.classes, weights.get(), out.get()), "fc");
+}
+
+const float *feature_data(const Backbone &backbone, const float *arena, Feature feature) {
+    if (feature == Feature::kConv5) return arena + backbone.arena.conv5;
+    return arena + backbone.arena.stage[static_cast<int>(feature)];
+}
+
+int feature_pixel_stride(const Backbone &backbone, Feature feature) {
+    if (feature == Feature::kConv5) return backbone.conv5_lanes;
+    return backbone.blocks[static_cast<int>(feature)].lanes();
+}
+
+void copy_feature(const Backbone &backbone, const PackedWeights &weights, const float *arena, Feature feature,
+                  Layout layout, float *out) {
+    const FeatureShape shape = backbone.feature_shape(feature);
+    const int pixels = shape.height * shape.width;
+    const int stride = feature_pixel_stride(backbone, feature);
+    const float *data = feature_data(backbone, arena, feature);
+    const std::vector<int32_t> &offset = weights.channel_offset[static_cast<int>(feature)];
+    const int channel_step = layout == Layout::kNCHW ? pixels : 1;
+    const int pixel_step = layout == Layout::kNCHW ? 1 : shape.channels;
+    for (int c = 0; c < shape.channels; ++c) {
+        for (int p = 0; p < pixels; ++p) out[c * channel_step + p * pixel_step] = data[offset[c] + p * stride];
+    }
+}
+
+}  // namespace shufflenet

@@ -1,0 +1,70 @@
+// Runs one image through the kernels of a model: which kernel, with which weights, on which part of the arena.
+#pragma once
+
+#include "kernel_context.h"
+#include "networks/layers.h"
+#include "pack.h"
+#include "shufflenet/descriptor.h"
+#include "shufflenet/model.h"
+
+namespace shufflenet {
+
+/// What is fixed when a model is opened: shapes and kernels of one instruction set.
+struct Backbone {
+    const shufflenet_descriptor *descriptor = nullptr;
+    const shufflenet_kernels *kernels = nullptr;
+    const Network *network = nullptr;
+    Size input{};
+    int vec = 0;
+    ArenaLayout arena{};
+    BlockLayout stem{};
+    std::array<StageShape, kStages> stages{};
+    std::array<BlockLayout, kStages> blocks{};
+    int conv5_lanes = 0;
+
+    FeatureShape feature_shape(Feature feature) const;
+};
+
+Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
+                       const Network &network, int vec);
+
+/// The passage of one image (or of a group, for the fully connected layer). Steps return false on an error of a
+/// kernel, whose id failed() then names.
+class ImageRun {
+  public:
+    ImageRun(const Backbone &backbone, const PackedWeights &weights, float *arena, KernelContext &context)
+        : b_(backbone), w_(weights), arena_(arena), context_(context) {}
+
+    /// `image`: 3 * height * width floats, CHW.
+    bool stem(const float *image);
+    /// `number` is 2, 3 or 4.
+    bool stage(int number);
+    bool unit(int number, int unit);
+    /// The conv5 tensor, which pool() does not need.
+    bool conv5();
+    /// conv5 and global average pool, to `pooled`: conv5_lanes floats.
+    bool pool(float *pooled);
+    /// `pooled`: `images` rows of conv5_lanes floats; `logits`: `images` rows of classes.
+    bool fully_connected(const float *pooled, int images, float *logits);
+
+    const Name &failed() const { return failed_; }
+
+  private:
+    bool check(int result, const Name &id);
+
+    const Backbone &b_;
+    const PackedWeights &w_;
+    float *arena_;
+    KernelContext &context_;
+    Name failed_;
+};
+
+/// A feature's first element in an arena.
+const float *feature_data(const Backbone &backbone, const float *arena, Feature feature);
+int feature_pixel_stride(const Backbone &backbone, Feature feature);
+
+/// Copies a feature from an arena, in canonical channel order.
+void copy_feature(const Backbone &backbone, const PackedWeights &weights, const float *arena, Feature feature,
+                  Layout layout, float *out);
+
+}  // namespace shufflenet

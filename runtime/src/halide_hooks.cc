@@ -1,0 +1,78 @@
+// Halide's runtime hooks. The build renames every halide_* symbol of a model library to shufflenet_halide_*, so that
+// these definitions, and Halide's weak defaults, concern this library alone, never a program's own use of Halide.
+#include <HalideRuntime.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernel_context.h"
+#include "networks/layout.h"
+
+namespace shufflenet {
+
+namespace {
+
+thread_local Scratch *current_scratch = nullptr;
+
+constexpr size_t kAlignment = sizeof(float) * kLineFloats;
+
+struct Loop {
+    KernelContext *context;
+    halide_task_t body;
+    int first;
+    uint8_t *closure;
+    std::atomic<int> result{0};
+};
+
+void run_iteration(void *argument, int task, int thread) {
+    auto *loop = static_cast<Loop *>(argument);
+    use_scratch(&loop->context->scratch[thread]);
+    const int result = loop->body(loop->context, loop->first + task, loop->closure);
+    if (result != 0) loop->result.store(result, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void use_scratch(Scratch *scratch) noexcept { current_scratch = scratch; }
+
+}  // namespace shufflenet
+
+extern "C" {
+
+void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
+    shufflenet::Scratch *scratch = shufflenet::current_scratch;
+    // Kernels may read one vector past what they asked for.
+    const size_t padded = (size + 2 * shufflenet::kAlignment - 1) / shufflenet::kAlignment * shufflenet::kAlignment;
+    if (scratch == nullptr || padded < size || padded > scratch->size - scratch->used) return nullptr;
+    void *memory = scratch->begin + scratch->used;
+    scratch->used += padded;
+    return memory;
+}
+
+void shufflenet_halide_free(void * /*context*/, void *memory) {
+    shufflenet::Scratch *scratch = shufflenet::current_scratch;
+    if (memory != nullptr) scratch->used = static_cast<size_t>(static_cast<std::byte *>(memory) - scratch->begin);
+}
+
+void shufflenet_halide_error(void *context, const char *message) {
+    auto *run = static_cast<shufflenet::KernelContext *>(context);
+    if (run == nullptr || run->failed.exchange(true)) return;
+    std::strncpy(run->message.data(), message, run->message.size() - 1);
+}
+
+int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure) {
+    auto *run = static_cast<shufflenet::KernelContext *>(context);
+    if (run->pool == nullptr || size <= 1) {
+        for (int i = 0; i < size; ++i) {
+            if (const int result = body(context, first + i, closure); result != 0) return result;
+        }
+        return 0;
+    }
+    shufflenet::Scratch *own = shufflenet::current_scratch;
+    shufflenet::Loop loop{run, body, first, closure, 0};
+    run->pool->run(size, shufflenet::run_iteration, &loop);
+    shufflenet::use_scratch(own);
+    return loop.result.load(std::memory_order_relaxed);
+}
+
+}  // extern "C"

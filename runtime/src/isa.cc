@@ -1,0 +1,82 @@
+#include "isa.h"
+
+#include <cstdlib>
+
+#include "shufflenet/model.h"
+
+namespace shufflenet {
+
+namespace {
+
+struct Isa {
+    std::string_view name;
+    int vector_floats;
+};
+constexpr Isa kIsas[] = {{"sse41", 4}, {"avx2", 8}, {"avx512", 16}};
+
+}  // namespace
+
+bool cpu_has(std::string_view isa) {
+#if defined(__x86_64__)
+    // The builtin includes the check that the operating system saves the wide registers.
+    if (isa == "sse41") return __builtin_cpu_supports("sse4.1");
+    if (isa == "avx2") {
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    }
+    if (isa == "avx512") {
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && cpu_has("avx2");
+    }
+#endif
+    return false;
+}
+
+int vector_floats(std::string_view isa) {
+    for (const Isa &known : kIsas) {
+        if (known.name == isa) return known.vector_floats;
+    }
+    return 0;
+}
+
+std::string isa_names(const shufflenet_descriptor &descriptor) {
+    std::string names;
+    for (int i = 0; i < descriptor.kernels_count; ++i) {
+        if (i > 0) names += ",";
+        names += descriptor.kernels[i].isa;
+    }
+    return names;
+}
+
+Status choose_kernels(const shufflenet_descriptor &descriptor, const shufflenet_kernels **kernels) {
+    const char *forced = std::getenv(kIsaVariable);
+    if (forced != nullptr && *forced == '\0') forced = nullptr;
+    for (int i = descriptor.kernels_count - 1; i >= 0; --i) {
+        const shufflenet_kernels &candidate = descriptor.kernels[i];
+        if (forced != nullptr && std::string_view(forced) != candidate.isa) continue;
+        if (cpu_has(candidate.isa)) {
+            *kernels = &candidate;
+            return {};
+        }
+        if (forced != nullptr) {
+            return {Code::kUnsupported, std::string(kIsaVariable) + "=" + forced + ": this CPU does not have " + forced};
+        }
+    }
+    const std::string names = isa_names(descriptor);
+    if (forced != nullptr) {
+        return {Code::kUnsupported, std::string(kIsaVariable) + "=" + forced + ": expected one of " + names +
+                                        ", which " + descriptor.name + " was compiled for"};
+    }
+    return {Code::kUnsupported,
+            std::string(descriptor.name) + ": this CPU has none of the instruction sets that it was compiled for (" +
+                names + ")"};
+}
+
+Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa) {
+    const shufflenet_kernels *kernels = nullptr;
+    if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
+    *isa = kernels->isa;
+    return {};
+}
+
+}  // namespace shufflenet

@@ -1,0 +1,309 @@
+#include "shufflenet/model.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "backbone.h"
+#include "file.h"
+#include "isa.h"
+#include "safetensors.h"
+
+namespace shufflenet {
+
+namespace {
+
+constexpr int kMaxThreads = 256;
+
+/// Memory of one thread: activations of one image, and scratch.
+struct Arena {
+    AlignedArray<float> activations;
+    AlignedArray<std::byte> scratch;
+};
+
+Status out_of_memory(const char *what) { return {Code::kOutOfMemory, std::string("out of memory for ") + what}; }
+
+std::string count_mismatch(const char *what, size_t expected, size_t found) {
+    return std::string(what) + ": expected " + std::to_string(expected) + " floats, found " + std::to_string(found);
+}
+
+size_t arena_bytes(const Network &network, Size input, int vec) {
+    return sizeof(float) * size_t(arena_layout(network, input, vec).size) + kScratchBytes;
+}
+
+}  // namespace
+
+/// What a Model object holds.
+struct ModelState {
+    Backbone backbone;
+    std::shared_ptr<const PackedWeights> weights;
+    std::vector<Arena> arenas;     // One a thread.
+    std::vector<Scratch> scratch;  // One a thread.
+    ThreadPool pool;
+    const float *last_arena = nullptr;  // Where the last image of the last run went.
+    bool last_conv5 = false;
+
+    Status make(const shufflenet_descriptor &descriptor, int threads);
+    Status adopt(std::span<const std::byte> file, const std::string &name);
+    Status check(size_t input, int batch, size_t logits, std::span<const FeatureRequest> features) const;
+};
+
+Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
+    const Network *network = find_network(descriptor.network);
+    if (network == nullptr) {
+        return {Code::kInternal, std::string(descriptor.name) + ": unknown network " + descriptor.network};
+    }
+    if (threads < 1 || threads > kMaxThreads) {
+        return {Code::kBadInput, "threads: expected 1 to " + std::to_string(kMaxThreads) + ", found " +
+                                     std::to_string(threads)};
+    }
+    const shufflenet_kernels *kernels = nullptr;
+    if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
+    backbone = make_backbone(descriptor, *kernels, *network, vector_floats(kernels->isa));
+
+    arenas.resize(threads);
+    scratch.resize(threads);
+    for (int t = 0; t < threads; ++t) {
+        if (!arenas[t].activations.allocate(backbone.arena.size) || !arenas[t].scratch.allocate(kScratchBytes)) {
+            return out_of_memory("activations");
+        }
+        scratch[t] = {arenas[t].scratch.data(), arenas[t].scratch.size(), 0};
+    }
+    return pool.start(threads);
+}
+
+Status ModelState::adopt(std::span<const std::byte> file, const std::string &name) {
+    Safetensors tensors;
+    if (Status status = Safetensors::parse(file, name, &tensors); !status.ok()) return status;
+    Checkpoint checkpoint;
+    if (Status status = read_checkpoint(tensors, name, *backbone.network, &checkpoint); !status.ok()) return status;
+    auto packed = std::make_shared<PackedWeights>();
+    Status status = pack_weights(checkpoint, *backbone.network, backbone.input, backbone.vec, packed.get());
+    if (status.ok()) {
+        weights = std::move(packed);
+        last_arena = nullptr;
+    }
+    return status;
+}
+
+Status ModelState::check(size_t input, int batch, size_t logits, std::span<const FeatureRequest> features) const {
+    if (weights == nullptr) {
+        return {Code::kBadInput, std::string(backbone.descriptor->name) + ": run() before weights were loaded"};
+    }
+    if (batch < 1) return {Code::kBadInput, "batch: expected at least 1, found " + std::to_string(batch)};
+    const auto images = static_cast<size_t>(batch);
+    const size_t image = size_t(3) * backbone.input.pixels();
+    if (input != images * image) return {Code::kBadInput, count_mismatch("input", images * image, input)};
+    const size_t classes = weights->classes;
+    if (logits != images * classes) return {Code::kBadInput, count_mismatch("logits", images * classes, logits)};
+    for (const FeatureRequest &request : features) {
+        const size_t elements = images * backbone.feature_shape(request.feature).elements();
+        if (!request.out.empty() && request.out.size() != elements) {
+            return {Code::kBadInput, count_mismatch("feature", elements, request.out.size())};
+        }
+    }
+    return {};
+}
+
+namespace {
+
+/// A run of a whole batch. Groups of images share one pass over the fully connected layer's weights; within a group
+/// whole images go to threads while there is one for each, and the threads share the images that are left.
+class BatchRun {
+  public:
+    BatchRun(ModelState &model, std::span<const float> input, std::span<float> logits,
+             std::span<const FeatureRequest> features) noexcept
+        : m_(model), input_(input.data()), logits_(logits.data()), features_(features) {
+        for (const FeatureRequest &request : features) {
+            conv5_wanted_ |= request.feature == Feature::kConv5 && !request.out.empty();
+        }
+        shared_.pool = &m_.pool;
+        shared_.scratch = m_.scratch.data();
+    }
+
+    Status run(int batch) noexcept {
+        batch_ = batch;
+        m_.last_arena = nullptr;
+        m_.last_conv5 = conv5_wanted_;
+        for (int first = 0; first < batch; first += kImageGroup) {
+            if (!run_group(first, std::min(kImageGroup, batch - first))) return error();
+        }
+        m_.last_arena = last_;
+        return {};
+    }
+
+  private:
+    bool run_group(int first, int images) noexcept {
+        const int threads = m_.pool.threads();
+        const int apart = threads > 1 && images >= threads ? images / threads * threads : 0;
+        first_ = first;
+        if (apart > 0) m_.pool.run(apart, run_apart, this);
+        use_scratch(m_.scratch.data());
+        for (int i = apart; i < images && !failed(); ++i) run_image(i, 0, shared_);
+        if (!failed()) {
+            ImageRun head(m_.backbone, *m_.weights, nullptr, shared_);
+            if (!head.fully_connected(pooled(0), images, logits_ + size_t(first) * m_.weights->classes)) {
+                fail(head.failed(), shared_);
+            }
+        }
+        return !failed();
+    }
+
+    /// An image on one thread alone.
+    static void run_apart(void *argument, int image, int thread) {
+        auto *batch = static_cast<BatchRun *>(argument);
+        if (batch->failed()) return;
+        use_scratch(&batch->m_.scratch[thread]);
+        KernelContext alone;
+        alone.scratch = &batch->m_.scratch[thread];
+        batch->run_image(image, thread, alone);
+    }
+
+    void run_image(int image, int thread, KernelContext &context) noexcept {
+        float *arena = m_.arenas[thread].activations.data();
+        const size_t number = size_t(first_) + image;
+        ImageRun run(m_.backbone, *m_.weights, arena, context);
+        const bool ok = run.stem(input_ + number * 3 * m_.backbone.input.pixels()) && run.stage(2) && run.stage(3) &&
+                        run.stage(4) && (!conv5_wanted_ || run.conv5()) && run.pool(pooled(image));
+        if (!ok) return fail(run.failed(), context);
+        for (const FeatureRequest &request : features_) {
+            if (request.out.empty()) continue;
+            float *out = request.out.data() + number * m_.backbone.feature_shape(request.feature).elements();
+            copy_feature(m_.backbone, *m_.weights, arena, request.feature, request.layout, out);
+        }
+        if (number + 1 == size_t(batch_)) last_ = arena;
+    }
+
+    float *pooled(int image) const {
+        return m_.arenas[0].activations.data() + m_.backbone.arena.pooled + size_t(image) * m_.backbone.conv5_lanes;
+    }
+
+    bool failed() const { return failed_.load(); }
+    void fail(const Name &stage, const KernelContext &context) noexcept {
+        if (failed_.exchange(true)) return;
+        failed_stage_ = stage;
+        message_ = context.message;
+    }
+    Status error() const noexcept {
+        try {
+            return {Code::kInternal, std::string(m_.backbone.descriptor->name) + ": " +
+                                         std::string(failed_stage_.view()) + ": " + message_.data()};
+        } catch (const std::bad_alloc &) {
+            return {Code::kInternal, {}};
+        }
+    }
+
+    ModelState &m_;
+    const float *input_;
+    float *logits_;
+    std::span<const FeatureRequest> features_;
+    bool conv5_wanted_ = false;
+    int batch_ = 0, first_ = 0;
+    KernelContext shared_;
+    std::atomic<bool> failed_{false};
+    Name failed_stage_;
+    std::array<char, 512> message_{};
+    const float *last_ = nullptr;
+};
+
+}  // namespace
+
+Model::Model() noexcept = default;
+Model::Model(Model &&) noexcept = default;
+Model &Model::operator=(Model &&) noexcept = default;
+Model::~Model() = default;
+
+Status Model::open(const shufflenet_descriptor &descriptor, int threads) {
+    try {
+        auto state = std::make_unique<ModelState>();
+        Status status = state->make(descriptor, threads);
+        if (status.ok()) state_ = std::move(state);
+        return status;
+    } catch (const std::bad_alloc &) {
+        return out_of_memory("the model");
+    }
+}
+
+Status Model::load_weights(std::span<const std::byte> safetensors, const std::string &name) {
+    if (state_ == nullptr) return {Code::kBadInput, name + ": weights for a model that is not open"};
+    try {
+        return state_->adopt(safetensors, name);
+    } catch (const std::bad_alloc &) {
+        return out_of_memory("weights");
+    }
+}
+
+Status Model::load_weights(const std::string &path) {
+    std::vector<std::byte> bytes;
+    if (Status status = read_file(path, &bytes); !status.ok()) return status;
+    return load_weights(bytes, path);
+}
+
+Status Model::load_embedded_weights() {
+    if (state_ == nullptr) return {Code::kBadInput, "embedded weights for a model that is not open"};
+    const shufflenet_descriptor &d = *state_->backbone.descriptor;
+    if (d.weights == nullptr) return {Code::kBadInput, std::string(d.name) + ": has no embedded weights"};
+    return load_weights(std::as_bytes(std::span(d.weights, d.weights_end)), std::string(d.name) + " (embedded)");
+}
+
+Status Model::share(Model *other, int threads) const {
+    if (state_ == nullptr) return {Code::kBadInput, "share() of a model that is not open"};
+    Model made;
+    if (Status status = made.open(*state_->backbone.descriptor, threads); !status.ok()) return status;
+    // The packing depends on the instruction set, which the environment may have changed meanwhile.
+    if (made.state_->backbone.vec != state_->backbone.vec) {
+        return {Code::kBadInput, std::string(kIsaVariable) + " changed between open() and share()"};
+    }
+    made.state_->weights = state_->weights;
+    *other = std::move(made);
+    return {};
+}
+
+Status Model::run(std::span<const float> input, int batch, std::span<float> logits,
+                  std::span<const FeatureRequest> features) noexcept {
+    try {
+        if (state_ == nullptr) return {Code::kBadInput, "run() of a model that is not open"};
+        if (Status status = state_->check(input.size(), batch, logits.size(), features); !status.ok()) return status;
+        return BatchRun(*state_, input, logits, features).run(batch);
+    } catch (const std::bad_alloc &) {
+        return {Code::kOutOfMemory, {}};
+    }
+}
+
+FeatureShape Model::feature_shape(Feature feature) const { return state_->backbone.feature_shape(feature); }
+
+Status Model::view(Feature feature, FeatureView *view) const {
+    if (state_ == nullptr || state_->last_arena == nullptr) return {Code::kBadInput, "view() before a run()"};
+    if (feature == Feature::kConv5 && !state_->last_conv5) {
+        return {Code::kBadInput, "view(): the last run did not ask for conv5"};
+    }
+    *view = {state_->backbone.feature_shape(feature), feature_data(state_->backbone, state_->last_arena, feature),
+             feature_pixel_stride(state_->backbone, feature),
+             state_->weights->channel_offset[static_cast<int>(feature)]};
+    return {};
+}
+
+ModelInfo describe(const shufflenet_descriptor &d) {
+    ModelInfo info{d.name,    d.network, d.height, d.width, d.classes, isa_names(d), d.weights != nullptr,
+                   d.metadata == nullptr ? "" : d.metadata, 0};
+    const Network *network = find_network(d.network);
+    const int vec = vector_floats(d.kernels[d.kernels_count - 1].isa);
+    if (network != nullptr) info.arena_bytes = arena_bytes(*network, {d.height, d.width}, vec);
+    return info;
+}
+
+ModelInfo Model::info() const {
+    ModelInfo info = describe(*state_->backbone.descriptor);
+    info.classes = classes();
+    info.arena_bytes = arena_bytes(*state_->backbone.network, state_->backbone.input, state_->backbone.vec);
+    return info;
+}
+
+int Model::classes() const {
+    return state_->weights != nullptr ? state_->weights->classes : state_->backbone.descriptor->classes;
+}
+int Model::threads() const { return state_->pool.threads(); }
+bool Model::has_weights() const { return state_ != nullptr && state_->weights != nullptr; }
+const char *Model::isa() const { return state_->backbone.kernels->isa; }
+
+}  // namespace shufflenet

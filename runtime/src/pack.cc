@@ -1,0 +1,147 @@
+#include "pack.h"
+
+#include <algorithm>
+
+namespace shufflenet {
+
+namespace {
+
+/// Hands out the checkpoint's layers that have weights, in the order of network_layers().
+class LayerReader {
+  public:
+    explicit LayerReader(const Checkpoint &checkpoint) : layers_(checkpoint.layers) {}
+    const FoldedLayer &next() {
+        while (layers_[at_].weights.empty()) ++at_;
+        return layers_[at_++];
+    }
+
+  private:
+    const std::vector<FoldedLayer> &layers_;
+    size_t at_ = 0;
+};
+
+/// `stored[co]`: lane of output channel co. `order[i]`: the input channel that is summed i-th.
+void pack_pointwise(const FoldedLayer &layer, const PointwiseLayout &at, const std::vector<int> &stored,
+                    const std::vector<int> &order, float *blob) {
+    for (size_t co = 0; co < stored.size(); ++co) {
+        blob[at.bias + stored[co]] = static_cast<float>(layer.bias[co]);
+        for (int i = 0; i < at.k; ++i) {
+            blob[at.weight_index(stored[co], i)] = static_cast<float>(layer.weights[co * at.k + order[i]]);
+        }
+    }
+}
+
+/// `stored[co]`: lane of channel co.
+void pack_window(const FoldedLayer &layer, const WindowLayout &at, const std::vector<int> &stored, float *blob) {
+    for (size_t co = 0; co < stored.size(); ++co) {
+        blob[at.bias + stored[co]] = static_cast<float>(layer.bias[co]);
+        for (int tap = 0; tap < at.taps; ++tap) {
+            blob[at.weight_index(stored[co], tap)] = static_cast<float>(layer.weights[co * at.taps + tap]);
+        }
+    }
+}
+
+std::vector<int> identity(int size) {
+    std::vector<int> order(size);
+    for (int i = 0; i < size; ++i) order[i] = i;
+    return order;
+}
+
+/// Fills a table with the offset of each of `slots`, in memory order.
+void fill_offsets(const std::vector<Slot> &slots, const BlockLayout &block, int32_t *table) {
+    for (const int channel : memory_order(slots)) *table++ = block.offset(slots[channel]);
+}
+
+bool allocate(KernelWeights &kernel, int weights, int table) {
+    return kernel.weights.allocate(weights) && kernel.table.allocate(table);
+}
+
+/// A kernel that reads `in` through its table: branch 2 of any unit.
+bool pack_branch2(LayerReader &layers, const StageInput &in, const std::vector<int> &stored, KernelWeights &kernel) {
+    const int c = static_cast<int>(stored.size());
+    const Branch2Layout at = branch2_layout(static_cast<int>(in.slots.size()), c, in.block.vec);
+    if (!allocate(kernel, at.size(), at.pw1.k)) return false;
+    fill_offsets(in.slots, in.block, kernel.table.data());
+    float *blob = kernel.weights.data();
+    pack_pointwise(layers.next(), at.pw1, identity(c), memory_order(in.slots), blob);
+    pack_window(layers.next(), at.dw, identity(c), blob);
+    pack_pointwise(layers.next(), at.pw2, stored, identity(c), blob);
+    return true;
+}
+
+bool pack_branch1(LayerReader &layers, const StageInput &in, const std::vector<int> &stored, KernelWeights &kernel) {
+    const int vec = in.block.vec;
+    const auto cin = static_cast<int>(in.slots.size());
+    const std::vector<Slot> vectors = live_vectors(in.slots, vec);
+    const Branch1Layout at =
+        branch1_layout(static_cast<int>(vectors.size()), cin, static_cast<int>(stored.size()), vec);
+    if (!allocate(kernel, at.size(), at.table_size())) return false;
+    int32_t *table = kernel.table.data();
+    for (const Slot &first : vectors) *table++ = in.block.offset(first);
+
+    std::vector<int> lane(cin);
+    for (int channel = 0; channel < cin; ++channel) {
+        const Slot s = in.slots[channel];
+        const auto vector = std::find(vectors.begin(), vectors.end(), Slot{s.block, s.index / vec * vec});
+        lane[channel] = static_cast<int>(vector - vectors.begin()) * vec + s.index % vec;
+    }
+    const std::vector<int> order = memory_order(in.slots);
+    for (const int channel : order) *table++ = lane[channel];
+    float *blob = kernel.weights.data();
+    pack_window(layers.next(), at.dw, lane, blob);
+    pack_pointwise(layers.next(), at.pw, stored, order, blob);
+    return true;
+}
+
+bool pack_stage(LayerReader &layers, const Network &network, Size input, int number, int vec, PackedWeights *out) {
+    const StageShape shape = stage_shape(network, input, number);
+    const StagePlan plan = make_stage_plan(shape.branch_channels, shape.units);
+    const BlockLayout block = stage_block(shape, vec);
+    std::vector<UnitWeights> &units = out->stages[number - 2];
+    units.resize(shape.units);
+    const StageInput in = stage_input(network, input, number, vec);
+    if (!pack_branch1(layers, in, plan.index_of[0], units[0].branch1)) return false;
+    if (!pack_branch2(layers, in, plan.index_of[1], units[0].branch2)) return false;
+    for (int u = 1; u < shape.units; ++u) {
+        if (!pack_branch2(layers, {block, plan.inputs[u]}, plan.index_of[u + 1], units[u].branch2)) return false;
+    }
+    for (const Slot &s : plan.outputs) out->channel_offset[number - 2].push_back(block.offset(s));
+    return true;
+}
+
+bool pack_all(const Checkpoint &checkpoint, const Network &network, Size input, int vec, PackedWeights *out) {
+    LayerReader layers(checkpoint);
+    const WindowLayout stem = stem_layout(network, vec);
+    if (!allocate(out->stem, stem.end(), 0)) return false;
+    pack_window(layers.next(), stem, identity(network.stem_channels), out->stem.weights.data());
+
+    for (int number = 2; number < 2 + kStages; ++number) {
+        if (!pack_stage(layers, network, input, number, vec, out)) return false;
+    }
+
+    const PointwiseLayout conv5 = conv5_layout(network, vec);
+    const StageInput in = head_input(network, input, vec);
+    if (!allocate(out->conv5, conv5.end(), conv5.k)) return false;
+    fill_offsets(in.slots, in.block, out->conv5.table.data());
+    pack_pointwise(layers.next(), conv5, identity(network.conv5_channels), memory_order(in.slots),
+                   out->conv5.weights.data());
+    out->channel_offset[kStages] = identity(network.conv5_channels);
+
+    const PointwiseLayout fc = fc_layout(network, checkpoint.classes, vec);
+    if (!allocate(out->fc, fc.end(), 0)) return false;
+    pack_pointwise(layers.next(), fc, identity(checkpoint.classes), identity(fc.k), out->fc.weights.data());
+    out->classes = checkpoint.classes;
+    return true;
+}
+
+}  // namespace
+
+Status pack_weights(const Checkpoint &checkpoint, const Network &network, Size input, int vec, PackedWeights *out) {
+    try {
+        if (pack_all(checkpoint, network, input, vec, out)) return {};
+    } catch (const std::bad_alloc &) {
+    }
+    return {Code::kOutOfMemory, std::string(network.name) + ": out of memory for the packed weights"};
+}
+
+}  // namespace shufflenet
