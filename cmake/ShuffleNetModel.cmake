@@ -1,0 +1,236 @@
+# shufflenet_add_model(): a network, fixed at build time, as one static library and one header.
+
+set(SHUFFLENET_HALIDE_BASE x86-64-linux)
+set(SHUFFLENET_ALL_TARGETS sse41 avx2 avx512)
+set(SHUFFLENET_FEATURES_sse41 sse41)
+set(SHUFFLENET_FEATURES_avx2 sse41-avx-avx2-f16c-fma)
+set(SHUFFLENET_FEATURES_avx512 sse41-avx-avx2-f16c-fma-avx512-avx512_skylake)
+
+set(SHUFFLENET_CMAKE_DIR "${CMAKE_CURRENT_LIST_DIR}")
+
+# Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
+# meets that of the program which links it.
+function(shufflenet_rename_halide)
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "" "OUTPUT" "INPUTS")
+  add_custom_command(
+    OUTPUT "${ARG_OUTPUT}"
+    COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${ARG_OUTPUT}" -D "INPUTS=${ARG_INPUTS}" -D "LD=${CMAKE_LINKER}"
+            -D "NM=${CMAKE_NM}" -D "OBJCOPY=${CMAKE_OBJCOPY}" -P "${SHUFFLENET_CMAKE_DIR}/rename_halide.cmake"
+    DEPENDS ${ARG_INPUTS} "${SHUFFLENET_CMAKE_DIR}/rename_halide.cmake"
+    COMMENT ""
+    VERBATIM)
+endfunction()
+
+# The kernels of a model as "name|generator|parameters": one line for each generated function.
+function(_shufflenet_kernels out)
+  set(kernels "stem|stem|")
+  foreach(stage 2 3 4)
+    list(APPEND kernels
+      "stage${stage}_down_branch1|branch1|stage=${stage}"
+      "stage${stage}_down_branch2|branch2|stage=${stage} downsample=true"
+      "stage${stage}_basic|branch2|stage=${stage}")
+  endforeach()
+  list(APPEND kernels "conv5|conv5|" "conv5_pool|conv5_pool|" "fc|fc|")
+  set(${out} "${kernels}" PARENT_SCOPE)
+endfunction()
+
+# Adds the commands that generate one kernel for one instruction set; the object's path goes to ${out}.
+function(_shufflenet_generate out dir isa line)
+  cmake_parse_arguments(PARSE_ARGV 4 ARG "REFERENCE" "NAME;NETWORK;HEIGHT;WIDTH;TUNED" "")
+  string(REPLACE "|" ";" fields "${line}")
+  list(GET fields 0 kernel)
+  list(GET fields 1 generator)
+  list(GET fields 2 parameters)
+  separate_arguments(parameters UNIX_COMMAND "${parameters}")
+  if(ARG_REFERENCE)
+    list(APPEND parameters reference=true)
+  endif()
+  if(ARG_TUNED)
+    list(APPEND parameters "tuned=${ARG_TUNED}")
+  endif()
+  set(symbol "${ARG_NAME}_${isa}_${kernel}")
+  add_custom_command(
+    OUTPUT "${dir}/${symbol}.o"
+    COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e object
+            target=${SHUFFLENET_HALIDE_BASE}-${SHUFFLENET_FEATURES_${isa}}-no_runtime-user_context-no_bounds_query
+            network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${kernel} ${parameters}
+    DEPENDS shufflenet_generators ${ARG_TUNED}
+    COMMENT "Generating ${symbol}"
+    VERBATIM)
+  set(${out} "${dir}/${symbol}.o" PARENT_SCOPE)
+endfunction()
+
+# The C initialiser of one instruction set's kernels.
+function(_shufflenet_kernel_table out name isa)
+  set(p "${name}_${isa}")
+  string(CONCAT table "    {\"${isa}\", ${p}_stem,\n"
+    "     {${p}_stage2_down_branch1, ${p}_stage3_down_branch1, ${p}_stage4_down_branch1},\n"
+    "     {${p}_stage2_down_branch2, ${p}_stage3_down_branch2, ${p}_stage4_down_branch2},\n"
+    "     {${p}_stage2_basic, ${p}_stage3_basic, ${p}_stage4_basic},\n"
+    "     ${p}_conv5, ${p}_conv5_pool, ${p}_fc},\n")
+  set(${out} "${table}" PARENT_SCOPE)
+endfunction()
+
+# Copies the network's name out of the checks: a typing error should fail at configure time.
+function(_shufflenet_check_arguments name network height width classes targets)
+  if(NOT name MATCHES "^[a-z][a-z0-9_]*$")
+    message(FATAL_ERROR "shufflenet_add_model: NAME \"${name}\": expected a C identifier in lower case")
+  endif()
+  if(NOT network MATCHES "^(shufflenet_v2_x(0_5|1_0|1_5|2_0)|test_[a-z]+)$")
+    message(FATAL_ERROR "shufflenet_add_model(${name}): NETWORK \"${network}\": expected shufflenet_v2_x0_5, x1_0, x1_5 or x2_0")
+  endif()
+  foreach(size ${height} ${width})
+    if(NOT size MATCHES "^[0-9]+$" OR size GREATER 1024 OR (size LESS 32 AND NOT network MATCHES "^test_"))
+      message(FATAL_ERROR "shufflenet_add_model(${name}): INPUT ${height} ${width}: expected height and width from 32 to 1024")
+    endif()
+  endforeach()
+  if(NOT classes MATCHES "^[0-9]+$" OR classes LESS 1 OR classes GREATER 100000)
+    message(FATAL_ERROR "shufflenet_add_model(${name}): CLASSES ${classes}: expected 1 to 100000")
+  endif()
+  foreach(target ${targets})
+    if(NOT target IN_LIST SHUFFLENET_ALL_TARGETS)
+      message(FATAL_ERROR "shufflenet_add_model(${name}): TARGETS ${target}: expected some of ${SHUFFLENET_ALL_TARGETS}")
+    endif()
+  endforeach()
+endfunction()
+
+# shufflenet_add_model(NAME name NETWORK network [INPUT height width] [CLASSES n] [TARGETS isa...]
+#                      [WEIGHTS file.safetensors] [EMBED] [METADATA file.json])
+#
+# Makes the library target <name>: lib<name>.a holds the kernels, Halide's runtime and ours, and links with libstdc++,
+# libm, pthreads and dl alone; <name>.h is beside it. Without EMBED, WEIGHTS is copied beside the library and its name
+# is in the header; with EMBED the archive contains it. METADATA (labels, resize, mean, std; default: the weight
+# file's name with .json, if there) is embedded either way.
+# REFERENCE (for tests) builds with the reference schedule.
+function(shufflenet_add_model)
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "EMBED;REFERENCE" "NAME;NETWORK;CLASSES;WEIGHTS;METADATA" "INPUT;TARGETS")
+  if(ARG_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "shufflenet_add_model: unknown arguments: ${ARG_UNPARSED_ARGUMENTS}")
+  endif()
+  if(NOT ARG_INPUT)
+    set(ARG_INPUT 224 224)
+  endif()
+  if(NOT ARG_CLASSES)
+    set(ARG_CLASSES 1000)
+  endif()
+  if(NOT ARG_TARGETS)
+    set(ARG_TARGETS ${SHUFFLENET_ALL_TARGETS})
+  endif()
+  list(LENGTH ARG_INPUT sizes)
+  if(NOT sizes EQUAL 2)
+    message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): INPUT: expected height and width")
+  endif()
+  list(GET ARG_INPUT 0 height)
+  list(GET ARG_INPUT 1 width)
+  _shufflenet_check_arguments("${ARG_NAME}" "${ARG_NETWORK}" "${height}" "${width}" "${ARG_CLASSES}" "${ARG_TARGETS}")
+
+  set(name "${ARG_NAME}")
+  set(dir "${CMAKE_CURRENT_BINARY_DIR}/${name}")
+  file(MAKE_DIRECTORY "${dir}/kernels" "${dir}/include")
+
+  set(flags "")
+  if(ARG_REFERENCE)
+    set(flags REFERENCE)
+  endif()
+  _shufflenet_kernels(kernels)
+  set(objects "")
+  set(kernel_declarations "")
+  set(kernel_tables "")
+  # Dispatch takes the last that the CPU has, so the order is ours, not the caller's.
+  foreach(isa ${SHUFFLENET_ALL_TARGETS})
+    if(NOT isa IN_LIST ARG_TARGETS)
+      continue()
+    endif()
+    set(tuned "${PROJECT_SOURCE_DIR}/schedules/tuned/${isa}/${name}.json")
+    if(NOT EXISTS "${tuned}")
+      set(tuned "")
+    endif()
+    set(isa_objects "")
+    foreach(line ${kernels})
+      _shufflenet_generate(object "${dir}/kernels" ${isa} "${line}" ${flags} NAME ${name} NETWORK ${ARG_NETWORK}
+        HEIGHT ${height} WIDTH ${width} TUNED "${tuned}")
+      list(APPEND isa_objects "${object}")
+      string(REGEX MATCH "^[^|]*" kernel "${line}")
+      set(type KERNEL)
+      if(kernel STREQUAL "stem")
+        set(type STEM)
+      elseif(kernel STREQUAL "fc")
+        set(type FC)
+      endif()
+      string(APPEND kernel_declarations "${type}(${name}_${isa}_${kernel})\n")
+    endforeach()
+    set(object "${dir}/${name}_${isa}.o")
+    shufflenet_rename_halide(OUTPUT "${object}" INPUTS ${isa_objects})
+    list(APPEND objects "${object}")
+    _shufflenet_kernel_table(table ${name} ${isa})
+    string(APPEND kernel_tables "${table}")
+  endforeach()
+
+  _shufflenet_embed(embedded)
+  string(TOUPPER "${name}" upper_name)
+  configure_file("${SHUFFLENET_CMAKE_DIR}/model.h.in" "${dir}/include/${name}.h" @ONLY)
+  configure_file("${SHUFFLENET_CMAKE_DIR}/model.cc.in" "${dir}/${name}.cc" @ONLY)
+
+  get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
+  add_custom_target(${name}_kernels DEPENDS ${objects})
+  add_library(${name} STATIC "${dir}/${name}.cc" ${embedded} ${objects} "${runtime_object}"
+    $<TARGET_OBJECTS:shufflenet_runtime>)
+  set_source_files_properties(${objects} "${runtime_object}" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+  add_dependencies(${name} ${name}_kernels shufflenet_halide_runtime)
+  target_include_directories(${name} PUBLIC "${dir}/include" "${SHUFFLENET_CMAKE_DIR}/../runtime/include")
+  target_link_libraries(${name} PRIVATE shufflenet_options INTERFACE Threads::Threads ${CMAKE_DL_LIBS} m)
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+endfunction()
+
+# Handles WEIGHTS, EMBED and METADATA of shufflenet_add_model(), in its scope: an assembler source to embed, and the
+# variables that the templates use.
+macro(_shufflenet_embed out)
+  set(${out} "")
+  set(weights_declaration "")
+  set(weights_begin "nullptr")
+  set(weights_end "nullptr")
+  set(metadata_pointer "nullptr")
+  set(weights_file "")
+  set(assembly "")
+  if(ARG_WEIGHTS)
+    get_filename_component(weights "${ARG_WEIGHTS}" ABSOLUTE)
+    if(NOT EXISTS "${weights}" OR IS_DIRECTORY "${weights}")
+      message(FATAL_ERROR "shufflenet_add_model(${name}): WEIGHTS ${weights}: no such file")
+    endif()
+    if(NOT ARG_METADATA)
+      string(REGEX REPLACE "\\.[^.]*$" ".json" beside "${weights}")
+      if(EXISTS "${beside}")
+        set(ARG_METADATA "${beside}")
+      endif()
+    endif()
+    if(ARG_EMBED)
+      string(APPEND assembly "    .balign 64\n    .globl ${name}_weights, ${name}_weights_end\n"
+        "${name}_weights:\n    .incbin \"${weights}\"\n${name}_weights_end:\n")
+      string(APPEND weights_declaration "extern const unsigned char ${name}_weights[], ${name}_weights_end[];\n")
+      set(weights_begin ${name}_weights)
+      set(weights_end ${name}_weights_end)
+      set(embedded_files "${weights}")
+    else()
+      set(weights_file "${name}.safetensors")
+      configure_file("${weights}" "${dir}/${weights_file}" COPYONLY)
+    endif()
+  elseif(ARG_EMBED)
+    message(FATAL_ERROR "shufflenet_add_model(${name}): EMBED needs WEIGHTS")
+  endif()
+  if(ARG_METADATA)
+    get_filename_component(metadata "${ARG_METADATA}" ABSOLUTE)
+    if(NOT EXISTS "${metadata}" OR IS_DIRECTORY "${metadata}")
+      message(FATAL_ERROR "shufflenet_add_model(${name}): METADATA ${metadata}: no such file")
+    endif()
+    string(APPEND assembly "    .globl ${name}_metadata\n${name}_metadata:\n    .incbin \"${metadata}\"\n    .byte 0\n")
+    string(APPEND weights_declaration "extern const char ${name}_metadata[];\n")
+    set(metadata_pointer ${name}_metadata)
+    list(APPEND embedded_files "${metadata}")
+  endif()
+  if(assembly)
+    file(CONFIGURE OUTPUT "${dir}/${name}_embedded.s"
+      CONTENT "    .section .rodata\n${assembly}    .section .note.GNU-stack,\"\",@progbits\n" @ONLY)
+    set_source_files_properties("${dir}/${name}_embedded.s" PROPERTIES OBJECT_DEPENDS "${embedded_files}")
+    set(${out} "${dir}/${name}_embedded.s")
+  endif()
+endmacro()

@@ -1,0 +1,22 @@
+# Links INPUTS into OUTPUT and renames every halide_* symbol to shufflenet_halide_*.
+# Variables: OUTPUT, INPUTS, LD, NM, OBJCOPY.
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE result ERROR_VARIABLE error OUTPUT_VARIABLE output)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "${ARGV}: ${error}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+set(linked "${OUTPUT}.linked")
+run("${LD}" -r -o "${linked}" ${INPUTS})
+run("${NM}" --format=posix "${linked}")
+string(REGEX MATCHALL "(^|\n)_?halide_[A-Za-z0-9_]*" symbols "${output}")
+set(renames "")
+foreach(symbol ${symbols})
+  string(STRIP "${symbol}" symbol)
+  string(APPEND renames "${symbol} shufflenet_${symbol}\n")
+endforeach()
+file(WRITE "${OUTPUT}.renames" "${renames}")
+run("${OBJCOPY}" "--redefine-syms=${OUTPUT}.renames" "${linked}" "${OUTPUT}")
+file(REMOVE "${linked}" "${OUTPUT}.renames")
