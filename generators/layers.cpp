@@ -26,9 +26,9 @@ Expr in_range(const Expr &at, int tap, int size, int out_size, int stride) {
 }
 
 Depthwise depthwise(const std::string &name, const WindowLayout &layout, Size in, int stride, const Blob &blob,
-                    const Activation &input, Var c, Var x, Var y) {
+                    const Activation &input, Var c, Var x, Var y, Var p) {
     const Size out = stride == 2 ? halved(in) : in;
-    Depthwise f{layout, in, out, stride, Func(name)};
+    Depthwise f{layout, in, out, stride, Func(name + "_rows"), Func(name)};
     const int vec = layout.vec;
     Expr sum = blob(layout.bias + c);
     for (int ky = 0; ky < 3; ++ky) {
@@ -42,7 +42,8 @@ Depthwise depthwise(const std::string &name, const WindowLayout &layout, Size in
             sum += weight * select(inside, likely(input(c, pixel)), 0.0F);
         }
     }
-    f.out(c, x, y) = sum;
+    f.rows(c, x, y) = sum;
+    f.out(c, p) = f.rows(c, p % out.width, p / out.width);
     return f;
 }
 

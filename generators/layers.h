@@ -39,13 +39,11 @@ struct Depthwise {
     WindowLayout layout;
     Size in_size, out_size;
     int stride;
-    Func out;  ///< (c, x, y): rows and columns apart, so that borders fold to constants.
-
-    /// The output at a pixel in row-major order.
-    Expr at(const Expr &c, const Expr &p) const { return out(c, p % out_size.width, p / out_size.width); }
+    Func rows;  ///< (c, x, y): rows and columns apart, so that borders fold to constants.
+    Func out;   ///< (c, p): the same, as the pointwise convolution reads it.
 };
 
 Depthwise depthwise(const std::string &name, const WindowLayout &layout, Size in, int stride, const Blob &blob,
-                    const Activation &input, Var c, Var x, Var y);
+                    const Activation &input, Var c, Var x, Var y, Var p);
 
 }  // namespace shufflenet::generators

@@ -142,9 +142,9 @@ class Branch2Generator : public Kernel<Branch2Generator> {
         Branch2 f{c, x, y, p, {}, {}, {}};
         f.pw1 = pointwise("pw1", layout.pw1, in_size.pixels(), blob, gather, c, p);
         f.dw = depthwise("dw", layout.dw, in_size, downsample ? 2 : 1, blob,
-                         [&](Expr ch, Expr pixel) { return f.pw1.out(ch, pixel); }, c, x, y);
+                         [&](Expr ch, Expr pixel) { return f.pw1.out(ch, pixel); }, c, x, y, p);
         f.pw2 = pointwise("pw2", layout.pw2, s.out.pixels(), blob,
-                          [&](Expr k, Expr pixel) { return f.dw.at(k, pixel); }, c, p);
+                          [&](Expr k, Expr pixel) { return f.dw.out(k, pixel); }, c, p);
         out = f.pw2.out;
 
         fix_line(in, block.size());
@@ -177,9 +177,9 @@ class Branch1Generator : public Kernel<Branch1Generator> {
             return in(vector + lane % vec() + pixel * from.block.lanes());
         };
         Branch1 f{c, x, y, p, {}, {}};
-        f.dw = depthwise("dw", layout.dw, s.in, 2, blob, live_lane, c, x, y);
+        f.dw = depthwise("dw", layout.dw, s.in, 2, blob, live_lane, c, x, y, p);
         const auto gather = [&](Expr k, Expr pixel) {
-            return f.dw.at(unsafe_promise_clamped(table(layout.vectors() + k), 0, layout.dw.lanes - 1), pixel);
+            return f.dw.out(unsafe_promise_clamped(table(layout.vectors() + k), 0, layout.dw.lanes - 1), pixel);
         };
         f.pw = pointwise("pw", layout.pw, s.out.pixels(), blob, gather, c, p);
         out = f.pw.out;

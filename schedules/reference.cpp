@@ -14,8 +14,8 @@ void root(std::initializer_list<Func> funcs) {
 class Reference final : public Schedule {
   public:
     void apply(Stem &f) const override { root({f.sum, f.conv}); }
-    void apply(Branch1 &f) const override { root({f.dw.out, f.pw.sum}); }
-    void apply(Branch2 &f) const override { root({f.pw1.sum, f.pw1.out, f.dw.out, f.pw2.sum}); }
+    void apply(Branch1 &f) const override { root({f.dw.rows, f.dw.out, f.pw.sum}); }
+    void apply(Branch2 &f) const override { root({f.pw1.sum, f.pw1.out, f.dw.rows, f.dw.out, f.pw2.sum}); }
     void apply(Conv5 &f) const override { root({f.pw.sum}); }
     void apply(Conv5Pool &f) const override { root({f.pw.sum, f.pw.out, f.total}); }
     void apply(FullyConnected &f) const override { root({f.sum}); }

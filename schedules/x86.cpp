@@ -125,15 +125,24 @@ class X86 final : public Schedule {
             .parallel(task);
     }
 
-    /// A depthwise convolution, row by row: the nine weights of a vector of channels stay in registers, neighbouring
-    /// outputs share their loads. Leaves `co` (groups of `vectors` channels) free outside of everything.
-    void depthwise(Depthwise &f, Var c, Var x, Var y, int vectors, Var co) const {
+    /// A depthwise convolution, row by row: neighbouring outputs share their loads. A row goes through a buffer in
+    /// L1 because only with columns of its own do its borders fold to constants, and only without them does the
+    /// pointwise convolution find its pixels at constant distances. Leaves `co` (groups of `vectors` channels) free
+    /// outside of everything.
+    void depthwise(Depthwise &f, Var c, Var x, Var y, Var p, int vectors, Var co) const {
         Var cv("cv"), ci("ci"), cu("cu"), xi("xi");
         f.out.align_bounds(c, m_.vec)
             .split(c, cv, ci, m_.vec)
             .split(cv, co, cu, vectors, TailStrategy::ShiftInwards)
+            .split(p, y, x, f.out_size.width)
+            .reorder(ci, cu, x, y, co)
+            .vectorize(ci)
+            .unroll(cu);
+        f.rows.compute_at(f.out, y)
+            .align_bounds(c, m_.vec)
+            .split(c, cv, ci, m_.vec)
             .split(x, x, xi, depthwise_columns(f.out_size.width), TailStrategy::ShiftInwards)
-            .reorder(ci, xi, x, y, cu, co)
+            .reorder(ci, xi, x, cv, y)
             .vectorize(ci)
             .unroll(xi);
     }
@@ -174,11 +183,11 @@ void X86::apply(Branch2 &f) const {
         store(f.pw2, f.pw2.out, f.c, f.p, false);
         f.pw2.out.parallel(s);
         f.dw.out.compute_at(f.pw2.out, s);
-        depthwise(f.dw, f.c, f.x, f.y, t.vectors, dwco);
+        depthwise(f.dw, f.c, f.x, f.y, f.p, t.vectors, dwco);
     } else {
         store(f.pw2, f.pw2.out, f.c, f.p, true);
         f.dw.out.compute_root();
-        depthwise(f.dw, f.c, f.x, f.y, t.vectors, dwco);
+        depthwise(f.dw, f.c, f.x, f.y, f.p, t.vectors, dwco);
         f.dw.out.parallel(dwco);
     }
     f.pw1.out.compute_at(f.dw.out, dwco);
@@ -196,11 +205,11 @@ void X86::apply(Branch1 &f) const {
         store(f.pw, f.pw.out, f.c, f.p, false);
         f.pw.out.parallel(s);
         f.dw.out.compute_at(f.pw.out, s);
-        depthwise(f.dw, f.c, f.x, f.y, 1, dwco);
+        depthwise(f.dw, f.c, f.x, f.y, f.p, 1, dwco);
     } else {
         store(f.pw, f.pw.out, f.c, f.p, true);
         f.dw.out.compute_root();
-        depthwise(f.dw, f.c, f.x, f.y, 1, dwco);
+        depthwise(f.dw, f.c, f.x, f.y, f.p, 1, dwco);
         f.dw.out.parallel(dwco);
     }
 }
