@@ -12,12 +12,13 @@ set(SHUFFLENET_CMAKE_DIR "${CMAKE_CURRENT_LIST_DIR}")
 # meets that of the program which links it.
 function(shufflenet_rename_halide)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "" "OUTPUT" "INPUTS")
+  get_filename_component(name "${ARG_OUTPUT}" NAME)
   add_custom_command(
     OUTPUT "${ARG_OUTPUT}"
     COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${ARG_OUTPUT}" -D "INPUTS=${ARG_INPUTS}" -D "LD=${CMAKE_LINKER}"
             -D "NM=${CMAKE_NM}" -D "OBJCOPY=${CMAKE_OBJCOPY}" -P "${SHUFFLENET_CMAKE_DIR}/rename_halide.cmake"
     DEPENDS ${ARG_INPUTS} "${SHUFFLENET_CMAKE_DIR}/rename_halide.cmake"
-    COMMENT ""
+    COMMENT "Renaming Halide symbols in ${name}"
     VERBATIM)
 endfunction()
 

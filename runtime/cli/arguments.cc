@@ -1,0 +1,221 @@
+// The only file that sees CLI11: it takes longer to compile than all commands together.
+#include "arguments.h"
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <limits>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "commands.h"
+
+#ifndef SHUFFLENET_VERSION
+#error "define SHUFFLENET_VERSION as a string"
+#endif
+
+namespace shufflenet::cli {
+
+namespace {
+
+constexpr int kMaxThreads = 256;
+
+struct Command {
+    CLI::App *app;
+    std::function<int()> run;
+};
+
+CLI::App *add_command(CLI::App &parent, const std::string &name, const std::string &description) {
+    return parent.add_subcommand(name, description)->group("Commands");
+}
+
+template <typename Options>
+Command make_command(CLI::App *app, int (*command)(const Options &), std::shared_ptr<Options> options) {
+    return {app, [command, options = std::move(options)] { return command(*options); }};
+}
+
+void add_weights(CLI::App &app, std::optional<std::string> &weights) {
+    app.add_option("--weights", weights,
+                   "Weights with torchvision's state_dict names;\ndefault: the embedded ones, if the model has them")
+        ->type_name("FILE.safetensors");
+}
+
+void add_threads(CLI::App &app, int &threads) {
+    app.add_option("--threads", threads, "Threads that share the work of a run (1 to 256)")
+        ->check(CLI::Range(1, kMaxThreads).description(""))
+        ->type_name("N")
+        ->capture_default_str();
+}
+
+Command add_list(CLI::App &parent) {
+    auto options = std::make_shared<ListOptions>();
+    CLI::App *app = add_command(parent, "list", "Show the models that this program was compiled with");
+    app->add_flag("--json", options->json, "Print a JSON array of objects");
+    app->footer(
+        "'targets' are the instruction sets that a model was compiled for, 'runs on' is the one that this machine\n"
+        "uses: the best that it has, or what the environment variable SHUFFLENET_ISA says.\n\n"
+        "Example:\n  SHUFFLENET_ISA=avx2 shufflenet list");
+    return make_command(app, list, options);
+}
+
+/// "stage3=path.npy"
+RunOptions::FeatureFile parse_feature(const std::string &text) {
+    constexpr std::pair<std::string_view, Feature> kNames[] = {{"stage2", Feature::kStage2},
+                                                               {"stage3", Feature::kStage3},
+                                                               {"stage4", Feature::kStage4},
+                                                               {"conv5", Feature::kConv5}};
+    const size_t equals = text.find('=');
+    for (const auto &[name, feature] : kNames) {
+        if (text.substr(0, equals) == name && equals < text.size() - 1) return {feature, text.substr(equals + 1)};
+    }
+    throw CLI::ValidationError("--features", "expected stage2, stage3, stage4 or conv5, '=' and a path, found " + text);
+}
+
+Command add_run(CLI::App &parent) {
+    auto options = std::make_shared<RunOptions>();
+    CLI::App *app = add_command(parent, "run", "Run a model on tensors: .npy in, .npy out");
+    app->add_option("--model", options->model, "Name of a model, as 'shufflenet list' shows it")
+        ->required()
+        ->type_name("NAME");
+    add_weights(*app, options->weights);
+    app->add_option("--input", options->input, "float32 (N, 3, height, width), normalised already")
+        ->required()
+        ->type_name("X.npy");
+    app->add_option("--output", options->output, "Receives float32 (N, classes): logits")
+        ->required()
+        ->type_name("Y.npy");
+    const auto take_features = [options = options.get()](const std::vector<std::string> &texts) {
+        for (const std::string &text : texts) options->features.push_back(parse_feature(text));
+    };
+    app->add_option_function<std::vector<std::string>>(
+           "--features", take_features,
+           "Write a backbone output too: stage2, stage3, stage4 or conv5,\n"
+           "float32 (N, channels, height, width); may be given several times")
+        ->type_name("NAME=PATH.npy")
+        ->expected(1)
+        ->take_all();
+    add_threads(*app, options->threads);
+    app->footer(
+        "Example:\n"
+        "  shufflenet run --model shufflenet_v2_x1_0 --weights x1_0.safetensors --input x.npy --output y.npy \\\n"
+        "    --features stage3=s3.npy --features conv5=c5.npy");
+    return make_command(app, run, options);
+}
+
+Command add_classify(CLI::App &parent) {
+    auto options = std::make_shared<ClassifyOptions>();
+    CLI::App *app = add_command(parent, "classify", "Say what photographs show");
+    app->add_option("images", options->images, "JPEG, PNG, BMP, PPM or PGM files")->required()->type_name("IMAGE");
+    app->add_option("--model", options->model,
+                    "Name of a model, as 'shufflenet list' shows it;\ndefault: the default of that list")
+        ->type_name("NAME");
+    add_weights(*app, options->weights);
+    app->add_option("--labels", options->labels,
+                    "Names of the classes, one a line;\ndefault: those of the metadata, or 'class N'")
+        ->type_name("FILE.txt");
+    app->add_option("--metadata", options->metadata,
+                    "Resize, mean, std and labels; default: the .json beside the weight file,\n"
+                    "then the embedded one, then torchvision's values for ImageNet")
+        ->type_name("FILE.json");
+    app->add_option("--top", options->top, "How many labels to show for each image")
+        ->check(CLI::Range(1, std::numeric_limits<int>::max()).description(""))
+        ->type_name("K")
+        ->capture_default_str();
+    add_threads(*app, options->threads);
+    CLI::Option *json = app->add_flag("--json", options->json, "Print one line for each image: a JSON object");
+    app->add_flag("--peak", options->peak, "Compare the speed with this machine's multiply-add peak")->excludes(json);
+    app->footer(
+        "Examples:\n"
+        "  shufflenet classify --top 3 cat.jpg dog.png\n"
+        "  shufflenet classify --model shufflenet_v2_x1_0 --weights x1_0.safetensors --labels imagenet.txt cat.jpg");
+    return make_command(app, classify, options);
+}
+
+Command add_info(CLI::App &parent) {
+    auto options = std::make_shared<InfoOptions>();
+    CLI::App *app = add_command(parent, "info", "Show a model's layers: shapes, FLOPs, memory access, parameters");
+    app->add_option("model", options->model,
+                    "Name of a model, as 'shufflenet list' shows it,\nor of a network, which is shown at 224x224")
+        ->required()
+        ->type_name("MODEL");
+    app->add_flag("--json", options->json, "Print a JSON object");
+    app->footer(
+        "FLOPs are multiply-adds, as in the ShuffleNetV2 paper. MAC is its memory access cost: elements of input,\n"
+        "output and weights. MAC/bound compares a 1x1 convolution with the least MAC that its FLOPs allow (G1).\n\n"
+        "Example:\n  shufflenet info shufflenet_v2_x1_0");
+    return make_command(app, info, options);
+}
+
+Command add_convert(CLI::App &parent) {
+    auto options = std::make_shared<ConvertOptions>();
+    CLI::App *app = add_command(parent, "convert", "Check a weight file and write it in canonical form");
+    app->add_option("input", options->input, "safetensors file with torchvision's state_dict names, F32 or F16")
+        ->required()
+        ->type_name("IN.safetensors");
+    app->add_option("output", options->output, "Receives the weights alone, sorted by name; may be the input")
+        ->required()
+        ->type_name("OUT.safetensors");
+    app->add_option("--network", options->network, "Network that it must be of; default: recognised by its shapes")
+        ->type_name("NAME");
+    CLI::Option *f16 = app->add_flag("--f16", options->f16, "Convert to half precision, rounded to nearest even");
+    app->add_flag("--f32", options->f32, "Convert to single precision")->excludes(f16);
+    app->footer("Example:\n  shufflenet convert --f16 shufflenet_v2_x1_0.safetensors small.safetensors");
+    return make_command(app, convert, options);
+}
+
+void describe_program(CLI::App &app) {
+    app.description("Image classification with ShuffleNetV2 networks that were compiled ahead of time.");
+    app.footer(
+        "'shufflenet COMMAND --help' explains a command and gives an example.\n\n"
+        "Environment: SHUFFLENET_ISA=sse41, avx2 or avx512 forces an instruction set.\n"
+        "Exit status: 0 success, 1 bad input, 2 bad usage.\n\n"
+        "Example:\n  shufflenet classify cat.jpg");
+    app.set_version_flag("--version", "shufflenet " SHUFFLENET_VERSION, "Print the version and exit");
+    app.require_subcommand(1);
+    app.get_formatter()->column_width(34);
+    app.get_formatter()->label("SUBCOMMAND", "COMMAND");
+}
+
+std::function<int()> print(std::string text) {
+    return [text = std::move(text)] {
+        std::cout << text;
+        return 0;
+    };
+}
+
+UsageError usage_error(const CLI::App &app, const std::string &message) {
+    std::string help = "shufflenet ";
+    for (const CLI::App *command : app.get_subcommands()) help += command->get_name() + " ";
+    return UsageError(message + " (see " + help + "--help)");
+}
+
+/// CLI11 would only say that a command is required, not what it found instead.
+std::string without_command(int argc, char **argv) {
+    if (argc < 2) return "a command is required";
+    return (argv[1][0] == '-' ? "unknown option: " : "unknown command: ") + std::string(argv[1]);
+}
+
+}  // namespace
+
+std::function<int()> parse_arguments(int argc, char **argv) {
+    CLI::App app("", "shufflenet");
+    describe_program(app);
+    const Command commands[] = {add_list(app), add_run(app), add_classify(app), add_info(app), add_convert(app)};
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::CallForHelp &) {
+        return print(app.help());
+    } catch (const CLI::CallForVersion &version) {
+        return print(version.what() + std::string("\n"));
+    } catch (const CLI::ParseError &error) {
+        const bool has_command = !app.get_subcommands().empty();
+        throw usage_error(app, has_command ? error.what() : without_command(argc, argv));
+    }
+    for (const Command &command : commands) {
+        if (command.app->parsed()) return command.run;
+    }
+    throw usage_error(app, without_command(argc, argv));
+}
+
+}  // namespace shufflenet::cli

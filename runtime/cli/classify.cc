@@ -1,0 +1,227 @@
+// shufflenet classify: photographs to labels.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <iostream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "commands.h"
+#include "error.h"
+#include "models.h"
+#include "networks/layers.h"
+#include "peak.h"
+#include "runtime/src/file.h"
+#include "runtime/src/metadata.h"
+#include "shufflenet/image.h"
+#include "terminal.h"
+
+namespace shufflenet::cli {
+
+namespace {
+
+/// Preprocessing and labels, and what to call their source.
+struct NamedMetadata {
+    std::string name;
+    Metadata data;
+};
+
+struct Guess {
+    int label;
+    double probability;
+};
+
+struct Result {
+    std::string file;
+    std::vector<Guess> top;
+    double milliseconds = 0;
+};
+
+/// Metadata written for another input size serve too: the resize keeps its proportion to the crop.
+void fit_to_model(NamedMetadata &metadata, const ModelInfo &info) {
+    Metadata &m = metadata.data;
+    if (m.network != info.network) {
+        throw Error(metadata.name + ": expected metadata for " + info.network + ", found " + m.network);
+    }
+    if (m.height == info.height && m.width == info.width) return;
+    const double scale = static_cast<double>(std::min(info.height, info.width)) / std::min(m.height, m.width);
+    m.preprocess.resize = std::max(1, static_cast<int>(std::lround(m.preprocess.resize * scale)));
+    m.preprocess.crop_height = info.height;
+    m.preprocess.crop_width = info.width;
+}
+
+NamedMetadata read_metadata(const std::string &path, const ModelInfo &info) {
+    std::vector<std::byte> bytes;
+    check(read_file(path, &bytes));
+    NamedMetadata metadata{path, {}};
+    check(parse_metadata({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, &metadata.data));
+    fit_to_model(metadata, info);
+    return metadata;
+}
+
+/// Metadata belong to weights: those beside the weight file come first; the embedded ones belong to other weights and
+/// serve only where the classes can be the same.
+NamedMetadata choose_metadata(const ClassifyOptions &options, const shufflenet_descriptor &descriptor,
+                              const ModelInfo &info) {
+    if (options.metadata) return read_metadata(*options.metadata, info);
+    if (options.weights) {
+        const auto beside = std::filesystem::path(*options.weights).replace_extension(".json");
+        std::error_code ignored;
+        if (std::filesystem::exists(beside, ignored)) return read_metadata(beside.string(), info);
+    }
+    if (!info.metadata.empty() && info.classes == descriptor.classes) {
+        NamedMetadata embedded{info.name + " (embedded metadata)", {}};
+        check(parse_metadata(info.metadata, embedded.name, &embedded.data));
+        fit_to_model(embedded, info);
+        return embedded;
+    }
+    return {info.name, default_metadata(*find_network(info.network), {info.height, info.width})};
+}
+
+std::vector<std::string> choose_labels(const ClassifyOptions &options, const NamedMetadata &metadata, int classes) {
+    std::string source = metadata.name;
+    std::vector<std::string> labels = metadata.data.labels;
+    if (options.labels) {
+        source = *options.labels;
+        check(read_labels(source, &labels));
+    } else if (labels.empty()) {
+        for (int i = 0; i < classes; ++i) labels.push_back("class " + std::to_string(i));
+    }
+    if (labels.size() != static_cast<size_t>(classes)) {
+        throw Error(source + ": expected " + std::to_string(classes) + " labels, one for each class, found " +
+                    std::to_string(labels.size()));
+    }
+    return labels;
+}
+
+std::vector<Guess> best_guesses(std::span<const float> logits, int top) {
+    const double largest = *std::max_element(logits.begin(), logits.end());
+    std::vector<Guess> guesses;
+    double sum = 0;
+    for (size_t i = 0; i < logits.size(); ++i) {
+        guesses.push_back({static_cast<int>(i), std::exp(logits[i] - largest)});
+        sum += guesses.back().probability;
+    }
+    for (Guess &guess : guesses) guess.probability /= sum;
+    const auto count = std::min<ptrdiff_t>(top, std::ssize(guesses));
+    const auto better = [](const Guess &a, const Guess &b) {
+        return a.probability != b.probability ? a.probability > b.probability : a.label < b.label;
+    };
+    std::partial_sort(guesses.begin(), guesses.begin() + count, guesses.end(), better);
+    guesses.resize(count);
+    return guesses;
+}
+
+/// A model with everything that stands between a photograph and labels.
+class Classifier {
+  public:
+    explicit Classifier(const ClassifyOptions &options)
+        : descriptor_(options.model ? get_model(*options.model) : default_model()),
+          model_(open_model(descriptor_, options.weights, options.threads)),
+          top_(options.top) {
+        const ModelInfo info = model_.info();
+        const NamedMetadata metadata = choose_metadata(options, descriptor_, info);
+        how_ = metadata.data.preprocess;
+        labels_ = choose_labels(options, metadata, info.classes);
+        input_.resize(size_t{3} * info.height * info.width);
+        logits_.resize(info.classes);
+        // The first run also pays for page faults, which are not a photograph's to report.
+        check(model_.run(input_, 1, logits_));
+    }
+
+    Result classify(const std::string &path) {
+        Image image;
+        check(decode_image_file(path, &image));
+        if (const Status status = preprocess(image, how_, input_); !status.ok()) {
+            throw Error(path + ": " + message_of(status));
+        }
+        const auto start = std::chrono::steady_clock::now();
+        check(model_.run(input_, 1, logits_));
+        const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
+        if (!std::all_of(logits_.begin(), logits_.end(), [](float value) { return std::isfinite(value); })) {
+            throw Error(path + ": the network's output is not finite: its weights overflow");
+        }
+        return {path, best_guesses(logits_, top_), time.count()};
+    }
+
+    const std::string &label(const Guess &guess) const { return labels_[guess.label]; }
+    const Model &model() const { return model_; }
+
+  private:
+    const shufflenet_descriptor &descriptor_;
+    Model model_;
+    int top_;
+    Preprocess how_;
+    std::vector<std::string> labels_;
+    std::vector<float> input_, logits_;
+};
+
+void print_json(const Classifier &classifier, const Result &result) {
+    using Json = nlohmann::ordered_json;
+    Json top = Json::array();
+    for (const Guess &guess : result.top) {
+        top.push_back({{"class", guess.label}, {"label", classifier.label(guess)}, {"probability", guess.probability}});
+    }
+    const Json object = {{"file", result.file}, {"top", top}};
+    // A file's name need not be UTF-8, JSON must be.
+    std::cout << object.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+}
+
+void print_table(const Classifier &classifier, const std::vector<Result> &results) {
+    using enum Table::Align;
+    Table table({{"file"}, {"label"}, {"probability", kRight}, {"ms", kRight}});
+    for (const Result &result : results) {
+        bool first = true;
+        for (const Guess &guess : result.top) {
+            table.add_row({first ? result.file : "", classifier.label(guess), fixed(100 * guess.probability, 1) + " %",
+                           first ? fixed(result.milliseconds, 2) : ""});
+            first = false;
+        }
+    }
+    table.print();
+}
+
+void print_peak(const Model &model, const std::vector<Result> &results) {
+    double fastest = std::numeric_limits<double>::infinity();
+    for (const Result &result : results) fastest = std::min(fastest, result.milliseconds);
+    const ModelInfo info = model.info();
+    const Cost cost = total_cost(*find_network(info.network), {info.height, info.width}, info.classes);
+    const double gflops = 2e-6 * static_cast<double>(cost.flops) / fastest;
+    const double peak = fma_peak_gflops(model.isa(), model.threads());
+    std::cout << "\nfastest run: " << fixed(fastest, 2) << " ms, " << fixed(gflops, 1) << " GFLOP/s, "
+              << fixed(100 * gflops / peak, 0) << " % of the multiply-add peak measured here (" << fixed(peak, 1)
+              << " GFLOP/s, " << model.isa() << ", " << model.threads()
+              << (model.threads() == 1 ? " thread)\n" : " threads)\n");
+}
+
+}  // namespace
+
+int classify(const ClassifyOptions &options) {
+    Classifier classifier(options);
+    std::vector<Result> results;
+    bool all_good = true;
+    for (const std::string &path : options.images) {
+        try {
+            Result result = classifier.classify(path);
+            if (options.json) {
+                print_json(classifier, result);
+            } else {
+                results.push_back(std::move(result));
+            }
+        } catch (const Error &error) {
+            report_error(error.what());
+            all_good = false;
+        }
+    }
+    if (!results.empty()) {
+        print_table(classifier, results);
+        if (options.peak) print_peak(classifier.model(), results);
+    }
+    return all_good ? 0 : 1;
+}
+
+}  // namespace shufflenet::cli

@@ -1,0 +1,65 @@
+// The commands of `shufflenet`, one source file each. They print on stdout, return the exit status and throw Error.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "shufflenet/descriptor.h"
+#include "shufflenet/model.h"
+
+namespace shufflenet::cli {
+
+struct ListOptions {
+    bool json = false;
+};
+int list(const ListOptions &options);
+
+struct RunOptions {
+    struct FeatureFile {
+        Feature feature;
+        std::string path;
+    };
+    std::string model, input, output;
+    std::optional<std::string> weights;
+    std::vector<FeatureFile> features;
+    int threads = 1;
+};
+int run(const RunOptions &options);
+
+struct ClassifyOptions {
+    std::optional<std::string> model, weights, labels, metadata;
+    std::vector<std::string> images;
+    int top = 5, threads = 1;
+    bool json = false, peak = false;
+};
+int classify(const ClassifyOptions &options);
+
+struct InfoOptions {
+    std::string model;
+    bool json = false;
+};
+int info(const InfoOptions &options);
+
+struct ConvertOptions {
+    std::string input, output;
+    std::optional<std::string> network;
+    bool f16 = false, f32 = false;
+};
+int convert(const ConvertOptions &options);
+
+// What several of them need.
+
+/// The compiled-in model of that name, or nullptr.
+const shufflenet_descriptor *find_model(const std::string &name);
+
+/// The same; throws an Error that lists the names.
+const shufflenet_descriptor &get_model(const std::string &name);
+
+/// A model ready to run, with the weights of the file or, without one, the embedded ones.
+Model open_model(const shufflenet_descriptor &descriptor, const std::optional<std::string> &weights, int threads);
+
+/// "224x224": height, width.
+std::string size_text(int height, int width);
+
+}  // namespace shufflenet::cli

@@ -1,0 +1,141 @@
+#include "peak.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "runtime/src/isa.h"
+
+namespace shufflenet {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Work is counted in short windows, and the best one is the peak: others may be using the machine too.
+constexpr int kWindows = 10;
+constexpr std::chrono::microseconds kWindow{2000};
+// Threads run from the start on, but count only after this: it covers their creation and the clock's ramp.
+constexpr std::chrono::microseconds kWarmUp{2000};
+// About 10 microseconds of work: little against a window, much against reading the clock.
+constexpr int64_t kIterations = 5000;
+
+struct Loop {
+    std::string_view isa;
+    void (*run)(int64_t iterations);
+    double flops;  // Of one iteration.
+};
+
+#if defined(__x86_64__)
+
+// Whole loops in assembly, so that no compiler flag is needed and no compiler can spill or combine anything. Each has
+// 12 to 14 independent chains: two units with a latency of four or five cycles need 10.
+
+// clang-format off
+#define CLOBBERED                                                                                \
+    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",     \
+    "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc"
+
+#define SET_XMM(n) "movaps %%xmm15, %%xmm" #n "\n\t"
+#define ADD_MUL(sum, product) "addps %%xmm14, %%xmm" #sum "\n\tmulps %%xmm15, %%xmm" #product "\n\t"
+
+void loop_sse41(int64_t iterations) {
+    const float one = 1.0F;
+    asm volatile(
+        "movss %[one], %%xmm15\n\t"
+        "shufps $0, %%xmm15, %%xmm15\n\t"
+        SET_XMM(0) SET_XMM(1) SET_XMM(2) SET_XMM(3) SET_XMM(4) SET_XMM(5) SET_XMM(6) SET_XMM(7)
+        SET_XMM(8) SET_XMM(9) SET_XMM(10) SET_XMM(11) SET_XMM(12) SET_XMM(13) SET_XMM(14)
+        "1:\n\t"
+        ADD_MUL(0, 7) ADD_MUL(1, 8) ADD_MUL(2, 9) ADD_MUL(3, 10)
+        ADD_MUL(4, 11) ADD_MUL(5, 12) ADD_MUL(6, 13)
+        "dec %[n]\n\t"
+        "jnz 1b"
+        : [n] "+r"(iterations)
+        : [one] "m"(one)
+        : CLOBBERED);
+}
+
+#define SET(r, n) "vbroadcastss %[one], %%" r #n "\n\t"
+#define FMA(r, n) "vfmadd231ps %%" r "12, %%" r "13, %%" r #n "\n\t"
+#define DEFINE_FMA_LOOP(name, r)                                                                 \
+    void name(int64_t iterations) {                                                              \
+        const float one = 1.0F;                                                                  \
+        asm volatile(                                                                            \
+            SET(r, 0) SET(r, 1) SET(r, 2) SET(r, 3) SET(r, 4) SET(r, 5) SET(r, 6)                \
+            SET(r, 7) SET(r, 8) SET(r, 9) SET(r, 10) SET(r, 11) SET(r, 12) SET(r, 13)            \
+            "1:\n\t"                                                                             \
+            FMA(r, 0) FMA(r, 1) FMA(r, 2) FMA(r, 3) FMA(r, 4) FMA(r, 5)                          \
+            FMA(r, 6) FMA(r, 7) FMA(r, 8) FMA(r, 9) FMA(r, 10) FMA(r, 11)                        \
+            "dec %[n]\n\t"                                                                       \
+            "jnz 1b\n\t"                                                                         \
+            "vzeroupper"                                                                         \
+            : [n] "+r"(iterations)                                                               \
+            : [one] "m"(one)                                                                     \
+            : CLOBBERED);                                                                        \
+    }
+// clang-format on
+
+DEFINE_FMA_LOOP(loop_avx2, "ymm")
+DEFINE_FMA_LOOP(loop_avx512, "zmm")
+
+constexpr std::array<Loop, 3> kLoops = {{
+    {"sse41", loop_sse41, 14.0 * 4},
+    {"avx2", loop_avx2, 12.0 * 8 * 2},
+    {"avx512", loop_avx512, 12.0 * 16 * 2},
+}};
+
+#else
+
+constexpr std::array<Loop, 0> kLoops;
+
+#endif
+
+using Counts = std::array<int64_t, kWindows>;
+
+/// Runs the loop until the last window is over, and counts how often it ended in each.
+void count_runs(const Loop &loop, Clock::time_point start, Counts &counts) {
+    for (;;) {
+        loop.run(kIterations);
+        const auto now = Clock::now();
+        if (now < start) continue;
+        const auto window = (now - start) / kWindow;
+        if (window >= kWindows) return;
+        ++counts[window];
+    }
+}
+
+double measure(const Loop &loop, int threads) {
+    std::vector<Counts> counts(threads, Counts{});
+    const auto start = Clock::now() + kWarmUp;
+    {
+        std::vector<std::jthread> others;
+        for (int t = 1; t < threads; ++t) {
+            others.emplace_back([&loop, start, &mine = counts[t]] { count_runs(loop, start, mine); });
+        }
+        count_runs(loop, start, counts[0]);
+    }
+    int64_t best = 0;
+    for (int window = 0; window < kWindows; ++window) {
+        int64_t runs = 0;
+        for (const Counts &of_thread : counts) runs += of_thread[window];
+        best = std::max(best, runs);
+    }
+    const std::chrono::duration<double, std::nano> nanoseconds = kWindow;
+    return static_cast<double>(best * kIterations) * loop.flops / nanoseconds.count();
+}
+
+}  // namespace
+
+double fma_peak_gflops(const std::string &isa, int threads) {
+    for (const Loop &loop : kLoops) {
+        if (loop.isa == isa && cpu_has(isa)) return measure(loop, std::max(threads, 1));
+    }
+    return 0;
+}
+
+}  // namespace shufflenet

@@ -1,0 +1,168 @@
+#include "file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <system_error>
+
+#include "message.h"
+
+namespace shufflenet {
+
+namespace {
+
+/// What is not a regular file may never end.
+constexpr size_t kMaxStreamBytes = size_t{1} << 30;
+
+Status failed(const std::string &path, const std::string &what, int error) {
+    return message::bad_input(path, what + ": " + std::generic_category().message(error));
+}
+
+class Descriptor {
+  public:
+    explicit Descriptor(int fd) : fd_(fd) {}
+    Descriptor(const Descriptor &) = delete;
+    Descriptor &operator=(const Descriptor &) = delete;
+    ~Descriptor() { close(); }
+
+    bool valid() const { return fd_ >= 0; }
+    int get() const { return fd_; }
+    /// Some file systems report only here that a write failed.
+    bool close() {
+        const int fd = fd_;
+        fd_ = -1;
+        return fd < 0 || ::close(fd) == 0;
+    }
+
+  private:
+    int fd_;
+};
+
+Status read_all(const Descriptor &file, const std::string &path, std::vector<std::byte> *bytes) {
+    struct stat info {};
+    if (::fstat(file.get(), &info) != 0) return failed(path, "cannot be read", errno);
+    const bool regular = S_ISREG(info.st_mode);
+    const size_t limit = regular ? std::numeric_limits<size_t>::max() : kMaxStreamBytes;
+    std::vector<std::byte> content;
+    // One byte more than expected, so that the end is found without growing.
+    content.resize(regular ? static_cast<size_t>(info.st_size) + 1 : size_t{1} << 16);
+    size_t size = 0;
+    for (;;) {
+        const ssize_t count = ::read(file.get(), content.data() + size, content.size() - size);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return failed(path, "cannot be read", errno);
+        if (count == 0) break;
+        size += static_cast<size_t>(count);
+        if (size >= limit) {
+            return message::bad_input(path, "expected less than " + std::to_string(limit) + " bytes, found more");
+        }
+        if (size == content.size()) content.resize(std::min(2 * size, limit));
+    }
+    content.resize(size);
+    *bytes = std::move(content);
+    return {};
+}
+
+Status write_all(Descriptor &file, const std::string &path, std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const ssize_t count = ::write(file.get(), bytes.data(), bytes.size());
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return failed(path, "cannot be written", count < 0 ? errno : EIO);
+        bytes = bytes.subspan(static_cast<size_t>(count));
+    }
+    if (!file.close()) return failed(path, "cannot be written", errno);
+    return {};
+}
+
+Status write_straight(const std::string &path, std::span<const std::byte> bytes) {
+    // Only a dangling link needs creating; Linux refuses O_CREAT for other users' pipes in /tmp.
+    const int create = ::access(path.c_str(), F_OK) == 0 ? 0 : O_CREAT;
+    Descriptor file(::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC | create, 0666));
+    if (!file.valid()) return failed(path, "cannot be written", errno);
+    return write_all(file, path, bytes);
+}
+
+/// The path, links resolved, of the regular file to replace or create; nothing if it must be written straight to.
+std::optional<std::string> replaceable(const std::string &path) {
+    struct stat info {};
+    if (::lstat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode)) return path;
+    // /dev/stdout may lead to a regular file, but whoever redirected it holds that file, not its name.
+    const bool descriptor = path.starts_with("/dev/") || path.starts_with("/proc/");
+    if (!S_ISLNK(info.st_mode) || descriptor) return std::nullopt;
+    std::error_code error;
+    const std::string target = std::filesystem::canonical(path, error).string();
+    if (error || ::lstat(target.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
+    return target;
+}
+
+/// A new file beside `target`, removed again unless it has become `target`.
+class TemporaryFile {
+  public:
+    TemporaryFile(const std::string &target, mode_t mode) : target_(target), file_(create(mode)) {}
+    TemporaryFile(const TemporaryFile &) = delete;
+    TemporaryFile &operator=(const TemporaryFile &) = delete;
+    ~TemporaryFile() {
+        if (exists_) ::unlink(path_.c_str());
+    }
+
+    Descriptor &file() { return file_; }
+    bool replace_target() {
+        if (::rename(path_.c_str(), target_.c_str()) != 0) return false;
+        exists_ = false;
+        return true;
+    }
+
+  private:
+    int create(mode_t mode) {
+        static std::atomic<unsigned> count = 0;
+        const std::string folder = target_.substr(0, target_.rfind('/') + 1);
+        int fd = -1;
+        do {
+            path_ = folder + ".shufflenet-" + std::to_string(::getpid()) + "-" + std::to_string(++count) + ".tmp";
+            fd = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        } while (fd < 0 && errno == EEXIST);
+        exists_ = fd >= 0;
+        return fd;
+    }
+
+    std::string target_, path_;
+    bool exists_ = false;
+    Descriptor file_;
+};
+
+Status replace(const std::string &path, const std::string &target, std::span<const std::byte> bytes) {
+    struct stat old {};
+    const bool exists = ::stat(target.c_str(), &old) == 0;
+    if (exists && ::access(target.c_str(), W_OK) != 0) return failed(path, "cannot be written", errno);
+    TemporaryFile temporary(target, exists ? old.st_mode & 0777 : 0666);
+    if (!temporary.file().valid()) return failed(path, "cannot be written", errno);
+    if (Status status = write_all(temporary.file(), path, bytes); !status.ok()) return status;
+    if (!temporary.replace_target()) return failed(path, "cannot be written", errno);
+    return {};
+}
+
+}  // namespace
+
+Status read_file(const std::string &path, std::vector<std::byte> *bytes) try {
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid()) return failed(path, "cannot be opened", errno);
+    return read_all(file, path, bytes);
+} catch (...) {
+    return message::from_exception(path);
+}
+
+Status write_file_atomically(const std::string &path, std::span<const std::byte> bytes) try {
+    const std::optional<std::string> target = replaceable(path);
+    return target ? replace(path, *target, bytes) : write_straight(path, bytes);
+} catch (...) {
+    return message::from_exception(path);
+}
+
+}  // namespace shufflenet

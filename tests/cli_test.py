@@ -1,0 +1,881 @@
+#!/usr/bin/env python3
+"""The command line from outside: exit status, the line on stderr, what is printed and which files appear.
+
+    python3 tests/cli_test.py --shufflenet build/x86/bin/shufflenet [--shared ../shared/data] [unittest arguments]
+
+Needs Python's standard library only.
+"""
+
+import argparse
+import array
+import json
+import math
+import os
+import random
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ARGUMENTS = argparse.Namespace(shufflenet="", shared="")
+
+DEFAULT = "cifar10_x0_5"
+DEFAULT_SIZE, DEFAULT_CLASSES = 64, 10
+LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+UNITS = (4, 8, 4)
+# Channels of stages 2, 3, 4 and of conv5; multiply-adds and parameters at 224x224 with 1000 classes.
+NETWORKS = {
+    "shufflenet_v2_x0_5": ((48, 96, 192, 1024), 41, 1_366_792),
+    "shufflenet_v2_x1_0": ((116, 232, 464, 1024), 146, 2_278_604),
+    "shufflenet_v2_x1_5": ((176, 352, 704, 1024), 299, 3_503_624),
+    "shufflenet_v2_x2_0": ((244, 488, 976, 2048), 591, 7_393_996),
+}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+# ---- Files, made by hand -----------------------------------------------------------------------------------------
+
+
+def npy(shape, data=None, descr="<f4", fortran=False, version=1, header=None):
+    """A .npy file; `data`: bytes, by default as many zeros as the shape says."""
+    if header is None:
+        header = "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }" % (descr, fortran, tuple(shape))
+    text = header.encode() + b"\n"
+    if data is None:
+        data = bytes(4 * math.prod(shape))
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H", len(text)) + text + data
+
+
+def random_input(shape, seed=1):
+    generator = random.Random(seed)
+    return npy(shape, array.array("f", [generator.gauss(0, 1) for _ in range(math.prod(shape))]).tobytes())
+
+
+def read_npy(path):
+    with open(path, "rb") as file:
+        content = file.read()
+    assert content[:8] == b"\x93NUMPY\x01\x00", content[:8]
+    (length,) = struct.unpack("<H", content[8:10])
+    header = eval(content[10 : 10 + length])  # A dict literal; the file is our own.
+    assert header["descr"] == "<f4" and header["fortran_order"] is False, header
+    values = array.array("f", content[10 + length :])
+    assert len(values) == math.prod(header["shape"])
+    return header["shape"], values
+
+
+def safetensors(tensors):
+    """`tensors`: name to (dtype, shape, bytes)."""
+    header, data = {}, b"".join(content for _, _, content in tensors.values())
+    at = 0
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + len(content)]}
+        at += len(content)
+    return raw_safetensors(json.dumps(header), data)
+
+
+def raw_safetensors(header, data=b"", length=None):
+    text = header.encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def read_safetensors(path):
+    with open(path, "rb") as file:
+        content = file.read()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    data = content[8 + length :]
+    return {k: (v["dtype"], tuple(v["shape"]), data[slice(*v["data_offsets"])]) for k, v in header.items()}
+
+
+def f32(values):
+    return array.array("f", values).tobytes()
+
+
+def state_dict(network, classes, seed=1):
+    """Random weights with torchvision's names, as a dict for safetensors()."""
+    generator = random.Random(seed)
+    pattern = array.array("f", [generator.uniform(-1, 1) for _ in range(4099)])
+    tensors = {}
+
+    def weight(name, out, inputs, kernel):
+        count = out * inputs * kernel * kernel
+        bound = math.sqrt(6 / (inputs * kernel * kernel))
+        scaled = array.array("f", [bound * v for v in pattern])
+        values = (scaled * (count // len(scaled) + 1))[:count]
+        tensors[name + ".weight"] = ("F32", (out, inputs, kernel, kernel), values.tobytes())
+
+    def norm(name, channels):
+        for key, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            tensors[f"{name}.{key}"] = ("F32", (channels,), f32([value] * channels))
+        tensors[name + ".num_batches_tracked"] = ("I64", (), struct.pack("<q", 7))
+
+    def conv(name, index, out, inputs, kernel):
+        weight(f"{name}.{index}", out, inputs, kernel)
+        norm(f"{name}.{index + 1}", out)
+
+    channels = NETWORKS[network][0]
+    conv("conv1", 0, 24, 3, 3)
+    before = 24
+    for stage, (units, total) in enumerate(zip(UNITS, channels), start=2):
+        half = total // 2
+        for unit in range(units):
+            name = f"stage{stage}.{unit}"
+            inputs = before if unit == 0 else half
+            if unit == 0:
+                conv(name + ".branch1", 0, inputs, 1, 3)
+                conv(name + ".branch1", 2, half, inputs, 1)
+            conv(name + ".branch2", 0, half, inputs, 1)
+            conv(name + ".branch2", 3, half, 1, 3)
+            conv(name + ".branch2", 5, half, half, 1)
+        before = total
+    conv("conv5", 0, channels[3], before, 1)
+    weight("fc", classes, channels[3], 1)
+    dtype, shape, data = tensors["fc.weight"]
+    tensors["fc.weight"] = (dtype, shape[:2], data)
+    tensors["fc.bias"] = ("F32", (classes,), f32([0] * classes))
+    return tensors
+
+
+def ppm(width, height, seed=1):
+    """A random image as PPM file, and its pixels."""
+    pixels = random.Random(seed).randbytes(3 * width * height)
+    return b"P6\n%d %d\n255\n" % (width, height) + pixels, pixels
+
+
+def normalised(pixels):
+    """Interleaved RGB bytes to planes of floats, as the default model wants them."""
+    return [(pixels[i] / 255 - MEAN[c]) / STD[c] for c in range(3) for i in range(c, len(pixels), 3)]
+
+
+def softmax(logits):
+    largest = max(logits)
+    powers = [math.exp(value - largest) for value in logits]
+    return [power / sum(powers) for power in powers]
+
+
+# ---- The program -------------------------------------------------------------------------------------------------
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="shufflenet-cli-")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, content):
+        with open(self.path(name), "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+        return self.path(name)
+
+    def cli(self, *arguments, isa=None, **options):
+        environment = {k: v for k, v in os.environ.items() if k != "SHUFFLENET_ISA"}
+        if isa is not None:
+            environment["SHUFFLENET_ISA"] = isa
+        options.setdefault("stdout", subprocess.PIPE)
+        command = [ARGUMENTS.shufflenet, *map(str, arguments)]
+        return subprocess.run(command, stderr=subprocess.PIPE, env=environment, timeout=600, **options)
+
+    def succeeds(self, *arguments, **options):
+        result = self.cli(*arguments, **options)
+        self.assertEqual((result.returncode, result.stderr.decode()), (0, ""), arguments)
+        return result.stdout.decode() if result.stdout is not None else ""
+
+    def fails(self, status, arguments, *words, **options):
+        """One line on stderr that has all the words, nothing on stdout."""
+        result = self.cli(*arguments, **options)
+        line = result.stderr.decode(errors="replace")
+        self.assertEqual(result.returncode, status, (arguments, line))
+        self.assertRegex(line, r"\Ashufflenet: error: [^\n]+\n\Z", arguments)
+        for word in words:
+            self.assertIn(word, line, arguments)
+        self.assertFalse(result.stdout, arguments)
+
+    def assert_close(self, expected, found, tolerance):
+        self.assertEqual(len(expected), len(found))
+        spread = max(expected) - min(expected)
+        self.assertLessEqual(max(abs(a - b) for a, b in zip(expected, found)), tolerance * spread)
+
+    def models(self, **options):
+        return json.loads(self.succeeds("list", "--json", **options))
+
+    def usable_isas(self):
+        return [isa for isa in self.models()[0]["targets"] if self.models(isa=isa)[0]["isa"] == isa]
+
+    def require(self, model):
+        if model not in [m["name"] for m in self.models()]:
+            self.skipTest(f"{model} is not compiled in")
+
+
+class UsageTest(CliTest):
+    COMMANDS = ("list", "run", "classify", "info", "convert")
+
+    def test_help(self):
+        overview = self.succeeds("--help")
+        self.assertEqual(overview, self.succeeds("-h"))
+        for command in self.COMMANDS:
+            self.assertIn(command, overview)
+            text = self.succeeds(command, "--help")
+            self.assertIn(f"Usage: shufflenet {command}", text)
+            self.assertRegex(text, rf"Examples?:\n(.*\n)*  .*shufflenet {command}")
+
+    def test_version(self):
+        self.assertRegex(self.succeeds("--version"), r"\Ashufflenet \d+\.\d+\.\d+\n\Z")
+
+    def test_bad_usage(self):
+        run = ("run", "--model", DEFAULT, "--input", "x.npy", "--output", "y.npy")
+        table = [
+            ((), "command"),
+            (("frobnicate",), "frobnicate"),
+            (("--frobnicate",), "--frobnicate"),
+            (("list", "--frobnicate"), "--frobnicate"),
+            (("list", "surplus"), "surplus"),
+            (("run",), "--model"),
+            (run[:3] + run[5:], "--input"),
+            (run[:5], "--output"),
+            (run + ("--model", DEFAULT), "--model"),
+            (run + ("--threads", "0"), "--threads"),
+            (run + ("--threads", "257"), "--threads"),
+            (run + ("--threads", "-1"), "--threads"),
+            (run + ("--threads", "two"), "--threads"),
+            (run + ("--threads",), "--threads"),
+            (run + ("--features", "stage5=f.npy"), "stage5=f.npy"),
+            (run + ("--features", "stage2"), "stage2"),
+            (run + ("--features", "stage2="), "stage2="),
+            (run + ("--features", "=f.npy"), "=f.npy"),
+            (("classify",), "images"),
+            (("classify", "--top", "0", "a.jpg"), "--top"),
+            (("classify", "--top", "-3", "a.jpg"), "--top"),
+            (("classify", "--top", "many", "a.jpg"), "--top"),
+            (("classify", "--threads", "300", "a.jpg"), "--threads"),
+            (("classify", "--json", "--peak", "a.jpg"), "--peak"),
+            (("info",), "model"),
+            (("convert", "in.safetensors"), "output"),
+            (("convert", "--f16", "--f32", "in.safetensors", "out.safetensors"), "--f16"),
+        ]
+        for arguments, word in table:
+            with self.subTest(arguments=arguments):
+                self.fails(2, arguments, word, "--help")
+
+    def test_names_that_do_not_exist(self):
+        table = [
+            (("run", "--model", "nope", "--input", "x.npy", "--output", "y.npy"), DEFAULT),
+            (("classify", "--model", "nope", "a.jpg"), DEFAULT),
+            (("info", "nope"), DEFAULT),
+            (("info", "test_prime"), DEFAULT),
+            (("convert", "--network", "nope", "in.safetensors", "out.safetensors"), "shufflenet_v2_x0_5"),
+        ]
+        for arguments, known in table:
+            with self.subTest(arguments=arguments):
+                self.fails(1, arguments, "nope" if "nope" in arguments else "test_prime", known)
+
+    def test_stdout_that_cannot_be_written(self):
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        for arguments in (["list"], ["list", "--json"], ["--help"], ["--version"], ["run", "--help"], ["info", DEFAULT],
+                          ["classify", image], ["classify", "--json", image]):
+            with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
+                self.fails(1, arguments, "standard output", stdout=full)
+
+
+class ListTest(CliTest):
+    def test_json(self):
+        models = self.models()
+        default = [m for m in models if m["default"]]
+        self.assertEqual([m["name"] for m in default], [DEFAULT])
+        for key, value in {"network": "shufflenet_v2_x0_5", "input": [64, 64], "classes": 10,
+                           "targets": ["sse41", "avx2", "avx512"], "embedded_weights": True}.items():
+            self.assertEqual(default[0][key], value)
+        for model in models:
+            if model["name"] in NETWORKS:
+                self.assertEqual((model["network"], model["input"], model["classes"], model["embedded_weights"]),
+                                 (model["name"], [224, 224], 1000, False))
+
+    def test_table(self):
+        rows = self.succeeds("list").splitlines()
+        self.assertEqual(len(rows), 1 + len(self.models()))
+        self.assertTrue(any(r.startswith(DEFAULT) and "64x64" in r and "embedded" in r for r in rows), rows)
+
+    def test_forced_instruction_set(self):
+        self.assertIn("sse41", self.usable_isas())
+        for isa in self.models()[0]["targets"]:
+            model = self.models(isa=isa)[0]
+            if model["isa"] is None:
+                self.assertIn(isa, model["isa_error"])
+                self.assertIn(model["isa_error"], self.succeeds("list", isa=isa))
+                self.fails(1, ["classify", self.write("i.ppm", ppm(64, 64)[0])], isa, isa=isa)
+            else:
+                self.assertEqual(model["isa"], isa)
+                self.assertNotIn("isa_error", model)
+        for command in (["list"], ["list", "--json"], ["classify", self.write("i.ppm", ppm(64, 64)[0])]):
+            self.fails(1, command, "SHUFFLENET_ISA", "mmx", isa="mmx")
+
+
+class RunTest(CliTest):
+    def run_model(self, *more, model=DEFAULT, source=None, **options):
+        source = source or self.write("x.npy", random_input((1, 3, DEFAULT_SIZE, DEFAULT_SIZE)))
+        arguments = ["run", "--model", model, "--input", source, "--output", self.path("y.npy"), *more]
+        self.assertEqual(self.succeeds(*arguments, **options), "")
+        return read_npy(self.path("y.npy"))
+
+    def test_batches_and_threads(self):
+        planes = [random_input((1, 3, 64, 64), seed)[-4 * 3 * 64 * 64 :] for seed in range(3)]
+        source = self.write("batch.npy", npy((3, 3, 64, 64), b"".join(planes)))
+        shape, together = self.run_model(source=source)
+        self.assertEqual(shape, (3, DEFAULT_CLASSES))
+        for threads in ("2", "3"):
+            self.assertEqual(self.run_model("--threads", threads, source=source)[1], together)
+        for i, plane in enumerate(planes):
+            _, alone = self.run_model(source=self.write("one.npy", npy((1, 3, 64, 64), plane)))
+            self.assertEqual(alone, together[10 * i : 10 * i + 10])
+
+    def test_instruction_sets_agree(self):
+        results = [self.run_model(isa=isa)[1] for isa in self.usable_isas()]
+        for result in results:
+            self.assert_close(results[0], result, 1e-5)
+
+    def test_features(self):
+        shapes = {"stage2": (1, 48, 8, 8), "stage3": (1, 96, 4, 4), "stage4": (1, 192, 2, 2), "conv5": (1, 1024, 2, 2)}
+        more = [word for name in shapes for word in ("--features", f"{name}={self.path(name + '.npy')}")]
+        _, plain = self.run_model()
+        _, logits = self.run_model(*more)
+        self.assert_close(plain, logits, 1e-5)
+        for name, shape in shapes.items():
+            found, values = read_npy(self.path(name + ".npy"))
+            self.assertEqual(found, shape)
+            self.assertTrue(all(map(math.isfinite, values)) and len(set(values)) > 1, name)
+        pooled = [sum(values[4 * c : 4 * c + 4]) / 4 for c in range(1024)]
+        embedded = read_safetensors(self.converted_default())
+        weight = array.array("f", embedded["fc.weight"][2])
+        bias = array.array("f", embedded["fc.bias"][2])
+        expected = [bias[k] + sum(weight[1024 * k + c] * pooled[c] for c in range(1024)) for k in range(10)]
+        self.assert_close(expected, logits, 1e-5)
+
+    def converted_default(self):
+        source = os.path.join(os.path.dirname(__file__), "..", "models", DEFAULT + ".safetensors")
+        self.succeeds("convert", source, self.path("default.safetensors"))
+        return self.path("default.safetensors")
+
+    def test_weight_file_replaces_embedded_weights(self):
+        _, embedded = self.run_model()
+        _, same = self.run_model("--weights", self.converted_default())
+        self.assertEqual(embedded, same)
+
+    def test_class_count_is_the_weight_files(self):
+        weights = self.write("w.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 7)))
+        shape, logits = self.run_model("--weights", weights)
+        self.assertEqual(shape, (1, 7))
+        self.assertGreater(len(set(logits)), 1)
+
+    def test_full_size_networks(self):
+        source = self.write("x.npy", random_input((1, 3, 224, 224)))
+        for network in NETWORKS:
+            self.require(network)
+            with self.subTest(network=network):
+                self.fails(1, ["run", "--model", network, "--input", source, "--output", self.path("z.npy")], network,
+                           "--weights")
+                weights = self.write("w.safetensors", safetensors(state_dict(network, 5)))
+                shape, logits = self.run_model("--weights", weights, model=network, source=source)
+                self.assertEqual(shape, (1, 5))
+                self.assertTrue(all(map(math.isfinite, logits)) and len(set(logits)) == 5)
+        self.assertFalse(os.path.exists(self.path("z.npy")))
+
+    def test_bad_input(self):
+        good = npy((1, 3, 64, 64))
+        dict_of = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
+        table = {
+            "float64": (npy((1, 3, 64, 64), bytes(8 * 3 * 64 * 64), descr="<f8"), "<f8"),
+            "half": (npy((1, 3, 64, 64), bytes(2 * 3 * 64 * 64), descr="<f2"), "<f2"),
+            "integers": (npy((1, 3, 64, 64), descr="<i4"), "<i4"),
+            "big-endian": (npy((1, 3, 64, 64), descr=">f4"), ">f4"),
+            "fortran": (npy((1, 3, 64, 64), fortran=True), "fortran_order"),
+            "rank 3": (npy((3, 64, 64)), "[3, 64, 64]"),
+            "rank 5": (npy((1, 1, 3, 64, 64)), "[1, 1, 3, 64, 64]"),
+            "scalar": (npy(()), "[]"),
+            "no images": (npy((0, 3, 64, 64)), "[0, 3, 64, 64]"),
+            "grey": (npy((1, 1, 64, 64)), "[1, 1, 64, 64]"),
+            "nhwc": (npy((1, 64, 64, 3)), "[1, 64, 64, 3]"),
+            "height": (npy((1, 3, 63, 64)), "[1, 3, 63, 64]"),
+            "width": (npy((1, 3, 64, 65)), "[1, 3, 64, 65]"),
+            "truncated": (good[:-4], "truncated"),
+            "trailing": (good + b"\0", "trailing"),
+            "no data": (good[: -4 * 3 * 64 * 64], "truncated"),
+            "empty": (b"", "empty"),
+            "magic": (b"PK\x03\x04" + good, ".npy"),
+            "half a header": (good[:40], "header"),
+            "version": (npy((1, 3, 64, 64), version=9), "version"),
+            "not a dict": (npy((), header="[1, 2, 3]"), "header"),
+            "two shapes": (npy((), header="{'shape': (1,), 'shape': (1,)}"), "shape"),
+            "overflow": (npy((), header=dict_of % "(4611686018427387904, 3, 64, 64)"), "too large"),
+            "negative": (npy((), header=dict_of % "(-1, 3, 64, 64)"), "negative"),
+        }
+        run = ["run", "--model", DEFAULT, "--output", self.path("y.npy")]
+        for name, (content, word) in table.items():
+            with self.subTest(name):
+                source = self.write("bad.npy", content)
+                self.fails(1, [*run, "--input", source], source, word)
+        for source in (self.path("absent.npy"), self.folder):
+            self.fails(1, [*run, "--input", source], source)
+        self.assertEqual(os.listdir(self.folder), ["bad.npy"])
+
+
+class OutputTest(CliTest):
+    """Files appear as a whole or not at all."""
+
+    def commands(self):
+        source = self.write("x.npy", npy((1, 3, 64, 64)))
+        weights = self.write("w.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 3)))
+        return [
+            lambda output: ["run", "--model", DEFAULT, "--input", source, "--output", output],
+            lambda output: ["convert", weights, output],
+        ]
+
+    def test_places_that_cannot_be_written(self):
+        for command in self.commands():
+            before = sorted(os.listdir(self.folder))
+            for output in (self.path("missing/y"), self.folder, "/dev/full", self.path("x.npy") + "/y"):
+                with self.subTest(command=command(output)):
+                    self.fails(1, command(output), output)
+            self.assertEqual(sorted(os.listdir(self.folder)), before)
+
+    def test_features_on_a_full_disk(self):
+        run = self.commands()[0]
+        self.fails(1, [*run(self.path("y.npy")), "--features", "stage2=/dev/full"], "/dev/full")
+        self.assertFalse(os.path.exists(self.path("y.npy")))
+
+    def test_disk_that_fills_up(self):
+        """A limit on the size of files, where a write stops half-way as on a full disk."""
+        for command in self.commands():
+            old = self.write("old", b"precious")
+            before = sorted(os.listdir(self.folder))
+            self.fails(1, command(old), old, restore_signals=False,
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+            self.assertEqual(sorted(os.listdir(self.folder)), before)
+            with open(old, "rb") as file:
+                self.assertEqual(file.read(), b"precious")
+
+
+class ClassifyTest(CliTest):
+    def classify(self, *arguments, **options):
+        lines = self.succeeds("classify", "--json", *arguments, **options).splitlines()
+        return [json.loads(line) for line in lines]
+
+    def labels_of(self, *arguments):
+        (result,) = self.classify("--top", "100", *arguments, self.write("image.ppm", ppm(64, 64)[0]))
+        return [guess["label"] for guess in sorted(result["top"], key=lambda guess: guess["class"])]
+
+    def test_json_agrees_with_run(self):
+        content, pixels = ppm(64, 64)
+        image = self.write("image.ppm", content)
+        source = self.write("x.npy", npy((1, 3, 64, 64), f32(normalised(pixels))))
+        self.succeeds("run", "--model", DEFAULT, "--input", source, "--output", self.path("y.npy"))
+        expected = softmax(read_npy(self.path("y.npy"))[1])
+        (result,) = self.classify("--top", "10", image)
+        self.assertEqual(list(result), ["file", "top"])
+        self.assertEqual(result["file"], image)
+        self.assertEqual(sorted(guess["class"] for guess in result["top"]), list(range(10)))
+        probabilities = [guess["probability"] for guess in result["top"]]
+        self.assertEqual(probabilities, sorted(probabilities, reverse=True))
+        self.assertAlmostEqual(sum(probabilities), 1, delta=1e-12)
+        for guess in result["top"]:
+            self.assertEqual(list(guess), ["class", "label", "probability"])
+            self.assertEqual(guess["label"], LABELS[guess["class"]])
+            self.assertAlmostEqual(guess["probability"], expected[guess["class"]], delta=1e-5)
+
+    def test_top(self):
+        image = self.write("image.ppm", ppm(80, 70)[0])
+        (everything,) = self.classify("--top", "1000000", image)
+        self.assertEqual(len(everything["top"]), DEFAULT_CLASSES)
+        for arguments, count in (([], 5), (["--top", "1"], 1), (["--top", "10"], 10)):
+            (result,) = self.classify(*arguments, image)
+            self.assertEqual(result["top"], everything["top"][:count])
+        self.assertEqual(self.classify("--threads", "2", "--top", "10", image), [everything])
+
+    def test_an_object_for_each_image(self):
+        images = [self.write(f"{i}.ppm", ppm(50 + 10 * i, 90, seed=i)[0]) for i in range(3)]
+        results = self.classify(*images)
+        self.assertEqual([result["file"] for result in results], images)
+        self.assertEqual(results, [self.classify(image)[0] for image in images])
+
+    def test_table(self):
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        rows = self.succeeds("classify", "--top", "2", image, image).splitlines()
+        self.assertEqual(rows[0].split(), ["file", "label", "probability", "ms"])
+        self.assertEqual(len(rows), 5)
+        self.assertRegex(rows[1], rf"^{image}  \w+ +\d+\.\d %  +\d+\.\d\d$")
+        peak = self.succeeds("classify", "--peak", image).splitlines()[-1]
+        self.assertRegex(peak, r"\d+\.\d\d ms, .* GFLOP/s, \d+ % of the multiply-add peak .*1 thread\)$")
+
+    def test_bad_images_do_not_stop_the_others(self):
+        good = self.write("good.ppm", ppm(64, 64)[0])
+        table = {
+            "absent.jpg": None,
+            "empty.jpg": b"",
+            "text.jpg": b"not an image at all\n",
+            "cut.ppm": ppm(64, 64)[0][:-1],
+            "garbage.jpg": b"\xff\xd8\xff\xe0" + bytes(range(256)),
+            "garbage.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
+            "garbage.bmp": b"BM" + bytes(100),
+            "huge.ppm": b"P6\n2000000000 2000000000\n255\n",
+        }
+        bad = [self.path(name) if content is None else self.write(name, content) for name, content in table.items()]
+        bad.append(self.folder)
+        for image in bad:
+            with self.subTest(image):
+                self.fails(1, ["classify", image], image)
+                self.fails(1, ["classify", "--json", image], image)
+        for flags in ([], ["--json"]):
+            result = self.cli("classify", "--top", "1", *flags, bad[0], good, *bad[1:], good)
+            self.assertEqual(result.returncode, 1)
+            self.assertEqual(result.stdout.decode().count(good), 2)
+            errors = result.stderr.decode().splitlines()
+            self.assertEqual(len(errors), len(bad))
+            for image, error in zip(bad, errors):
+                self.assertTrue(error.startswith("shufflenet: error: "), error)
+                self.assertIn(image, error)
+
+    def test_odd_file_names(self):
+        content, _ = ppm(64, 64)
+        for name in ("run", "two words.ppm", "new\nline.ppm", "-dash.ppm", "ünï.ppm"):
+            self.write(name, content)
+            (result,) = self.classify("--", name, cwd=self.folder)
+            self.assertEqual(result["file"], name)
+            self.assertEqual(len(self.succeeds("classify", "--top", "1", "--", name, cwd=self.folder).splitlines()), 2)
+        self.fails(1, ["classify", "absent\nfile.jpg"], "absent")
+        with open(os.path.join(os.fsencode(self.folder), b"latin\xfc.ppm"), "wb") as file:
+            file.write(content)
+        result = self.cli("classify", "--json", b"latin\xfc.ppm".decode(errors="surrogateescape"), cwd=self.folder)
+        self.assertEqual(json.loads(result.stdout)["file"], "latin\ufffd.ppm")
+
+    def test_labels(self):
+        names = [f"kind {i}" for i in range(10)]
+        self.assertEqual(self.labels_of("--labels", self.write("l.txt", "\n".join(names))), names)
+        self.assertEqual(self.labels_of("--labels", self.write("l.txt", "\r\n".join(names) + "\r\n")), names)
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        for content, word in (("\n".join(names[:9]), "found 9"), ("\n".join(names + ["more"]), "found 11"),
+                              ("", "found none"), (b"\xff\xfe\n" * 10, "UTF-8")):
+            path = self.write("l.txt", content)
+            self.fails(1, ["classify", "--labels", path, image], path, word)
+        for path in (self.path("absent.txt"), self.folder):
+            self.fails(1, ["classify", "--labels", path, image], path)
+
+    def metadata(self, **changes):
+        content = {"network": "shufflenet_v2_x0_5", "input": [64, 64], "resize": 64, "mean": MEAN, "std": STD}
+        content.update(changes)
+        return json.dumps({key: value for key, value in content.items() if value is not None})
+
+    def test_metadata(self):
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        plain = self.classify(image)
+        path = self.write("m.json", self.metadata(labels=LABELS))
+        self.assertEqual(self.classify("--metadata", path, image), plain)
+        self.write("m.json", self.metadata(mean=[0, 0, 0], labels=LABELS))
+        self.assertNotEqual(self.classify("--metadata", path, image), plain)
+        self.write("m.json", self.metadata())
+        self.assertEqual(self.labels_of("--metadata", path), [f"class {i}" for i in range(10)])
+        # Written for twice the size: the resize is halved.
+        self.write("m.json", self.metadata(input=[128, 128], resize=128, labels=LABELS))
+        self.assertEqual(self.classify("--metadata", path, image), plain)
+        table = {
+            "network": (self.metadata(network="shufflenet_v2_x1_0"), "shufflenet_v2_x1_0"),
+            "labels": (self.metadata(labels=["one"]), "found 1"),
+            "std": (self.metadata(std=[0, 1, 1]), "std"),
+            "resize": (self.metadata(resize=None), "resize"),
+            "json": ("{", "JSON"),
+            "empty": ("", "JSON"),
+        }
+        for name, (content, word) in table.items():
+            with self.subTest(name):
+                path = self.write("m.json", content)
+                self.fails(1, ["classify", "--metadata", path, image], path, word)
+        self.fails(1, ["classify", "--metadata", self.path("absent.json"), image], "absent.json")
+
+    def test_metadata_belong_to_weights(self):
+        same = self.write("ten.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 10)))
+        other = self.write("seven.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 7)))
+        self.assertEqual(self.labels_of("--weights", same), LABELS)
+        self.assertEqual(self.labels_of("--weights", other), [f"class {i}" for i in range(7)])
+        names = [f"day {i}" for i in range(7)]
+        self.write("seven.json", self.metadata(labels=names))
+        self.assertEqual(self.labels_of("--weights", other), names)
+        explicit = self.write("m.json", self.metadata())
+        self.assertEqual(self.labels_of("--weights", other, "--metadata", explicit), [f"class {i}" for i in range(7)])
+        lines = self.write("l.txt", "\n".join(names[::-1]))
+        self.assertEqual(self.labels_of("--weights", other, "--labels", lines), names[::-1])
+        self.write("seven.json", self.metadata(labels=LABELS))
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        self.fails(1, ["classify", "--weights", other, image], "seven.json", "found 10")
+
+    def test_weights_of_another_input_size(self):
+        self.require("shufflenet_v2_x0_5")
+        weights = os.path.join(os.path.dirname(__file__), "..", "models", DEFAULT + ".safetensors")
+        self.assertEqual(self.labels_of("--model", "shufflenet_v2_x0_5", "--weights", weights), LABELS)
+
+    def test_model_without_weights(self):
+        self.require("shufflenet_v2_x1_0")
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        self.fails(1, ["classify", "--model", "shufflenet_v2_x1_0", image], "shufflenet_v2_x1_0", "--weights")
+
+    def test_output_that_overflows(self):
+        tensors = state_dict("shufflenet_v2_x0_5", 10)
+        tensors["fc.weight"] = ("F32", (10, 1024), f32([3e38] * 10240))
+        weights = self.write("w.safetensors", safetensors(tensors))
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        self.fails(1, ["classify", "--json", "--weights", weights, image], image, "not finite")
+
+    def test_photographs(self):
+        folder = os.path.join(ARGUMENTS.shared, "photos")
+        if not ARGUMENTS.shared or not os.path.isdir(folder):
+            self.skipTest("no shared photographs")
+        photos = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+        results = self.classify("--top", "1", *photos)
+        self.assertEqual([result["file"] for result in results], photos)
+        self.assertIn("bird", [r["top"][0]["label"] for r in results if "robin" in r["file"]])
+        with open(photos[0], "rb") as file:
+            cut = self.write("cut.jpg", file.read(300))
+        self.fails(1, ["classify", cut], cut)
+
+
+class InfoTest(CliTest):
+    def test_networks(self):
+        for network, (channels, mflops, parameters) in NETWORKS.items():
+            with self.subTest(network):
+                info = json.loads(self.succeeds("info", "--json", network))
+                self.assertEqual((info["network"], info["input"], info["classes"]), (network, [224, 224], 1000))
+                total = info["total"]
+                self.assertEqual(total["parameters"], parameters)
+                self.assertEqual(math.ceil(total["paper_flops"] / 1e6), mflops)
+                for key in ("flops", "mac", "parameters"):
+                    self.assertEqual(total[key], sum(layer[key] for layer in info["layers"]))
+                layers = {layer["id"]: layer for layer in info["layers"]}
+                self.assertEqual(layers["stem_conv"]["in"], [3, 224, 224])
+                self.assertEqual(layers["stage3_unit7_branch2_pw2"]["out"], [channels[1] // 2, 14, 14])
+                self.assertEqual(layers["fc"]["out"], [1000, 1, 1])
+
+    def test_pointwise_against_the_bound(self):
+        info = json.loads(self.succeeds("info", "--json", "shufflenet_v2_x1_0"))
+        for layer in info["layers"]:
+            if layer["kind"] != "pointwise":
+                self.assertNotIn("mac_ratio", layer)
+                continue
+            (inputs, height, width), outputs = layer["in"], layer["out"][0]
+            pixels = height * width
+            flops = pixels * inputs * outputs
+            self.assertEqual((layer["flops"], layer["mac"]), (flops, pixels * (inputs + outputs) + inputs * outputs))
+            bound = 2 * math.sqrt(pixels * flops) + flops / pixels
+            self.assertAlmostEqual(layer["mac_ratio"], layer["mac"] / bound, delta=1e-9)
+            self.assertGreaterEqual(layer["mac_ratio"], 1 - 1e-9)
+
+    def test_compiled_model(self):
+        info = json.loads(self.succeeds("info", "--json", DEFAULT))
+        self.assertEqual((info["model"], info["input"], info["classes"]), (DEFAULT, [64, 64], 10))
+        self.assertGreater(info["total"]["arena_bytes"], 1 << 16)
+        self.assertNotIn("paper_flops", info["total"])
+
+    def test_table(self):
+        text = self.succeeds("info", DEFAULT)
+        for word in ("10 classes", "stage4_unit3_branch2_dw", "pointwise", "352,042", "arena"):
+            self.assertIn(word, text)
+
+
+class ConvertTest(CliTest):
+    def convert(self, tensors, *flags):
+        source = self.write("in.safetensors", safetensors(tensors))
+        output = self.path("out.safetensors")
+        text = self.succeeds("convert", *flags, source, output)
+        return read_safetensors(output), text
+
+    def test_recognises_each_network(self):
+        for network in NETWORKS:
+            with self.subTest(network):
+                tensors = state_dict(network, 3)
+                found, text = self.convert(tensors)
+                self.assertIn(f"{network}, 3 classes", text)
+                expected = {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
+                self.assertEqual(found, expected)
+                self.assertEqual(list(found), sorted(found))
+                self.assertEqual(self.convert(tensors, "--network", network)[0], expected)
+
+    def test_same_bytes_whatever_the_order(self):
+        tensors = state_dict("shufflenet_v2_x0_5", 3)
+        self.convert(tensors)
+        with open(self.path("out.safetensors"), "rb") as file:
+            first = file.read()
+        self.convert(dict(reversed(tensors.items())))
+        with open(self.path("out.safetensors"), "rb") as file:
+            self.assertEqual(file.read(), first)
+        self.succeeds("convert", self.path("out.safetensors"), self.path("out.safetensors"))
+        with open(self.path("out.safetensors"), "rb") as file:
+            self.assertEqual(file.read(), first)
+
+    def test_every_half(self):
+        halves = [bits for bits in range(1 << 16) if bits >> 10 & 31 != 31]
+        classes = len(halves) // 1024
+        tensors = state_dict("shufflenet_v2_x0_5", classes)
+        data = array.array("H", halves).tobytes()
+        tensors["fc.weight"] = ("F16", (classes, 1024), data)
+        self.assertEqual(self.convert(tensors)[0]["fc.weight"], tensors["fc.weight"])
+        wide, _ = self.convert(tensors, "--f32")
+        expected = f32(struct.unpack(f"<{len(halves)}e", data))
+        self.assertEqual(wide["fc.weight"], ("F32", (classes, 1024), expected))
+        self.assertEqual({dtype for dtype, _, _ in wide.values()}, {"F32"})
+        narrow, _ = self.convert(wide, "--f16")
+        self.assertEqual(narrow["fc.weight"], tensors["fc.weight"])
+        self.assertEqual({dtype for dtype, _, _ in narrow.values()}, {"F16"})
+
+    def test_rounds_to_nearest_even(self):
+        generator = random.Random(3)
+        values = [65519.0, -65519.0, 2.0**-24, 2.0**-25, 1.5 * 2.0**-24, 2.0**-26, 1e-45, -0.0]
+        values += [1 + 2.0**-11, 1 + 3 * 2.0**-11]
+        while len(values) < 1024:
+            half = struct.unpack("<e", struct.pack("<H", generator.randrange(0x7BFF)))[0]
+            step = 2.0 ** max(math.frexp(half)[1] - 12, -25) if half else 2.0**-25
+            values.append(generator.choice((half + step, half + generator.uniform(0, 2) * step, -half - step)))
+        values = array.array("f", values)
+        tensors = state_dict("shufflenet_v2_x0_5", 1)
+        tensors["fc.weight"] = ("F32", (1, 1024), values.tobytes())
+        found, _ = self.convert(tensors, "--f16")
+        self.assertEqual(found["fc.weight"][2], struct.pack("<1024e", *values))
+
+    def test_too_large_for_half(self):
+        tensors = state_dict("shufflenet_v2_x0_5", 1)
+        tensors["fc.weight"] = ("F32", (1, 1024), f32([0] * 1000 + [65520] + [0] * 23))
+        source = self.write("in.safetensors", safetensors(tensors))
+        self.fails(1, ["convert", "--f16", source, self.path("out.safetensors")], source, "fc.weight", "F16")
+        self.assertFalse(os.path.exists(self.path("out.safetensors")))
+
+    def test_half_precision_classifies_alike(self):
+        source = os.path.join(os.path.dirname(__file__), "..", "models", DEFAULT + ".safetensors")
+        small = self.path("small.safetensors")
+        self.succeeds("convert", "--f16", source, small)
+        self.assertLess(os.path.getsize(small), 0.55 * os.path.getsize(source))
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        top = [json.loads(self.succeeds("classify", "--json", "--top", "1", *weights, image))["top"][0]
+               for weights in ([], ["--weights", small])]
+        self.assertEqual(top[0]["class"], top[1]["class"])
+        self.assertAlmostEqual(top[0]["probability"], top[1]["probability"], delta=0.02)
+
+    def test_onnx(self):
+        source = self.write("model.onnx", b"\x08\x07")
+        self.fails(1, ["convert", source, self.path("out.safetensors")], source, "ONNX")
+
+
+class BadWeightsTest(CliTest):
+    """Every command that reads weights refuses these, and says why."""
+
+    NETWORK = "shufflenet_v2_x0_5"
+
+    def refused(self, name, content, *words):
+        with self.subTest(name):
+            source = self.write("bad.safetensors", content)
+            array_file = self.write("x.npy", npy((1, 3, 64, 64)))
+            output = self.path("out")
+            run = ["run", "--model", DEFAULT, "--input", array_file]
+            self.fails(1, [*run, "--weights", source, "--output", output], source, *words)
+            self.fails(1, ["convert", source, output], source, *words)
+            self.fails(1, ["convert", source, source], source, *words)
+            with open(source, "rb") as file:
+                self.assertEqual(file.read(), content)
+            self.assertEqual(sorted(os.listdir(self.folder)), ["bad.safetensors", "x.npy"])
+
+    def test_container(self):
+        entry = '"a": {"dtype": "F32", "shape": %s, "data_offsets": %s}'
+        enormous = f"[{1 << 32}, {1 << 32}]"
+        one = "{" + entry % ("[2]", "[0, 8]") + "}"
+        both = "{" + entry % ("[2]", "[0, 8]") + ", " + entry % ("[2]", "[8, 16]") + "}"
+        overlap = "{" + entry % ("[2]", "[0, 8]") + ", " + (entry % ("[2]", "[4, 12]")).replace('"a"', '"b"') + "}"
+        data = bytes(16)
+        table = {
+            "empty": (b"", "0 bytes"),
+            "short": (b"\x08\0\0\0", "4 bytes"),
+            "4 GB header": (raw_safetensors(one, data, 1 << 32), str(1 << 32)),
+            "endless header": (raw_safetensors(one, data, (1 << 64) - 1), str((1 << 64) - 1)),
+            "header longer than the file": (raw_safetensors(one, b"", 10_000), "10000"),
+            "not JSON": (raw_safetensors('{"a": ', data), "JSON"),
+            "a list": (raw_safetensors("[1]", data), "JSON"),
+            "nested": (raw_safetensors('{"a":' + "[" * 100_000, data), "header"),
+            "offsets beyond the end": (raw_safetensors("{" + entry % ("[20]", "[0, 80]") + "}", data), "data_offsets"),
+            "offsets reversed": (raw_safetensors("{" + entry % ("[2]", "[8, 0]") + "}", data), "reversed"),
+            "offsets negative": (raw_safetensors("{" + entry % ("[2]", "[-8, 0]") + "}", data), "data_offsets"),
+            "offsets and shape": (raw_safetensors("{" + entry % ("[3]", "[0, 16]") + "}", data), "12 bytes"),
+            "overlap": (raw_safetensors(overlap, bytes(12)), "overlaps"),
+            "hole": (raw_safetensors(one, data), "no tensor"),
+            "shape overflow": (raw_safetensors("{" + entry % (enormous, "[0, 16]") + "}", data), "too large"),
+            "shape negative": (raw_safetensors("{" + entry % ("[-2]", "[0, 16]") + "}", data), "shape"),
+            "duplicate": (raw_safetensors(both, data), "two keys a"),
+            "dtype": (raw_safetensors(one.replace("F32", "F31"), bytes(8)), "F31"),
+            "no tensors": (raw_safetensors("{}"), "missing"),
+            "zip": (b"PK\x03\x04" + bytes(100), "header"),
+        }
+        for name, (content, word) in table.items():
+            self.refused(name, content, word)
+
+    def test_truncated(self):
+        content = safetensors(state_dict(self.NETWORK, 3))
+        for size in (100, len(content) // 2, len(content) - 1):
+            self.refused(size, content[:size])
+
+    def test_tensors(self):
+        nan, infinity = float("nan"), float("inf")
+        no_classes = {"fc.weight": ("F32", (0, 1024), b""), "fc.bias": ("F32", (0,), b"")}
+        ones, good = [1.0] * 23, state_dict(self.NETWORK, 3)
+        conv = "stage3.2.branch2.3.weight"
+        table = {
+            "missing": ({"conv1.1.bias": None}, "missing conv1.1.bias"),
+            "extra": ({"conv1.0.bias": ("F32", (24,), f32([0] * 24))}, "unexpected conv1.0.bias"),
+            "shape": ({conv: ("F32", (48, 1, 1, 9), good[conv][2])}, conv, "[48, 1, 1, 9]", "[48, 1, 3, 3]"),
+            "rank": ({conv: ("F32", (48 * 9,), good[conv][2])}, conv, "[432]"),
+            "dtype": ({"fc.bias": ("F64", (3,), bytes(24))}, "fc.bias", "F64"),
+            "bfloat16": ({"fc.bias": ("BF16", (3,), bytes(6))}, "fc.bias", "BF16"),
+            "nan": ({"conv1.1.weight": ("F32", (24,), f32(ones + [nan]))}, "conv1.1.weight", "nan", "23"),
+            "infinity": ({"conv1.1.running_mean": ("F32", (24,), f32([infinity] + ones))}, "running_mean", "inf"),
+            "half infinity": ({"fc.bias": ("F16", (3,), b"\0\x7c" * 3)}, "fc.bias", "inf"),
+            "variance": ({"conv1.1.running_var": ("F32", (24,), f32([-1] + ones))}, "running_var", "-1"),
+            "no classes": (no_classes, "fc.weight", "[0, 1024]"),
+            "bias of other classes": ({"fc.bias": ("F32", (4,), bytes(16))}, "fc.bias", "[4]", "[3]"),
+        }
+        for name, (changes, *words) in table.items():
+            tensors = {k: v for k, v in {**good, **changes}.items() if v is not None}
+            self.refused(name, safetensors(tensors), *words)
+
+    def test_too_many_classes(self):
+        tensors = state_dict(self.NETWORK, 1)
+        tensors["fc.weight"] = ("F16", (100_001, 1024), bytes(2 * 1024 * 100_001))
+        tensors["fc.bias"] = ("F16", (100_001,), bytes(2 * 100_001))
+        self.refused("classes", safetensors(tensors), "fc.weight", "100000")
+
+    def test_weights_of_another_network(self):
+        weights = self.write("w.safetensors", safetensors(state_dict("shufflenet_v2_x1_0", 3)))
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        self.fails(1, ["classify", "--weights", weights, image], weights, "shufflenet_v2_x0_5", "shufflenet_v2_x1_0")
+        self.fails(1, ["convert", "--network", "shufflenet_v2_x2_0", weights, self.path("out")], weights,
+                   "shufflenet_v2_x2_0")
+
+    def test_nearest_network(self):
+        for network in NETWORKS:
+            tensors = state_dict(network, 3)
+            del tensors["conv5.0.weight"]
+            weights = self.write("w.safetensors", safetensors(tensors))
+            self.fails(1, ["convert", weights, self.path("out")], weights, network, "missing conv5.0.weight")
+
+    def test_not_files(self):
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        for source in (self.path("absent.safetensors"), self.folder, image + "/w"):
+            self.fails(1, ["classify", "--weights", source, image], source)
+            self.fails(1, ["convert", source, self.path("out")], source)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shufflenet", required=True, help="the program")
+    parser.add_argument("--shared", default="", help="folder with photos/; empty: tests that need it are skipped")
+    _, rest = parser.parse_known_args(namespace=ARGUMENTS)
+    ARGUMENTS.shufflenet = os.path.abspath(ARGUMENTS.shufflenet)
+    unittest.main(argv=[sys.argv[0], *rest])
+
+
+if __name__ == "__main__":
+    main()

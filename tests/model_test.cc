@@ -1,0 +1,309 @@
+// The public API of a model: errors, instruction sets, threads, sharing, no allocation in run().
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <memory>
+#include <thread>
+
+#include "allocation_count.h"
+#include "cifar10_x0_5.h"
+#include "isa.h"
+#include "reference/random_weights.h"
+#include "shufflenet/model.h"
+#include "test_models.h"
+
+namespace shufflenet {
+namespace {
+
+const shufflenet_descriptor &model_named(std::string_view name) {
+    for (const shufflenet_descriptor *model : kTestModels) {
+        if (name == model->name) return *model;
+    }
+    throw std::invalid_argument("no such test model");
+}
+
+const shufflenet_descriptor &cifar() { return model_named("cifar10_x0_5"); }
+
+std::vector<float> input_for(const shufflenet_descriptor &d, int batch, uint64_t seed = 3) {
+    return reference::random_input({d.height, d.width}, batch, seed);
+}
+
+class ForcedIsa {
+  public:
+    explicit ForcedIsa(const char *isa) { setenv(kIsaVariable, isa, 1); }
+    ~ForcedIsa() { unsetenv(kIsaVariable); }
+};
+
+/// The best instruction set that this CPU does not have, or nullptr.
+const char *missing_isa() {
+    for (const char *isa : {"avx512", "avx2"}) {
+        if (!cpu_has(isa)) return isa;
+    }
+    return nullptr;
+}
+
+TEST(Isa, BestOfTheCpuIsChosen) {
+    std::string isa;
+    ASSERT_TRUE(chosen_isa(cifar(), &isa).ok());
+    EXPECT_EQ(isa, cpu_has("avx512") ? "avx512" : cpu_has("avx2") ? "avx2" : "sse41");
+}
+
+TEST(Isa, ForcedOneRuns) {
+    for (const char *isa : {"sse41", "avx2", "avx512"}) {
+        if (!cpu_has(isa)) continue;
+        const ForcedIsa forced(isa);
+        Model model;
+        ASSERT_TRUE(model.open(cifar()).ok());
+        EXPECT_STREQ(model.isa(), isa);
+    }
+}
+
+TEST(Isa, MissingOneIsAnError) {
+    const char *isa = missing_isa();
+    if (isa == nullptr) GTEST_SKIP() << "this CPU has every instruction set";
+    const ForcedIsa forced(isa);
+    Model model;
+    const Status status = model.open(cifar());
+    EXPECT_EQ(status.code(), Code::kUnsupported);
+    EXPECT_NE(status.message().find(std::string("this CPU does not have ") + isa), std::string::npos)
+        << status.message();
+}
+
+TEST(Isa, UnknownOneIsAnErrorThatListsThem) {
+    const ForcedIsa forced("mmx");
+    std::string isa;
+    const Status status = chosen_isa(cifar(), &isa);
+    EXPECT_EQ(status.code(), Code::kUnsupported);
+    EXPECT_NE(status.message().find("SHUFFLENET_ISA=mmx"), std::string::npos) << status.message();
+    EXPECT_NE(status.message().find("sse41,avx2,avx512"), std::string::npos) << status.message();
+}
+
+TEST(Isa, CpuWithoutAnyCompiledOneIsAnError) {
+    const char *isa = missing_isa();
+    if (isa == nullptr) GTEST_SKIP() << "this CPU has every instruction set";
+    shufflenet_kernels kernels{};
+    kernels.isa = isa;
+    shufflenet_descriptor d = cifar();
+    d.kernels = &kernels;
+    d.kernels_count = 1;
+    Model model;
+    const Status status = model.open(d);
+    EXPECT_EQ(status.code(), Code::kUnsupported);
+    EXPECT_NE(status.message().find("none of the instruction sets"), std::string::npos) << status.message();
+}
+
+struct BadRun {
+    const char *what;
+    size_t input;
+    int batch;
+    size_t logits;
+    const char *words;
+};
+
+TEST(Run, BadArgumentsAreErrors) {
+    Model model;
+    ASSERT_TRUE(model.open(cifar()).ok());
+    std::vector<float> input(3 * 64 * 64 * 2), logits(20);
+    EXPECT_NE(model.run(input, 2, logits).message().find("before weights"), std::string::npos);
+    ASSERT_TRUE(model.load_embedded_weights().ok());
+    const size_t image = 3 * 64 * 64;
+    const BadRun rows[] = {
+        {"no images", 0, 0, 0, "batch: expected at least 1, found 0"},
+        {"negative batch", image, -1, 10, "batch: expected at least 1, found -1"},
+        {"short input", image - 1, 1, 10, "input: expected 12288 floats, found 12287"},
+        {"long input", 2 * image, 1, 10, "input: expected 12288 floats, found 24576"},
+        {"short logits", image, 1, 9, "logits: expected 10 floats, found 9"},
+    };
+    for (const BadRun &row : rows) {
+        const Status status = model.run(std::span(input).first(row.input), row.batch, std::span(logits).first(row.logits));
+        EXPECT_EQ(status.code(), Code::kBadInput) << row.what;
+        EXPECT_NE(status.message().find(row.words), std::string::npos) << row.what << ": " << status.message();
+    }
+    std::vector<float> feature(5);
+    const FeatureRequest request{Feature::kStage2, Layout::kNCHW, feature};
+    const Status status = model.run(std::span(input).first(image), 1, std::span(logits).first(10), {&request, 1});
+    EXPECT_NE(status.message().find("feature: expected 3072 floats, found 5"), std::string::npos) << status.message();
+}
+
+TEST(Run, UnopenedModelIsAnError) {
+    Model model;
+    EXPECT_FALSE(model.run({}, 1, {}).ok());
+    EXPECT_FALSE(model.load_embedded_weights().ok());
+    Model other;
+    EXPECT_FALSE(model.share(&other).ok());
+    FeatureView view;
+    EXPECT_FALSE(model.view(Feature::kStage2, &view).ok());
+}
+
+TEST(Run, ThreadCountIsChecked) {
+    for (const int threads : {0, -1, 257}) {
+        Model model;
+        EXPECT_EQ(model.open(cifar(), threads).code(), Code::kBadInput) << threads;
+    }
+}
+
+TEST(Run, FailingKernelNamesItsStage) {
+    shufflenet_kernels kernels = cifar().kernels[0];
+    kernels.basic[1] = [](const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *) {
+        return -1;
+    };
+    shufflenet_descriptor d = cifar();
+    d.kernels = &kernels;
+    d.kernels_count = 1;
+    for (const int threads : {1, 2}) {
+        Model model;
+        ASSERT_TRUE(model.open(d, threads).ok());
+        ASSERT_TRUE(model.load_embedded_weights().ok());
+        std::vector<float> logits(30);
+        const Status status = model.run(input_for(d, 3), 3, logits);
+        EXPECT_EQ(status.code(), Code::kInternal);
+        EXPECT_NE(status.message().find("stage3_unit1_branch2"), std::string::npos) << status.message();
+    }
+}
+
+TEST(Run, ViewNeedsARunThatStoredIt) {
+    Model model;
+    FeatureView view;
+    ASSERT_TRUE(model.open(cifar()).ok());
+    ASSERT_TRUE(model.load_embedded_weights().ok());
+    EXPECT_FALSE(model.view(Feature::kStage4, &view).ok());
+    std::vector<float> logits(10);
+    ASSERT_TRUE(model.run(input_for(cifar(), 1), 1, logits).ok());
+    EXPECT_TRUE(model.view(Feature::kStage4, &view).ok());
+    EXPECT_FALSE(model.view(Feature::kConv5, &view).ok());
+}
+
+TEST(Run, AllocatesNothing) {
+    if (!kCountsAllocations) GTEST_SKIP() << "sanitizers interpose malloc";
+    for (const char *name : {"cifar10_x0_5", "x0_5_1024x640"}) {
+        const shufflenet_descriptor &d = model_named(name);
+        for (const int threads : {1, 2}) {
+            Model model;
+            ASSERT_TRUE(model.open(d, threads).ok());
+            ASSERT_TRUE(model.load_weights(reference::random_safetensors(*find_network(d.network), d.classes, 1), "random").ok());
+            const std::vector<float> input = input_for(d, 3);
+            std::vector<float> logits(3 * model.classes());
+            std::vector<float> conv5(3 * model.feature_shape(Feature::kConv5).elements());
+            const FeatureRequest request{Feature::kConv5, Layout::kNHWC, conv5};
+            const long before = allocation_count();
+            const Status status = model.run(input, 3, logits, {&request, 1});
+            EXPECT_EQ(allocation_count(), before) << name << ", " << threads << " threads";
+            EXPECT_TRUE(status.ok()) << status.message();
+        }
+    }
+}
+
+TEST(Weights, ClassCountOfTheFileWins) {
+    Model model;
+    ASSERT_TRUE(model.open(cifar()).ok());
+    EXPECT_EQ(model.classes(), 10);
+    const Network &network = *find_network("shufflenet_v2_x0_5");
+    for (const int classes : {1, 7, 33, 1000, 100'000}) {
+        const auto file = reference::random_safetensors(network, classes, 5);
+        ASSERT_TRUE(model.load_weights(file, "file").ok());
+        EXPECT_EQ(model.classes(), classes);
+        std::vector<float> logits(classes, NAN);
+        ASSERT_TRUE(model.run(input_for(cifar(), 1), 1, logits).ok());
+        for (const float value : logits) ASSERT_TRUE(std::isfinite(value));
+    }
+}
+
+TEST(Weights, AreKeptWhenLoadingFails) {
+    Model model;
+    ASSERT_TRUE(model.open(cifar()).ok());
+    ASSERT_TRUE(model.load_embedded_weights().ok());
+    const std::vector<float> input = input_for(cifar(), 1);
+    std::vector<float> before(10), after(10);
+    ASSERT_TRUE(model.run(input, 1, before).ok());
+    auto file = reference::random_safetensors(*find_network("shufflenet_v2_x1_0"), 10, 5);
+    EXPECT_FALSE(model.load_weights(file, "other network").ok());
+    ASSERT_TRUE(model.run(input, 1, after).ok());
+    EXPECT_EQ(before, after);
+}
+
+TEST(Share, ConcurrentModelsAgree) {
+    Model model;
+    ASSERT_TRUE(model.open(cifar(), 2).ok());
+    ASSERT_TRUE(model.load_embedded_weights().ok());
+    const std::vector<float> input = input_for(cifar(), 4);
+    std::vector<float> expected(40);
+    ASSERT_TRUE(model.run(input, 4, expected).ok());
+
+    constexpr int kThreads = 4;
+    std::vector<Model> models(kThreads);
+    std::vector<std::vector<float>> results(kThreads, std::vector<float>(40));
+    for (Model &shared : models) ASSERT_TRUE(model.share(&shared, 2).ok());
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+        threads.emplace_back([&, t] {
+            for (int i = 0; i < 20; ++i) {
+                const Status status = models[t].run(input, 4, results[t]);
+                if (!status.ok()) results[t].assign(40, NAN);
+            }
+        });
+    }
+    for (std::thread &thread : threads) thread.join();
+    for (const auto &result : results) EXPECT_EQ(result, expected);
+}
+
+TEST(Share, DifferentModelsRunSideBySide) {
+    struct Job {
+        const shufflenet_descriptor *d;
+        Model model;
+        std::vector<float> input, expected, found;
+    };
+    std::vector<Job> jobs;
+    for (const char *name : {"cifar10_x0_5", "x0_5_33x47", "prime_32x32"}) {
+        Job job{&model_named(name), {}, {}, {}, {}};
+        ASSERT_TRUE(job.model.open(*job.d, 2).ok());
+        ASSERT_TRUE(job.model.load_weights(reference::random_safetensors(*find_network(job.d->network), 10, 9), "random").ok());
+        job.input = input_for(*job.d, 2);
+        job.expected.resize(20);
+        job.found.resize(20);
+        ASSERT_TRUE(job.model.run(job.input, 2, job.expected).ok());
+        jobs.push_back(std::move(job));
+    }
+    std::vector<std::thread> threads;
+    for (Job &job : jobs) {
+        threads.emplace_back([&job] {
+            for (int i = 0; i < 20; ++i) {
+                if (!job.model.run(job.input, 2, job.found).ok()) job.found.clear();
+            }
+        });
+    }
+    for (std::thread &thread : threads) thread.join();
+    for (const Job &job : jobs) EXPECT_EQ(job.found, job.expected) << job.d->name;
+}
+
+TEST(CInterface, RunsAndReports) {
+    char error[200] = "";
+    cifar10_x0_5_model *model = nullptr;
+    EXPECT_NE(cifar10_x0_5_open(&model, "/no/such/file.safetensors", 1, error, sizeof error), 0);
+    EXPECT_EQ(model, nullptr);
+    EXPECT_NE(std::string(error).find("/no/such/file.safetensors"), std::string::npos) << error;
+    ASSERT_EQ(cifar10_x0_5_open(&model, nullptr, 1, error, sizeof error), 0) << error;
+    EXPECT_EQ(cifar10_x0_5_classes(model), CIFAR10_X0_5_CLASSES);
+
+    const std::vector<float> input = input_for(cifar(), 1);
+    std::vector<float> logits(10), expected(10);
+    Model plain;
+    ASSERT_TRUE(plain.open(cifar()).ok());
+    ASSERT_TRUE(plain.load_embedded_weights().ok());
+    ASSERT_TRUE(plain.run(input, 1, expected).ok());
+    EXPECT_EQ(cifar10_x0_5_run(model, input.data(), 1, logits.data()), 0);
+    EXPECT_EQ(logits, expected);
+    EXPECT_STREQ(cifar10_x0_5_isa(model), plain.isa());
+    EXPECT_NE(cifar10_x0_5_run(model, input.data(), 0, logits.data()), 0);
+    EXPECT_NE(std::string(cifar10_x0_5_error(model)).find("batch"), std::string::npos);
+
+    cifar10_x0_5_model *other = nullptr;
+    ASSERT_EQ(cifar10_x0_5_share(model, &other, 2, error, sizeof error), 0) << error;
+    cifar10_x0_5_close(model);
+    EXPECT_EQ(cifar10_x0_5_run(other, input.data(), 1, logits.data()), 0);
+    EXPECT_EQ(logits, expected);
+    cifar10_x0_5_close(other);
+    cifar10_x0_5_close(nullptr);
+}
+
+}  // namespace
+}  // namespace shufflenet
