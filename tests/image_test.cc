@@ -135,6 +135,16 @@ Bytes jpeg_file(const Image &image, bool progressive = false, int components = 3
     return file;
 }
 
+/// A progressive JPEG whose last scan comes `times` times.
+Bytes jpeg_of_scans(const Bytes &progressive, int times) {
+    const Bytes start_of_scan = {0xFF, 0xDA}, end_of_image = {0xFF, 0xD9};
+    const auto scan = std::find_end(progressive.begin(), progressive.end(), start_of_scan.begin(), start_of_scan.end());
+    const Bytes last(scan, progressive.end() - 2);
+    Bytes file(progressive.begin(), scan);
+    for (int i = 0; i < times; ++i) file = joined(std::move(file), last);
+    return joined(std::move(file), end_of_image);
+}
+
 // Comparison ----------------------------------------------------------------------------------------------------------
 
 int max_difference(const Bytes &a, const Bytes &b) {
@@ -494,6 +504,7 @@ TEST(Decode, NamesBadFiles) {
         {"jpeg half", head(jpeg, jpeg.size() / 2), "Premature end of JPEG file"},
         {"jpeg without its end", head(jpeg, jpeg.size() - 2), "Premature end of JPEG file"},
         {"progressive half", head(progressive, progressive.size() / 2), "Premature end of JPEG file"},
+        {"jpeg of 600 scans", jpeg_of_scans(progressive, 600), "expected at most 500 scans, found more"},
         {"jpeg of two components", jpeg_file(noise(48, 40), false, 2), "1, 3 or 4 components, found 2"},
         {"jpeg of 12 bits", with_bytes(jpeg, frame + 4, {12}), "Unsupported JPEG data precision 12"},
         {"jpeg without a size", with_bytes(jpeg, frame + 5, {0, 0, 0, 0}), "Empty JPEG image (DNL not supported)"},
@@ -518,7 +529,8 @@ TEST(Decode, NamesBadFiles) {
         {"bmp run lengths", with_bytes(with_bytes(bmp, 28, {8}), 30, {1}),
          "uncompressed BMP image, found compression 1"},
         {"bmp masks", with_bytes(with_bytes(bmp, 28, {32}), 30, {3}), "found other bit masks"},
-        {"bmp palette", with_bytes(with_bytes(bmp, 28, {8}), 46, {0xFF, 0xFF, 0xFF, 0xFF}), "ends in its header"},
+        {"bmp huge palette", with_bytes(with_bytes(bmp, 28, {8}), 46, {0xFF, 0xFF, 0xFF, 0xFF}), "ends in its header"},
+        {"bmp cut palette", with_bytes(with_bytes(bmp, 28, {8}), 10, {60}), "ends in its header"},
         {"bmp offset", with_bytes(bmp, 10, {0xFF, 0xFF}), "truncated: the BMP file ends in its header"},
         {"bmp without width", with_bytes(bmp, 18, {0}), "expected a positive image size, found 0 x 5 pixels"},
         {"huge bmp", with_bytes(bmp, 18, {0, 0, 0, 0x7F, 0, 0, 0, 0x7F}),

@@ -216,7 +216,7 @@ def write_pnms(out):
     Image.fromarray(rgb).save(out / "rgb.ppm")
     Image.fromarray(rgb[:, :, 0].copy()).save(out / "grey.pgm")
     random = np.random.default_rng(4)
-    (out / "comment.pgm").write_bytes(b"P5 # made\n# by hand\n7\t5\r\n255\n" + random.bytes(35))
+    (out / "comment.pgm").write_bytes(b"P5 # made\n# by hand\n7\t5#\n \r\n25# within\n5\n" + random.bytes(35))
     (out / "maximum_100.pgm").write_bytes(b"P5\n16 16\n100\n" + bytes(range(256)))
     (out / "maximum_1.pgm").write_bytes(b"P5\n3 3\n1\n" + bytes([0, 1, 2] * 3))
     (out / "maximum_77.ppm").write_bytes(b"P6\n16 16\n77\n" + random.bytes(768))

@@ -20,14 +20,22 @@ struct Header {
 
 bool is_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-/// Reads a number and the one blank after it; a '#' starts a comment up to the end of its line. -1: no number there.
+/// Skips a comment, the end of its line included.
+void skip_line(Bytes file, size_t *at) {
+    while (*at < file.size()) {
+        const uint8_t c = file[(*at)++];
+        if (c == '\n' || c == '\r') return;
+    }
+}
+
+/// Reads a number and the one blank after it. A '#' starts a comment, even within the number. -1: no number there.
 int64_t read_number(Bytes file, size_t *at) {
     int64_t value = 0;
     int digits = 0;
     while (*at < file.size()) {
         const uint8_t c = file[(*at)++];
         if (c == '#') {
-            while (*at < file.size() && file[*at] != '\n' && file[*at] != '\r') ++*at;
+            skip_line(file, at);
         } else if (is_space(c)) {
             if (digits > 0) return value;
         } else if (c >= '0' && c <= '9' && digits < kMaxDigits) {
