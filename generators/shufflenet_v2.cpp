@@ -268,8 +268,8 @@ class FcGenerator : public Kernel<FcGenerator> {
         out(c, n) = f.sum(c, n);
         f.out = out;
 
-        fix(in, 0, round_up(k, vec()), 1);
-        in.dim(1).set_min(0).set_stride(round_up(k, vec()));
+        fix(in, 0, k, 1);
+        in.dim(1).set_min(0).set_stride(pooled_stride(net()));
         out.dim(0).set_bounds(0, classes).set_stride(1);
         out.dim(1).set_min(0).set_stride(classes);
         schedule(f);

@@ -134,6 +134,9 @@ constexpr PointwiseLayout conv5_layout(const Network &n, int vec) {
     return pointwise_layout(0, n.stage_channels[kStages - 1], n.conv5_channels, vec);
 }
 
+/// Floats from one image's pooled features to the next one's.
+constexpr int pooled_stride(const Network &n) { return round_up(n.conv5_channels, kLineFloats); }
+
 /// The fully connected layer: a pointwise layout whose "vector" is a panel of kFcVectors vectors.
 constexpr PointwiseLayout fc_layout(const Network &n, int classes, int vec) {
     return pointwise_layout(0, n.conv5_channels, classes, vec * kFcVectors);
@@ -159,7 +162,7 @@ constexpr ArenaLayout arena_layout(const Network &n, Size input, int vec) {
     a.stem = take(stem_block(n, input, vec).size());
     for (int s = 0; s < kStages; ++s) a.stage[s] = take(stage_block(stage_shape(n, input, s + 2), vec).size());
     a.conv5 = take(static_cast<int64_t>(head_size(n, input).pixels()) * conv5_layout(n, vec).lanes);
-    a.pooled = take(static_cast<int64_t>(kImageGroup) * conv5_layout(n, vec).lanes);
+    a.pooled = take(int64_t{kImageGroup} * pooled_stride(n));
     a.size = at;
     return a;
 }

@@ -128,12 +128,13 @@ class X86 final : public Schedule {
     /// A depthwise convolution, row by row: neighbouring outputs share their loads. A row goes through a buffer in
     /// L1 because only with columns of its own do its borders fold to constants, and only without them does the
     /// pointwise convolution find its pixels at constant distances. Leaves `co` (groups of `vectors` channels) free
-    /// outside of everything.
+    /// outside of everything. Groups round up rather than overlap: two threads that computed the same outputs in
+    /// differently optimised copies of the code would make the last bits depend on who comes last.
     void depthwise(Depthwise &f, Var c, Var x, Var y, Var p, int vectors, Var co) const {
         Var cv("cv"), ci("ci"), cu("cu"), xi("xi");
         f.out.align_bounds(c, m_.vec)
             .split(c, cv, ci, m_.vec)
-            .split(cv, co, cu, vectors, TailStrategy::ShiftInwards)
+            .split(cv, co, cu, vectors, TailStrategy::RoundUp)
             .split(p, y, x, f.out_size.width)
             .reorder(ci, cu, x, y, co)
             .vectorize(ci)
@@ -157,6 +158,18 @@ class X86 final : public Schedule {
         return std::min(width, 4);
     }
 
+    /// `t`, narrowed until the last group of channels, rounded up, reads weights inside of the blob.
+    Tile channel_group(const Branch2 &f, Tile t) const {
+        const int vectors = f.pw1.layout.lanes / m_.vec;
+        const auto excess = [&] { return (round_up(vectors, t.vectors) - vectors) * m_.vec; };
+        const int blob = f.pw2.layout.end();
+        while (t.vectors > 1 && (f.pw1.layout.weights + (f.pw1.layout.lanes + excess()) * f.pw1.layout.k > blob ||
+                                 f.dw.layout.weights + (f.dw.layout.lanes + excess()) * f.dw.layout.taps > blob)) {
+            --t.vectors;
+        }
+        return t;
+    }
+
     int budget() const { return kScratchBytes / 2; }
 
     Machine m_;
@@ -164,8 +177,7 @@ class X86 final : public Schedule {
 };
 
 void X86::apply(Branch2 &f) const {
-    const int vectors = f.pw1.layout.lanes / m_.vec;
-    const Tile t = choose_tile(m_, tuning_, f.pw1.pixels, vectors);
+    const Tile t = channel_group(f, choose_tile(m_, tuning_, f.pw1.pixels, f.pw1.layout.lanes / m_.vec));
     const Size in = f.dw.in_size;
     const Size out = f.dw.out_size;
     const auto bytes = [&](int rows) {

@@ -128,7 +128,7 @@ bool ImageRun::pool(float *pooled) {
 }
 
 bool ImageRun::fully_connected(const float *pooled, int images, float *logits) {
-    Argument in(pooled, {{b_.conv5_lanes, 1}, {images, b_.conv5_lanes}});
+    Argument in(pooled, {{b_.network->conv5_channels, 1}, {images, pooled_stride(*b_.network)}});
     Argument weights(w_.fc.weights);
     Argument out(logits, {{w_.classes, 1}, {images, w_.classes}});
     return check(b_.kernels->fc(&context_, in.get(), w_.classes, weights.get(), out.get()), "fc");

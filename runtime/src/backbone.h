@@ -44,7 +44,7 @@ class ImageRun {
     bool conv5();
     /// conv5 and global average pool, to `pooled`: conv5_lanes floats.
     bool pool(float *pooled);
-    /// `pooled`: `images` rows of conv5_lanes floats; `logits`: `images` rows of classes.
+    /// `pooled`: `images` rows, pooled_stride() apart; `logits`: `images` rows of classes.
     bool fully_connected(const float *pooled, int images, float *logits);
 
     const Name &failed() const { return failed_; }

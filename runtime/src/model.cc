@@ -175,7 +175,8 @@ class BatchRun {
     }
 
     float *pooled(int image) const {
-        return m_.arenas[0].activations.data() + m_.backbone.arena.pooled + size_t(image) * m_.backbone.conv5_lanes;
+        return m_.arenas[0].activations.data() + m_.backbone.arena.pooled +
+               size_t(image) * pooled_stride(*m_.backbone.network);
     }
 
     bool failed() const { return failed_.load(); }
