@@ -1,12 +1,12 @@
 # shufflenet_add_model(): a network, fixed at build time, as one static library and one header.
 
-set(SHUFFLENET_HALIDE_BASE x86-64-linux)
-set(SHUFFLENET_ALL_TARGETS sse41 avx2 avx512)
-set(SHUFFLENET_FEATURES_sse41 sse41)
-set(SHUFFLENET_FEATURES_avx2 sse41-avx-avx2-f16c-fma)
-set(SHUFFLENET_FEATURES_avx512 sse41-avx-avx2-f16c-fma-avx512-avx512_skylake)
-
-set(SHUFFLENET_CMAKE_DIR "${CMAKE_CURRENT_LIST_DIR}")
+# In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
+set(SHUFFLENET_HALIDE_BASE x86-64-linux CACHE INTERNAL "")
+set(SHUFFLENET_ALL_TARGETS sse41 avx2 avx512 CACHE INTERNAL "")
+set(SHUFFLENET_FEATURES_sse41 sse41 CACHE INTERNAL "")
+set(SHUFFLENET_FEATURES_avx2 sse41-avx-avx2-f16c-fma CACHE INTERNAL "")
+set(SHUFFLENET_FEATURES_avx512 sse41-avx-avx2-f16c-fma-avx512-avx512_skylake CACHE INTERNAL "")
+set(SHUFFLENET_CMAKE_DIR "${CMAKE_CURRENT_LIST_DIR}" CACHE INTERNAL "")
 
 # Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
 # meets that of the program which links it.
@@ -142,7 +142,7 @@ function(shufflenet_add_model)
     if(NOT isa IN_LIST ARG_TARGETS)
       continue()
     endif()
-    set(tuned "${PROJECT_SOURCE_DIR}/schedules/tuned/${isa}/${name}.json")
+    set(tuned "${SHUFFLENET_CMAKE_DIR}/../schedules/tuned/${isa}/${name}.json")
     if(NOT EXISTS "${tuned}")
       set(tuned "")
     endif()
@@ -172,6 +172,7 @@ function(shufflenet_add_model)
   configure_file("${SHUFFLENET_CMAKE_DIR}/model.h.in" "${dir}/include/${name}.h" @ONLY)
   configure_file("${SHUFFLENET_CMAKE_DIR}/model.cc.in" "${dir}/${name}.cc" @ONLY)
 
+  find_package(Threads REQUIRED)  # Imported targets are seen only from the directory that found them.
   get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
   add_custom_target(${name}_kernels DEPENDS ${objects})
   add_library(${name} STATIC "${dir}/${name}.cc" ${embedded} ${objects} "${runtime_object}"
