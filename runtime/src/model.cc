@@ -67,7 +67,7 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
         if (!arenas[t].activations.allocate(backbone.arena.size) || !arenas[t].scratch.allocate(kScratchBytes)) {
             return out_of_memory("activations");
         }
-        scratch[t] = {arenas[t].scratch.data(), arenas[t].scratch.size(), 0};
+        scratch[t] = {.begin = arenas[t].scratch.data(), .size = arenas[t].scratch.size()};
     }
     return pool.start(threads);
 }
