@@ -57,7 +57,10 @@ constexpr size_t kFlushBytes = 4 << 20;
 // The oracle keeps whole tensors where the product keeps strips.
 constexpr size_t kOracleScratchBytes = 64 << 20;
 
-int no_kernel(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *) { return 0; }
+int no_kernel(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
+              halide_buffer_t *) {
+    return 0;
+}
 
 /// The shared object whose bytes come next on standard input.
 void *read_object(size_t size, const std::string &symbol) {
@@ -107,7 +110,7 @@ class Bed {
 
     /// Puts a version of the kernel in its place.
     void use(void *function) {
-        const auto kernel = reinterpret_cast<shufflenet_kernel_fn>(function);
+        const auto kernel = reinterpret_cast<shufflenet_branch_fn>(function);
         kernels_ = {};
         for (int s = 0; s < kStages; ++s) {
             const std::string stage = "stage" + std::to_string(s + 2);
@@ -116,7 +119,7 @@ class Bed {
             kernels_.basic[s] = kernel;
         }
         kernels_.stem = reinterpret_cast<shufflenet_stem_fn>(function);
-        kernels_.conv5 = kernels_.conv5_pool = kernel;
+        kernels_.conv5 = kernels_.conv5_pool = reinterpret_cast<shufflenet_conv5_fn>(function);
         kernels_.fc = reinterpret_cast<shufflenet_fc_fn>(function);
     }
 

@@ -9,6 +9,13 @@
 
 namespace shufflenet {
 
+/// The channels of a kernel's two outputs; the second may be empty.
+using TwoParts = std::array<ChannelPart, 2>;
+
+struct UnitParts {
+    TwoParts down_branch1, down_branch2, basic;
+};
+
 /// What is fixed when a model is opened: shapes and kernels of one instruction set.
 struct Backbone {
     const shufflenet_descriptor *descriptor = nullptr;
@@ -20,6 +27,8 @@ struct Backbone {
     BlockLayout stem{};
     std::array<StageShape, kStages> stages{};
     std::array<BlockLayout, kStages> blocks{};
+    TwoParts stem_parts{};
+    std::array<UnitParts, kStages> unit_parts{};
     int conv5_lanes = 0;
 
     FeatureShape feature_shape(Feature feature) const;
