@@ -54,6 +54,7 @@ struct FullyConnected {
     int vec;
     RDom k;
     Func sum, out;
+    Halide::Internal::Parameter blob;  ///< The packed weights' buffer.
 };
 
 }  // namespace shufflenet::generators

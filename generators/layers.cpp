@@ -13,6 +13,13 @@ std::string part_name(const std::string &name, size_t part) { return part == 0 ?
 
 }  // namespace
 
+Halide::Internal::Parameter buffer_of(const Blob &blob) {
+    using Halide::Internal::Call;
+    // A generator's input is a Func around its buffer.
+    const Call *through = blob(0).as<Call>();
+    return Halide::Internal::Function(through->func).values()[0].as<Call>()->param;
+}
+
 Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, int rows) {
     // A part within one vector of the layout needs no division by it.
     if (part.lanes <= vec) return (part.first / vec * rows + row) * vec + c;
@@ -21,7 +28,7 @@ Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, in
 
 Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
                     int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p) {
-    Pointwise f{layout, pixels, {}, {}};
+    Pointwise f{layout, pixels, {}, {}, buffer_of(blob)};
     for (const Summands &group : in) f.k.emplace_back(0, group.count, name + "_k" + std::to_string(f.k.size()));
     for (const ChannelPart &part : parts) {
         const std::string id = part_name(name, f.parts.size());

@@ -22,6 +22,9 @@ using Blob = std::function<Expr(Expr)>;
 /// Reads an activation at (channel, summand or lane; pixel).
 using Activation = std::function<Expr(Expr, Expr)>;
 
+/// The buffer that a blob's reads end in.
+Halide::Internal::Parameter buffer_of(const Blob &blob);
+
 /// Some of the summands of a 1x1 convolution, read at (index within these, pixel).
 struct Summands {
     int count;
@@ -41,6 +44,7 @@ struct Pointwise {
     int pixels;
     std::vector<RDom> k;
     std::vector<Part> parts;
+    Halide::Internal::Parameter blob;  ///< The packed weights' buffer.
 };
 
 Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,

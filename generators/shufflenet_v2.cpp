@@ -307,7 +307,8 @@ class FcGenerator : public Kernel<FcGenerator> {
         const Expr lanes = (classes + panel - 1) / panel * panel;
         const Expr first_weight = (lanes + kLineFloats - 1) / kLineFloats * kLineFloats;
         Var n{"n"};
-        FullyConnected f{c, n, one_panel, vec(), RDom(0, k, "k"), Func("fc_sum"), {}};
+        FullyConnected f{c, n, one_panel, vec(), RDom(0, k, "k"), Func("fc_sum"), {},
+                         buffer_of([this](Expr i) { return weights(i); })};
         f.sum(c, n) = weights(c);
         f.sum(c, n) += weights(first_weight + (c / panel * k + f.k) * panel + c % panel) * in(f.k, n);
         out(c, n) = f.sum(c, n);

@@ -14,6 +14,7 @@ namespace shufflenet::schedules {
 
 namespace {
 
+using Halide::PrefetchBoundStrategy;
 using Halide::TailStrategy;
 using Halide::Var;
 using Halide::Func;
@@ -101,9 +102,19 @@ class X86 final : public Schedule {
         }
     }
 
+    /// Weights come from memory once a run, in order; the core's own prefetching stops at the end of every page. Only
+    /// for tiles of one vector: the weights of wider ones are several runs in memory.
+    void prefetch(Pointwise &f, Pointwise::Part &part) const {
+        const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / m_.vec;
+        if (distance == 0) return;
+        for (size_t i = 0; i < f.k.size(); ++i) {
+            part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], distance, PrefetchBoundStrategy::NonFaulting);
+        }
+    }
+
     /// Loops over register tiles: channels by `vectors`, pixels by `pixels`; leaves the loops `po` (pixel tiles) and
     /// `co` (channel tiles) outside.
-    static void tile(Pointwise &f, Pointwise::Part &part, Var c, Var p, Tile t, Var po, Var co) {
+    void tile(Pointwise &f, Pointwise::Part &part, Var c, Var p, Tile t, Var po, Var co) const {
         Var cv("cv"), ci("ci"), cu("cu"), pi("pi");
         part.out.split(c, cv, ci, part.channels.vec)
             .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
@@ -113,6 +124,7 @@ class X86 final : public Schedule {
             .unroll(cu)
             .unroll(pi);
         accumulate(f, part, c, p, po);
+        if (t.vectors == 1) prefetch(f, part);
     }
 
     /// A pointwise convolution stored as a whole. Tasks go through all channels of a block of pixels before the next
@@ -317,6 +329,9 @@ void X86::apply(FullyConnected &f) const {
     f.sum.compute_at(f.out, f.n).align_bounds(f.c, panel);
     f.sum.bound_extent(f.c, panel).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv);
     f.sum.update().split(f.c, cv, cl, m_.vec).reorder(cl, cv, f.k, f.n).vectorize(cl).unroll(cv);
+    if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel; distance > 0) {
+        f.sum.update().prefetch(f.blob, f.k, f.k, distance, PrefetchBoundStrategy::NonFaulting);
+    }
 }
 
 void X86::apply(Stem &f) const {
