@@ -2,10 +2,14 @@
 
 # In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
 set(SHUFFLENET_HALIDE_BASE x86-64-linux CACHE INTERNAL "")
-set(SHUFFLENET_ALL_TARGETS sse41 avx2 avx512 CACHE INTERNAL "")
-set(SHUFFLENET_FEATURES_sse41 sse41 CACHE INTERNAL "")
-set(SHUFFLENET_FEATURES_avx2 sse41-avx-avx2-f16c-fma CACHE INTERNAL "")
-set(SHUFFLENET_FEATURES_avx512 sse41-avx-avx2-f16c-fma-avx512-avx512_skylake CACHE INTERNAL "")
+file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/../networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", ")
+set(names "")
+foreach(row ${rows})
+  string(REGEX MATCH "\"([a-z0-9]+)\", [0-9]+, [0-9]+, \"([^\"]+)\"" matched "${row}")
+  list(APPEND names ${CMAKE_MATCH_1})
+  set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
+endforeach()
+set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
 set(SHUFFLENET_CMAKE_DIR "${CMAKE_CURRENT_LIST_DIR}" CACHE INTERNAL "")
 
 # Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
@@ -53,7 +57,7 @@ function(_shufflenet_generate out dir isa line)
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
     COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e object
-            target=${SHUFFLENET_HALIDE_BASE}-${SHUFFLENET_FEATURES_${isa}}-no_runtime-user_context-no_bounds_query
+            target=${SHUFFLENET_HALIDE_TARGET_${isa}}-no_runtime-user_context-no_bounds_query
             network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${kernel} ${parameters}
     DEPENDS shufflenet_generators ${ARG_TUNED}
     COMMENT "Generating ${symbol}"

@@ -42,7 +42,7 @@ class Kernel : public Generator<T> {
         return *n;
     }
     Size input_size() const { return {height, width}; }
-    int vec() const { return schedules::machine_of(this->get_target()).vec; }
+    static constexpr int vec() { return kPanelFloats; }
 
     template <typename Funcs>
     void schedule(Funcs &funcs) const {
@@ -301,7 +301,7 @@ class FcGenerator : public Kernel<FcGenerator> {
 
     void generate() {
         // Any class count gives the same kernel: offsets within the blob follow from it.
-        const int panel = vec() * kFcVectors;
+        const int panel = vec() * kFcPanels;
         const PointwiseLayout one_panel = fc_layout(net(), panel, vec());
         const int k = one_panel.k;
         const Expr lanes = (classes + panel - 1) / panel * panel;

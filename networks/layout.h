@@ -1,7 +1,7 @@
 // The ABI between packer and kernels: packed weights, offset tables and the arena, in floats.
 //
-// Everything depends on the network, the input size and `vec`, the vector length (floats) of the instruction set;
-// nothing on tuning. Generators index with these offsets, the runtime packs with them.
+// Everything depends on the network, the input size and `vec`, the floats that lie side by side (a panel); nothing on
+// the instruction set or on tuning. Generators index with these offsets, the runtime packs with them.
 //
 // Activations are NHWC with the channels of a block padded to whole vectors ("lanes"); the padding holds zeros.
 #pragma once
@@ -14,20 +14,21 @@ namespace shufflenet {
 /// Sections of a blob and of the arena start at cache-line boundaries: 16 floats.
 inline constexpr int kLineFloats = 16;
 
+/// The panel that kernels and runtime use: the longest vector, and a cache line, so that shorter vectors stream it too.
+inline constexpr int kPanelFloats = 16;
+
 /// Taps of a 3x3 window.
 inline constexpr int kTaps = 9;
 
 /// Images whose pooled features are kept for one pass over the fully connected layer's weights.
 inline constexpr int kImageGroup = 8;
 
-/// Vectors of classes that the fully connected layer computes at once: enough independent accumulators to hide
-/// the latency of a multiply-add.
-inline constexpr int kFcVectors = 4;
+/// Panels of classes that lie side by side in the fully connected layer's weights.
+inline constexpr int kFcPanels = 4;
 
 /// A run of channels that is computed with vectors of one length.
 struct ChannelPart {
     int first, lanes, vec;
-    constexpr int vectors() const { return lanes / vec; }
 };
 
 /// Shortest vector that a remainder is computed with, in floats: one SSE register.
@@ -165,9 +166,9 @@ constexpr PointwiseLayout conv5_layout(const Network &n, int vec) {
 /// Floats from one image's pooled features to the next one's.
 constexpr int pooled_stride(const Network &n) { return round_up(n.conv5_channels, kLineFloats); }
 
-/// The fully connected layer: a pointwise layout whose "vector" is a panel of kFcVectors vectors.
+/// The fully connected layer: a pointwise layout whose "vector" is a panel of kFcPanels vectors.
 constexpr PointwiseLayout fc_layout(const Network &n, int classes, int vec) {
-    return pointwise_layout(0, n.conv5_channels, classes, vec * kFcVectors);
+    return pointwise_layout(0, n.conv5_channels, classes, vec * kFcPanels);
 }
 
 /// Offsets of the tensors of one image in the arena; none overlap, so that features can be viewed after a run.

@@ -39,14 +39,18 @@ double loads(Tile t, const Machine &m) {
     return double(t.vectors + broadcasts) / (t.pixels * t.vectors);
 }
 
-Tile choose_tile(const Machine &m, const Tuning &tuning, int pixels, int vectors) {
+Tile choose_tile(const Machine &m, const Tuning &tuning, int pixels, int vectors, int most_pixels = 28) {
     if (tuning.tile_pixels > 0 && tuning.tile_vectors > 0) {
         return {std::min(tuning.tile_pixels, pixels), std::min(tuning.tile_vectors, vectors)};
     }
+    // AVX-512 broadcasts within the multiply-add: a tile of one vector is then no slower than a wider one, and its
+    // weights are one run in memory, which prefetches well.
+    const int most_vectors = m.broadcast_operand ? 1 : std::min(4, vectors);
+    most_pixels = std::min(most_pixels, pixels);
     Tile best{1, 1};
     double best_cost = 1e9;
-    for (int v = 1; v <= std::min(4, vectors); ++v) {
-        for (int p = 1; p <= std::min(14, pixels); ++p) {
+    for (int v = 1; v <= most_vectors; ++v) {
+        for (int p = 1; p <= most_pixels; ++p) {
             // Accumulators, one column of weights, one broadcast; without FMA a product needs a register too.
             const int needed = p * v + v + (m.broadcast_operand ? 0 : 1) + (m.fma ? 0 : 1);
             if (needed > m.registers) continue;
@@ -83,17 +87,29 @@ class X86 final : public Schedule {
     void apply(FullyConnected &f) const override;
 
   private:
+    /// Vectors are the machine's, or shorter for a part that is.
+    int vector_of(const ChannelPart &part) const { return std::min(part.vec, m_.vec); }
+    int vectors_of(const ChannelPart &part) const { return part.lanes / vector_of(part); }
+
     static int pieces(int size, int piece) { return (size + piece - 1) / piece; }
 
     /// The register tile of one part of a pointwise convolution.
     Tile tile_of(const Pointwise &f, const ChannelPart &part) const {
-        if (part.first > 0) return choose_tile(m_, {tuning_.tail_pixels, tuning_.tail_pixels > 0 ? 1 : 0}, f.pixels, 1);
-        return choose_tile(m_, {tuning_.tile_pixels, tuning_.tile_vectors}, f.pixels, part.vectors());
+        if (part.first > 0) return choose_tile(m_, {tuning_.tail_pixels, vectors_of(part)}, f.pixels, vectors_of(part));
+        return choose_tile(m_, {tuning_.tile_pixels, tuning_.tile_vectors}, f.pixels, vectors_of(part));
+    }
+
+    /// The tile of one panel of channels: as tuned, if that divides a panel.
+    Tile tile_of_panel(const Pointwise &f, const ChannelPart &part, int pixels) const {
+        const int vectors = part.vec / vector_of(part);
+        const Tile tuned = tile_of(f, part);
+        if (tuning_.tile_pixels > 0 && vectors % tuned.vectors == 0) return {std::min(tuned.pixels, pixels), tuned.vectors};
+        return choose_tile(m_, {}, pixels, vectors);
     }
 
     /// The accumulators of one register tile: created where a tile is stored, kept in registers over all of k.
-    static void accumulate(Pointwise &f, Pointwise::Part &part, Var c, Var p, Var tile_loop) {
-        const int vec = part.channels.vec;
+    void accumulate(Pointwise &f, Pointwise::Part &part, Var c, Var p, Var tile_loop) const {
+        const int vec = vector_of(part.channels);
         Var cv("cv"), ci("ci");
         part.sum.compute_at(part.out, tile_loop).align_bounds(c, vec);
         part.sum.split(c, cv, ci, vec).reorder(ci, cv, p).vectorize(ci).unroll(cv).unroll(p);
@@ -103,10 +119,9 @@ class X86 final : public Schedule {
     }
 
     /// Weights come from memory once a run, in order; the core's own prefetching stops at the end of every page. Only
-    /// for tiles of one vector: the weights of wider ones are several runs in memory.
+    /// for tiles of one panel: the weights of wider ones are several runs in memory.
     void prefetch(Pointwise &f, Pointwise::Part &part) const {
-        const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / m_.vec;
-        if (distance == 0) return;
+        const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec;
         for (size_t i = 0; i < f.k.size(); ++i) {
             part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], distance, PrefetchBoundStrategy::NonFaulting);
         }
@@ -116,7 +131,7 @@ class X86 final : public Schedule {
     /// `co` (channel tiles) outside.
     void tile(Pointwise &f, Pointwise::Part &part, Var c, Var p, Tile t, Var po, Var co) const {
         Var cv("cv"), ci("ci"), cu("cu"), pi("pi");
-        part.out.split(c, cv, ci, part.channels.vec)
+        part.out.split(c, cv, ci, vector_of(part.channels))
             .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
             .split(p, po, pi, t.pixels, TailStrategy::ShiftInwards)
             .reorder(ci, cu, pi, po, co)
@@ -124,7 +139,7 @@ class X86 final : public Schedule {
             .unroll(cu)
             .unroll(pi);
         accumulate(f, part, c, p, po);
-        if (t.vectors == 1) prefetch(f, part);
+        if (t.vectors * vector_of(part.channels) == part.channels.vec) prefetch(f, part);
     }
 
     /// A pointwise convolution stored as a whole. Tasks go through all channels of a block of pixels before the next
@@ -136,7 +151,7 @@ class X86 final : public Schedule {
             tile(f, part, c, p, t, po, co);
             const int run = pieces(pieces(f.pixels, t.pixels), blocks);
             part.out.split(po, block, po, run, TailStrategy::GuardWithIf)
-                .split(co, group, co, group_size(pieces(part.channels.vectors(), t.vectors), blocks),
+                .split(co, group, co, group_size(pieces(vectors_of(part.channels), t.vectors), blocks),
                        TailStrategy::GuardWithIf)
                 .reorder(po, co, group, block)
                 .fuse(group, block, task)
@@ -149,15 +164,21 @@ class X86 final : public Schedule {
 
     /// A depthwise convolution, row by row: neighbouring outputs share their loads. A row goes through a buffer in
     /// L1 because only with columns of its own do its borders fold to constants, and only without them does the
-    /// pointwise convolution find its pixels at constant distances. Leaves `co` (vectors of channels) free outside
+    /// pointwise convolution find its pixels at constant distances. Leaves `co` (panels of channels) free outside
     /// of the rows `y`.
     void depthwise(const Depthwise &f, Depthwise::Part &part, Var c, Var x, Var y, Var p, Var co) const {
-        const int vec = part.channels.vec;
-        Var ci("ci"), cv("cv"), xi("xi");
-        part.out.align_bounds(c, vec).split(c, co, ci, vec).split(p, y, x, f.out_size.width).reorder(ci, x, y, co);
-        part.out.vectorize(ci);
+        const int panel = part.channels.vec;
+        const int vec = vector_of(part.channels);
+        Var cv("cv"), cp("cp"), ci("ci"), xi("xi");
+        part.out.align_bounds(c, panel)
+            .split(c, co, cp, panel)
+            .split(cp, cv, ci, vec)
+            .split(p, y, x, f.out_size.width)
+            .reorder(ci, cv, x, y, co)
+            .vectorize(ci)
+            .unroll(cv);
         part.rows.compute_at(part.out, y)
-            .align_bounds(c, vec)
+            .align_bounds(c, panel)
             .split(c, cv, ci, vec)
             .split(x, x, xi, depthwise_columns(f.out_size.width), TailStrategy::ShiftInwards)
             .reorder(ci, xi, x, cv, y)
@@ -172,7 +193,7 @@ class X86 final : public Schedule {
             part.out.compute_root();
             depthwise(f, part, c, x, y, p, co);
             part.out.split(y, block, y, pieces(f.out_size.height, blocks), TailStrategy::GuardWithIf)
-                .split(co, group, co, group_size(part.channels.vectors(), blocks), TailStrategy::GuardWithIf)
+                .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, blocks), TailStrategy::GuardWithIf)
                 .reorder(y, co, group, block)
                 .fuse(group, block, task)
                 .parallel(task);
@@ -200,7 +221,7 @@ class X86 final : public Schedule {
         if (tuning_.order > 0) return static_cast<Order>(tuning_.order);
         const int lanes = f.pw2.layout.lanes;
         if (fits_scratch(unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes))) return Order::kRows;
-        if (fits_scratch(unit_bytes(f.dw.in_size, f.dw.out_size, lanes, m_.vec))) return Order::kChannels;
+        if (fits_scratch(unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats))) return Order::kChannels;
         return Order::kStrips;
     }
 
@@ -246,7 +267,7 @@ void X86::in_channels(Branch2 &f) const {
         depthwise(f.dw, f.dw.parts[i], f.c, f.x, f.y, f.p, co);
         f.dw.parts[i].out.parallel(co);
         f.pw1.parts[i].out.compute_at(f.dw.parts[i].out, co);
-        const Tile t = choose_tile(m_, {tuning_.tile_pixels, tuning_.tile_pixels > 0 ? 1 : 0}, f.pw1.pixels, 1);
+        const Tile t = tile_of_panel(f.pw1, f.dw.parts[i].channels, f.pw1.pixels);
         tile(f.pw1, f.pw1.parts[i], f.c, f.p, t, po, tile_co);
     }
     store(f.pw2, f.c, f.p, blocks_of(f.dw.out_size));
@@ -257,7 +278,7 @@ void X86::in_strips(Branch2 &f) const {
     const Size out = f.dw.out_size;
     const int strip_height = strip_rows(out, [&](int rows) {
         const int in_rows = std::min(in.height, (rows - 1) * f.dw.stride + 3);
-        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.pw2.layout.lanes, m_.vec);
+        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.pw2.layout.lanes, kPanelFloats);
     });
     Var strip("strip"), co("co"), po("po"), tile_co("tile_co");
     strips(f.pw2, f.c, f.p, strip_height * out.width, strip);
@@ -265,7 +286,7 @@ void X86::in_strips(Branch2 &f) const {
     dw.out.compute_at(f.pw2.parts[0].out, strip);
     depthwise(f.dw, dw, f.c, f.x, f.y, f.p, co);
     f.pw1.parts[0].out.compute_at(dw.out, co);
-    tile(f.pw1, f.pw1.parts[0], f.c, f.p, choose_tile(m_, {}, strip_height * in.width, 1), po, tile_co);
+    tile(f.pw1, f.pw1.parts[0], f.c, f.p, tile_of_panel(f.pw1, dw.channels, strip_height * in.width), po, tile_co);
 }
 
 void X86::apply(Branch2 &f) const {
@@ -320,16 +341,19 @@ void X86::apply(FullyConnected &f) const {
     // Bound by streaming the weights, once for the whole group of images: a panel of classes at a time, parallel
     // over panels, images inside.
     const int panel = f.layout.vec;
-    Var co("co"), ci("ci"), cv("cv"), cl("cl");
+    // As many accumulators as hide a multiply-add's latency, and leave registers for weights.
+    const int lanes = std::min(panel, m_.registers / 2 * m_.vec);
+    Var co("co"), ci("ci"), cv("cv"), cl("cl"), cg("cg");
     f.out.split(f.c, co, ci, panel, TailStrategy::GuardWithIf)
+        .split(ci, cg, ci, lanes)
         .split(ci, cv, ci, m_.vec)
-        .reorder(ci, cv, f.n, co)
+        .reorder(ci, cv, cg, f.n, co)
         .vectorize(ci)
         .parallel(co);
-    f.sum.compute_at(f.out, f.n).align_bounds(f.c, panel);
-    f.sum.bound_extent(f.c, panel).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv);
+    f.sum.compute_at(f.out, cg).align_bounds(f.c, lanes);
+    f.sum.bound_extent(f.c, lanes).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv);
     f.sum.update().split(f.c, cv, cl, m_.vec).reorder(cl, cv, f.k, f.n).vectorize(cl).unroll(cv);
-    if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel; distance > 0) {
+    if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel; distance > 0 && lanes == panel) {
         f.sum.update().prefetch(f.blob, f.k, f.k, distance, PrefetchBoundStrategy::NonFaulting);
     }
 }
@@ -339,9 +363,11 @@ void X86::apply(Stem &f) const {
     // strips, so that two threads get the same.
     const int rows = tuning_.strip_rows > 0 ? tuning_.strip_rows : 14;
     for (Stem::Part &part : f.parts) {
-        const int vec = part.channels.vec;
+        const int vec = vector_of(part.channels);
+        // All 27 taps are unrolled: a wider tile would not fit into the cache of decoded instructions.
+        constexpr int kMostPixels = 16;
         const Tile t = choose_tile(m_, {tuning_.tile_pixels, tuning_.tile_vectors}, f.conv_size.width,
-                                   part.channels.vectors());
+                                   vectors_of(part.channels), kMostPixels);
         Var row("row"), px("px"), s("s"), cv("cv"), ci("ci"), xo("xo"), xi("xi"), co("co"), cu("cu");
         part.out.split(f.c, cv, ci, vec).split(f.p, row, px, f.out_size.width);
         part.out.split(row, s, row, std::min(rows, f.out_size.height), TailStrategy::GuardWithIf)

@@ -54,13 +54,13 @@ FeatureShape Backbone::feature_shape(Feature feature) const {
 }
 
 Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
-                       const Network &network, int vec) {
+                       const Network &network) {
+    constexpr int vec = kPanelFloats;
     Backbone b;
     b.descriptor = &descriptor;
     b.kernels = &kernels;
     b.network = &network;
     b.input = {descriptor.height, descriptor.width};
-    b.vec = vec;
     b.arena = arena_layout(network, b.input, vec);
     b.stem = stem_block(network, b.input, vec);
     for (int s = 0; s < kStages; ++s) {

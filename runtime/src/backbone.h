@@ -22,7 +22,6 @@ struct Backbone {
     const shufflenet_kernels *kernels = nullptr;
     const Network *network = nullptr;
     Size input{};
-    int vec = 0;
     ArenaLayout arena{};
     BlockLayout stem{};
     std::array<StageShape, kStages> stages{};
@@ -35,7 +34,7 @@ struct Backbone {
 };
 
 Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
-                       const Network &network, int vec);
+                       const Network &network);
 
 /// The passage of one image (or of a group, for the fully connected layer). Steps return false on an error of a
 /// kernel, whose id failed() then names.
