@@ -24,7 +24,7 @@ inline Machine machine_of(const Halide::Target &target) {
         .registers = avx512 ? 32 : 16,
         .fma = avx2 || avx512,
         .broadcast_operand = avx512,
-        .prefetch_bytes = avx512 ? 6 << 10 : 0,
+        .prefetch_bytes = avx512 || avx2 ? 8 << 10 : 0,
     };
 }
 
