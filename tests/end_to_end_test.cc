@@ -57,7 +57,8 @@ const Expected &expected_of(const shufflenet_descriptor &model) {
     const auto layers = reference::fold(network, model.classes, kSeed);
     const size_t image = size_t{3} * size.pixels();
     for (int i = 0; i < kImages; ++i) {
-        e.results.push_back(reference::run(network, size, model.classes, layers, std::span(e.input).subspan(i * image, image)));
+        e.results.push_back(
+            reference::run(network, size, model.classes, layers, std::span(e.input).subspan(i * image, image)));
     }
     return e;
 }
@@ -101,8 +102,8 @@ class EndToEnd : public testing::TestWithParam<Case> {
         const shufflenet_descriptor &d = *GetParam().model;
         const size_t image = size_t{3} * d.height * d.width;
         std::vector<float> logits(size_t(batch) * d.classes, NAN);
-        const Status status = model.run(std::span(expected_of(d).input).subspan(first * image, batch * image), batch,
-                                        logits, features);
+        const Status status =
+            model.run(std::span(expected_of(d).input).subspan(first * image, batch * image), batch, logits, features);
         EXPECT_TRUE(status.ok()) << status.message();
         return logits;
     }

@@ -165,8 +165,8 @@ class ValueReader {
 
     static std::string number_text(double value) {
         std::array<char, 32> text{};
-        const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-        return {text.data(), end};
+        char *end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+        return std::string(text.data(), end);
     }
 
     const Safetensors &file_;
