@@ -2,7 +2,7 @@
 
 # In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
 set(SHUFFLENET_HALIDE_BASE x86-64-linux CACHE INTERNAL "")
-file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/../networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", ")
+file(STRINGS "${PROJECT_SOURCE_DIR}/networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", ")
 set(names "")
 foreach(row ${rows})
   string(REGEX MATCH "\"([a-z0-9]+)\", [0-9]+, [0-9]+, \"([^\"]+)\"" matched "${row}")
@@ -10,7 +10,7 @@ foreach(row ${rows})
   set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
 endforeach()
 set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
-set(SHUFFLENET_CMAKE_DIR "${CMAKE_CURRENT_LIST_DIR}" CACHE INTERNAL "")
+set(SHUFFLENET_ROOT "${PROJECT_SOURCE_DIR}" CACHE INTERNAL "")
 
 # Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
 # meets that of the program which links it.
@@ -20,8 +20,8 @@ function(shufflenet_rename_halide)
   add_custom_command(
     OUTPUT "${ARG_OUTPUT}"
     COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${ARG_OUTPUT}" -D "INPUTS=${ARG_INPUTS}" -D "LD=${CMAKE_LINKER}"
-            -D "NM=${CMAKE_NM}" -D "OBJCOPY=${CMAKE_OBJCOPY}" -P "${SHUFFLENET_CMAKE_DIR}/rename_halide.cmake"
-    DEPENDS ${ARG_INPUTS} "${SHUFFLENET_CMAKE_DIR}/rename_halide.cmake"
+            -D "NM=${CMAKE_NM}" -D "OBJCOPY=${CMAKE_OBJCOPY}" -P "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
+    DEPENDS ${ARG_INPUTS} "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
     COMMENT "Renaming Halide symbols in ${name}"
     VERBATIM)
 endfunction()
@@ -146,7 +146,7 @@ function(shufflenet_add_model)
     if(NOT isa IN_LIST ARG_TARGETS)
       continue()
     endif()
-    set(tuned "${SHUFFLENET_CMAKE_DIR}/../schedules/tuned/${isa}/${name}.json")
+    set(tuned "${SHUFFLENET_ROOT}/schedules/tuned/${isa}/${name}.json")
     if(NOT EXISTS "${tuned}")
       set(tuned "")
     endif()
@@ -175,23 +175,25 @@ function(shufflenet_add_model)
 
   _shufflenet_embed(embedded)
   string(TOUPPER "${name}" upper_name)
-  configure_file("${SHUFFLENET_CMAKE_DIR}/model.h.in" "${dir}/include/${name}.h" @ONLY)
-  configure_file("${SHUFFLENET_CMAKE_DIR}/model.cc.in" "${dir}/${name}.cc" @ONLY)
+  configure_file("${SHUFFLENET_ROOT}/cmake/model.h.in" "${dir}/include/${name}.h" @ONLY)
+  configure_file("${SHUFFLENET_ROOT}/cmake/model.cc.in" "${dir}/${name}.cc" @ONLY)
 
   find_package(Threads REQUIRED)  # Imported targets are seen only from the directory that found them.
   get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
+  list(APPEND objects ${embedded})
   add_custom_target(${name}_kernels DEPENDS ${objects})
-  add_library(${name} STATIC "${dir}/${name}.cc" ${embedded} ${objects} "${runtime_object}"
+  add_library(${name} STATIC "${dir}/${name}.cc" ${objects} "${runtime_object}"
     $<TARGET_OBJECTS:shufflenet_runtime>)
   set_source_files_properties(${objects} "${runtime_object}" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
   add_dependencies(${name} ${name}_kernels shufflenet_halide_runtime)
-  target_include_directories(${name} PUBLIC "${dir}/include" "${SHUFFLENET_CMAKE_DIR}/../runtime/include")
+  target_include_directories(${name} PUBLIC "${dir}/include" "${SHUFFLENET_ROOT}/runtime/include")
   target_link_libraries(${name} PRIVATE shufflenet_options INTERFACE Threads::Threads ${CMAKE_DL_LIBS} m)
-  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+  target_compile_features(${name} PUBLIC cxx_std_20)
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
 endfunction()
 
-# Handles WEIGHTS, EMBED and METADATA of shufflenet_add_model(), in its scope: an assembler source to embed, and the
-# variables that the templates use.
+# Handles WEIGHTS, EMBED and METADATA of shufflenet_add_model(), in its scope: an object with what is embedded, and
+# the variables that the templates use.
 macro(_shufflenet_embed out)
   set(${out} "")
   set(weights_declaration "")
@@ -238,7 +240,13 @@ macro(_shufflenet_embed out)
   if(assembly)
     file(CONFIGURE OUTPUT "${dir}/${name}_embedded.s"
       CONTENT "    .section .rodata\n${assembly}    .section .note.GNU-stack,\"\",@progbits\n" @ONLY)
-    set_source_files_properties("${dir}/${name}_embedded.s" PROPERTIES OBJECT_DEPENDS "${embedded_files}")
-    set(${out} "${dir}/${name}_embedded.s")
+    # By hand, because a project that has this one as a subdirectory need not have enabled CMake's ASM.
+    add_custom_command(
+      OUTPUT "${dir}/${name}_embedded.o"
+      COMMAND "${CMAKE_CXX_COMPILER}" -c "${dir}/${name}_embedded.s" -o "${dir}/${name}_embedded.o"
+      DEPENDS "${dir}/${name}_embedded.s" ${embedded_files}
+      COMMENT "Embedding the weights of ${name}"
+      VERBATIM)
+    set(${out} "${dir}/${name}_embedded.o")
   endif()
 endmacro()

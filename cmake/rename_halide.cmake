@@ -1,4 +1,5 @@
-# Links INPUTS into OUTPUT and renames every halide_* symbol to shufflenet_halide_*.
+# Links INPUTS into OUTPUT and renames every symbol of Halide's runtime: halide_* becomes shufflenet_halide_*, and so do
+# its C++ internals, which are weak and would be merged with those of another version in the same program.
 # Variables: OUTPUT, INPUTS, LD, NM, OBJCOPY.
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE result ERROR_VARIABLE error OUTPUT_VARIABLE output)
@@ -11,7 +12,7 @@ endfunction()
 set(linked "${OUTPUT}.linked")
 run("${LD}" -r -o "${linked}" ${INPUTS})
 run("${NM}" --format=posix "${linked}")
-string(REGEX MATCHALL "(^|\n)_?halide_[A-Za-z0-9_]*" symbols "${output}")
+string(REGEX MATCHALL "(^|\n)(_?halide_|_Z[A-Z]*N6Halide7Runtime|copy_to_device_already_locked)[A-Za-z0-9_]*" symbols "${output}")
 set(renames "")
 foreach(symbol ${symbols})
   string(STRIP "${symbol}" symbol)

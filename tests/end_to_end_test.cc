@@ -1,11 +1,14 @@
-// Every model, on every instruction set that the CPU has, against the naive double-precision network.
+// Every model, on every instruction set that the CPU has, against the naive double-precision network, torchvision's
+// golden vectors and the same network with the reference schedule.
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <map>
 
+#include "golden/golden.h"
 #include "isa.h"
 #include "reference/random_weights.h"
 #include "reference/reference.h"
@@ -54,7 +57,8 @@ const Expected &expected_of(const shufflenet_descriptor &model) {
     const auto layers = reference::fold(network, model.classes, kSeed);
     const size_t image = size_t{3} * size.pixels();
     for (int i = 0; i < kImages; ++i) {
-        e.results.push_back(reference::run(network, size, model.classes, layers, std::span(e.input).subspan(i * image, image)));
+        e.results.push_back(
+            reference::run(network, size, model.classes, layers, std::span(e.input).subspan(i * image, image)));
     }
     return e;
 }
@@ -84,8 +88,7 @@ class EndToEnd : public testing::TestWithParam<Case> {
     }
     void TearDown() override { unsetenv(kIsaVariable); }
 
-    Model opened(int threads) {
-        const shufflenet_descriptor &d = *GetParam().model;
+    static Model opened(int threads, const shufflenet_descriptor &d = *GetParam().model) {
         Model model;
         const Status opened = model.open(d, threads);
         EXPECT_TRUE(opened.ok()) << opened.message();
@@ -95,12 +98,12 @@ class EndToEnd : public testing::TestWithParam<Case> {
         return model;
     }
 
-    std::vector<float> run(Model &model, int first, int batch, std::span<const FeatureRequest> features = {}) {
+    static std::vector<float> run(Model &model, int first, int batch, std::span<const FeatureRequest> features = {}) {
         const shufflenet_descriptor &d = *GetParam().model;
         const size_t image = size_t{3} * d.height * d.width;
         std::vector<float> logits(size_t(batch) * d.classes, NAN);
-        const Status status = model.run(std::span(expected_of(d).input).subspan(first * image, batch * image), batch,
-                                        logits, features);
+        const Status status =
+            model.run(std::span(expected_of(d).input).subspan(first * image, batch * image), batch, logits, features);
         EXPECT_TRUE(status.ok()) << status.message();
         return logits;
     }
@@ -144,19 +147,65 @@ TEST_P(EndToEnd, FeaturesMatchTheReference) {
     }
 }
 
+TEST_P(EndToEnd, LogitsMatchTorchvisions) {
+    const shufflenet_descriptor &d = *GetParam().model;
+    bool found = false;
+    for (const golden::Case &c : golden::load().cases) {
+        if (c.network->name != d.network || c.input != Size{d.height, d.width}) continue;
+        found = true;
+        SCOPED_TRACE(c.name);
+        Model model = opened(2);
+        ASSERT_TRUE(model.load_weights(reference::random_safetensors(*c.network, c.classes, c.seed), c.name).ok());
+        std::vector<float> logits(c.classes, NAN);
+        ASSERT_TRUE(model.run(reference::random_input(c.input, 1, c.seed), 1, logits).ok());
+        EXPECT_LE(worst_error(logits, std::vector<double>(c.logits.begin(), c.logits.end())), kTolerance);
+    }
+    if (!found) GTEST_SKIP() << "no golden vectors of this network at this size";
+}
+
+TEST_P(EndToEnd, ScheduleDoesNotChangeTheResult) {
+    const shufflenet_descriptor &d = *GetParam().model;
+    const std::string reference_name = std::string(d.name) + "_reference";
+    const auto reference = std::ranges::find_if(kTestModels, [&](const auto *m) { return m->name == reference_name; });
+    if (reference == std::end(kTestModels)) GTEST_SKIP() << "not built with the reference schedule";
+    const std::span kernels((*reference)->kernels, (*reference)->kernels_count);
+    const bool built = std::ranges::any_of(kernels, [](const auto &k) { return k.isa == std::string(GetParam().isa); });
+    if (!built) GTEST_SKIP() << "not built with the reference schedule for " << GetParam().isa;
+    Model tuned = opened(2), plain = opened(1, **reference);
+    const std::vector<float> expected = run(plain, 0, kImages);
+    EXPECT_LE(worst_error(run(tuned, 0, kImages), std::vector<double>(expected.begin(), expected.end())), kTolerance);
+}
+
+/// What a run gives: logits, then every feature.
+using Outputs = std::array<std::vector<float>, 1 + kFeatures>;
+
 TEST_P(EndToEnd, BitIdenticalOverThreadsBatchesAndRuns) {
+    const auto outputs = [](Model &model, int first, int batch) {
+        Outputs all;
+        std::vector<FeatureRequest> requests;
+        for (int f = 0; f < kFeatures; ++f) {
+            const auto feature = static_cast<Feature>(f);
+            all[1 + f].resize(batch * model.feature_shape(feature).elements(), NAN);
+            requests.push_back({feature, Layout::kNCHW, all[1 + f]});
+        }
+        all[0] = run(model, first, batch, requests);
+        EXPECT_EQ(run(model, first, batch), all[0]) << "features change the logits";
+        return all;
+    };
     Model one = opened(1);
-    std::vector<float> expected;
+    std::array<Outputs, kImages> alone;
+    Outputs together;
     for (int i = 0; i < kImages; ++i) {
-        const std::vector<float> logits = run(one, i, 1);
-        expected.insert(expected.end(), logits.begin(), logits.end());
+        alone[i] = outputs(one, i, 1);
+        for (size_t k = 0; k < together.size(); ++k) {
+            together[k].insert(together[k].end(), alone[i][k].begin(), alone[i][k].end());
+        }
     }
     for (const int threads : {1, 2, 3}) {
         Model model = opened(threads);
         for (int repeat = 0; repeat < 2; ++repeat) {
-            EXPECT_EQ(run(model, 0, kImages), expected) << threads << " threads, repeat " << repeat;
-            const std::vector<float> first = run(model, 0, 1);
-            EXPECT_TRUE(std::equal(first.begin(), first.end(), expected.begin())) << threads << " threads, batch 1";
+            EXPECT_EQ(outputs(model, 0, kImages), together) << threads << " threads, repeat " << repeat;
+            EXPECT_EQ(outputs(model, 1, 1), alone[1]) << threads << " threads, batch 1, repeat " << repeat;
         }
     }
 }

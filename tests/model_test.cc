@@ -115,7 +115,8 @@ TEST(Run, BadArgumentsAreErrors) {
         {"short logits", image, 1, 9, "logits: expected 10 floats, found 9"},
     };
     for (const BadRun &row : rows) {
-        const Status status = model.run(std::span(input).first(row.input), row.batch, std::span(logits).first(row.logits));
+        const Status status =
+            model.run(std::span(input).first(row.input), row.batch, std::span(logits).first(row.logits));
         EXPECT_EQ(status.code(), Code::kBadInput) << row.what;
         EXPECT_NE(status.message().find(row.words), std::string::npos) << row.what << ": " << status.message();
     }
@@ -180,7 +181,9 @@ TEST(Run, AllocatesNothing) {
         for (const int threads : {1, 2}) {
             Model model;
             ASSERT_TRUE(model.open(d, threads).ok());
-            ASSERT_TRUE(model.load_weights(reference::random_safetensors(*find_network(d.network), d.classes, 1), "random").ok());
+            ASSERT_TRUE(
+                model.load_weights(reference::random_safetensors(*find_network(d.network), d.classes, 1), "random")
+                    .ok());
             const std::vector<float> input = input_for(d, 3);
             std::vector<float> logits(3 * model.classes());
             std::vector<float> conv5(3 * model.feature_shape(Feature::kConv5).elements());
@@ -256,7 +259,8 @@ TEST(Share, DifferentModelsRunSideBySide) {
     for (const char *name : {"cifar10_x0_5", "x0_5_33x47", "prime_32x32"}) {
         Job job{&model_named(name), {}, {}, {}, {}};
         ASSERT_TRUE(job.model.open(*job.d, 2).ok());
-        ASSERT_TRUE(job.model.load_weights(reference::random_safetensors(*find_network(job.d->network), 10, 9), "random").ok());
+        ASSERT_TRUE(
+            job.model.load_weights(reference::random_safetensors(*find_network(job.d->network), 10, 9), "random").ok());
         job.input = input_for(*job.d, 2);
         job.expected.resize(20);
         job.found.resize(20);

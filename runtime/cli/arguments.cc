@@ -187,7 +187,7 @@ std::function<int()> print(std::string text) {
 UsageError usage_error(const CLI::App &app, const std::string &message) {
     std::string help = "shufflenet ";
     for (const CLI::App *command : app.get_subcommands()) help += command->get_name() + " ";
-    return UsageError(message + " (see " + help + "--help)");
+    return UsageError{message + " (see " + help + "--help)"};
 }
 
 /// CLI11 would only say that a command is required, not what it found instead.

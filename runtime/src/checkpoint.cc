@@ -61,10 +61,11 @@ std::unordered_set<std::string> ignored_tensors(const Network &network) {
     return ignored;
 }
 
-int file_classes(const Safetensors &file) {
+/// Only an fc.weight that fits decides the class count: a transposed one must not make fc.bias look wrong.
+int file_classes(const Safetensors &file, const Network &network) {
     const Tensor *weight = file.find("fc.weight");
-    const bool valid =
-        weight != nullptr && weight->shape.size() == 2 && weight->shape[0] >= 1 && weight->shape[0] <= kMaxClasses;
+    const bool valid = weight != nullptr && weight->shape.size() == 2 && weight->shape[0] >= 1 &&
+                       weight->shape[0] <= kMaxClasses && weight->shape[1] == network.conv5_channels;
     return valid ? static_cast<int>(weight->shape[0]) : kAnyClasses;
 }
 
@@ -97,7 +98,7 @@ std::string misfit(const ExpectedTensor &expected, const Tensor *tensor) {
 std::vector<std::string> misfits(const Safetensors &file, const Network &network) {
     std::vector<std::string> found;
     std::unordered_set<std::string> known = ignored_tensors(network);
-    for (const ExpectedTensor &expected : expected_tensors(network, file_classes(file))) {
+    for (const ExpectedTensor &expected : expected_tensors(network, file_classes(file, network))) {
         std::string problem = misfit(expected, file.find(expected.name));
         if (!problem.empty()) found.push_back(std::move(problem));
         known.insert(expected.name);
@@ -164,8 +165,8 @@ class ValueReader {
 
     static std::string number_text(double value) {
         std::array<char, 32> text{};
-        const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-        return {text.data(), end};
+        char *end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+        return std::string(text.data(), end);
     }
 
     const Safetensors &file_;
@@ -216,7 +217,7 @@ Status check_state_dict(const Safetensors &file, const std::string &file_name, c
                         int *classes) try {
     const std::vector<std::string> culprits = misfits(file, network);
     if (culprits.empty()) {
-        *classes = file_classes(file);
+        *classes = file_classes(file, network);
         return {};
     }
     std::string problem = "not weights of " + std::string(network.name);

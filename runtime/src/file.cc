@@ -11,6 +11,7 @@
 #include <limits>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include "message.h"
 
@@ -105,7 +106,7 @@ std::optional<std::string> replaceable(const std::string &path) {
 /// A new file beside `target`, removed again unless it has become `target`.
 class TemporaryFile {
   public:
-    TemporaryFile(const std::string &target, mode_t mode) : target_(target), file_(create(mode)) {}
+    TemporaryFile(std::string target, mode_t mode) : target_(std::move(target)), file_(create(mode)) {}
     TemporaryFile(const TemporaryFile &) = delete;
     TemporaryFile &operator=(const TemporaryFile &) = delete;
     ~TemporaryFile() {

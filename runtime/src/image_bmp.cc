@@ -150,7 +150,7 @@ Status decode_bmp(Bytes file, const std::string &name, Image *image) {
     Header h;
     if (Status status = read_header(file, name, &h); !status.ok()) return status;
     if (Status status = allocate_pixels(name, h.width, h.height, file.size(), 8, image); !status.ok()) return status;
-    const size_t height = static_cast<size_t>(h.height);
+    const auto height = static_cast<size_t>(h.height);
     const size_t expected = (height - 1) * h.stride() + h.row_bytes();
     if (file.size() - h.pixels < expected) {
         return message::bad_input(name, "truncated: expected " + std::to_string(expected) +

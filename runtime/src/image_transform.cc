@@ -74,6 +74,7 @@ Axis make_axis(int in_size, int out_size, int begin, int count) {
     axis.first.resize(count);
     axis.weights.resize(size_t(axis.pairs) * count);
     std::vector<double> weights(axis.overrun());
+    // NOLINTBEGIN(bugprone-incorrect-roundings): PIL rounds so, also below zero.
     for (int i = 0; i < count; ++i) {
         const double center = (begin + i + 0.5) * scale;
         const int first = std::max(static_cast<int>(center - support + 0.5), 0);
@@ -90,6 +91,7 @@ Axis make_axis(int in_size, int out_size, int begin, int count) {
         axis.first[i] = first;
         axis.end = first + taps;
     }
+    // NOLINTEND(bugprone-incorrect-roundings)
     axis.begin = axis.first.front();
     return axis;
 }

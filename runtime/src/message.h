@@ -16,13 +16,13 @@
 
 namespace shufflenet::message {
 
-/// `text` with its control characters escaped.
-inline std::string one_line(std::string_view text) {
+/// `text` with control characters, and characters above `last`, escaped.
+inline std::string escaped(std::string_view text, unsigned char last) {
     constexpr std::string_view kDigits = "0123456789abcdef";
     std::string line;
     for (const char ch : text) {
         const auto code = static_cast<unsigned char>(ch);
-        if (code >= 0x20 && code != 0x7F) {
+        if (code >= 0x20 && code != 0x7F && code <= last) {
             line += ch;
         } else {
             line += {'\\', 'x', kDigits[code / 16], kDigits[code % 16]};
@@ -30,6 +30,12 @@ inline std::string one_line(std::string_view text) {
     }
     return line;
 }
+
+/// For text that is probably UTF-8: a file's name, a tensor's.
+inline std::string one_line(std::string_view text) { return escaped(text, 0xFF); }
+
+/// For bytes that need not be text.
+inline std::string ascii(std::string_view bytes) { return escaped(bytes, 0x7F); }
 
 /// one_line(), cut between UTF-8 characters if it is long.
 inline std::string shortened(std::string_view text) {

@@ -20,7 +20,7 @@ struct Metadata {
 
 /// A JSON object with the keys network, input [height, width], resize, mean [3], std [3] and, optional, labels;
 /// other keys are ignored. `name` is what error messages call it. On error `out` is unchanged.
-Status parse_metadata(std::string_view json, const std::string &name, Metadata *out);
+Status parse_metadata(std::string_view text, const std::string &name, Metadata *out);
 
 /// torchvision's evaluation transform for the network, scaled to the input size; no labels.
 Metadata default_metadata(const Network &network, Size input);

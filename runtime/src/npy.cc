@@ -164,7 +164,7 @@ std::string split(Bytes file, Sections *out) {
     const std::string_view text(reinterpret_cast<const char *>(file.data()), file.size());
     if (!text.starts_with(kMagic)) {
         return "expected a .npy file, found one that " +
-               (text.empty() ? "is empty" : "starts with '" + message::one_line(text.substr(0, kMagic.size())) + "'");
+               (text.empty() ? "is empty" : "starts with '" + message::ascii(text.substr(0, kMagic.size())) + "'");
     }
     const size_t version_end = kMagic.size() + 2;
     if (text.size() < version_end) return "truncated in the magic bytes";

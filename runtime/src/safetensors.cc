@@ -47,6 +47,12 @@ struct Sections {
     Bytes buffer;
 };
 
+/// torch.save() writes a zip archive, and wrote a pickle before version 1.6.
+bool is_pytorch(Bytes file) {
+    const std::string_view text(reinterpret_cast<const char *>(file.data()), file.size());
+    return text.starts_with("PK\x03\x04") || text.starts_with("\x80\x02");
+}
+
 Status split(Bytes file, const std::string &name, Sections *out) {
     if (file.size() < kLengthBytes) {
         return message::bad_input(name,
@@ -58,7 +64,8 @@ Status split(Bytes file, const std::string &name, Sections *out) {
     const uint64_t limit = std::min<uint64_t>(rest.size(), kMaxHeaderBytes);
     if (length > limit) {
         return message::bad_input(name, "expected a header of at most " + std::to_string(limit) +
-                                            " bytes, found a header length of " + std::to_string(length));
+                                            " bytes, found a header length of " + std::to_string(length) +
+                                            (is_pytorch(file) ? " (a PyTorch file, not safetensors)" : ""));
     }
     const auto size = static_cast<size_t>(length);
     *out = {{reinterpret_cast<const char *>(rest.data()), size}, rest.subspan(size)};

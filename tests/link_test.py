@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""A model's archive as its users link it: by hand, from C and C++, with nothing but what its header says.
+
+    python3 tests/link_test.py --archive build/x86/lib/libcifar10_x0_5.a --include DIR --include DIR \\
+        --halide-runtime FILE.o --halide-include DIR --cc cc --cxx c++ --nm nm --readelf readelf
+
+Needs Python's standard library only.
+"""
+
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent / "link"
+ARGUMENTS = argparse.Namespace()
+LIBRARIES = ["-lstdc++", "-lm", "-lpthread", "-ldl"]
+STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+
+
+def run(*command):
+    result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600)
+    if result.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))}\n{result.stderr.decode()}")
+    return result.stdout.decode()
+
+
+class LinkTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="shufflenet-link-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.include = [f"-I{folder}" for folder in ARGUMENTS.include]
+
+    def link(self, compiler, source, *more):
+        program = self.folder / "program"
+        run(compiler, *STRICT, *self.include, HERE / source, *more, ARGUMENTS.archive, *LIBRARIES, "-o", program)
+        return program
+
+    def logits(self, *arguments):
+        values = [float.fromhex(line) for line in run(self.link(*arguments)).splitlines()]
+        self.assertEqual(len(values), 10)
+        self.assertEqual(len(set(values)), 10)
+        return values
+
+    def test_c_and_cxx_agree(self):
+        plain = self.logits(ARGUMENTS.cc, "plain.c", "-std=c99")
+        self.assertEqual(plain, self.logits(ARGUMENTS.cxx, "program.cc", "-std=c++20"))
+
+    def test_a_halide_runtime_of_the_program_is_left_alone(self):
+        plain = self.logits(ARGUMENTS.cc, "plain.c", "-std=c99")
+        own = ["-isystem", ARGUMENTS.halide_include.split(";")[0], ARGUMENTS.halide_runtime]
+        self.assertEqual(plain, self.logits(ARGUMENTS.cxx, "own_halide.cc", "-std=c++20", *own))
+
+    def test_every_member_links_with_these_libraries_alone(self):
+        whole = ["-Wl,--whole-archive", ARGUMENTS.archive, "-Wl,--no-whole-archive"]
+        library = self.folder / "library.so"
+        run(ARGUMENTS.cc, "-shared", "-Wl,--no-undefined", *whole, *LIBRARIES, "-o", library)
+        needed = re.findall(r"\(NEEDED\).*\[([^]]+)\]", run(ARGUMENTS.readelf, "-d", library))
+        self.assertIn("libc.so.6", needed)
+        allowed = r"lib(c|m|stdc\+\+|gcc_s|pthread|dl)\.so\.\d+|ld-linux-.*"
+        self.assertEqual([name for name in needed if not re.fullmatch(allowed, name)], [])
+
+    def test_names_that_it_defines_are_its_own(self):
+        symbols = run(ARGUMENTS.nm, "--extern-only", "--defined-only", "--format=posix", ARGUMENTS.archive)
+        names = {line.split()[0]: line.split()[1] for line in symbols.splitlines() if not line.endswith(":")}
+        self.assertGreater(len(names), 100)
+        model = pathlib.Path(ARGUMENTS.archive).stem.removeprefix("lib")
+        own = re.compile(rf"{model}(_\w+)?|shufflenet_\w+|_Z\w*10shufflenet\w*")
+        # Templates of the standard library and of nlohmann's JSON are merged by design. Halide's runtime is weak too,
+        # but another version's must not be taken for it.
+        template = re.compile(r"_Z\w*(St|9__gnu_cxx|8nlohmann)\w*|DW\.ref\.\w+")
+        merged = {name for name, kind in names.items() if kind in "VWuv" and template.fullmatch(name)}
+        self.assertEqual([name for name in names if name not in merged and not own.fullmatch(name)], [])
+        undefined = run(ARGUMENTS.nm, "--undefined-only", "--format=posix", ARGUMENTS.archive)
+        self.assertNotRegex(undefined, r"(?m)^(_?halide_|_Z\w*6Halide)")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in ("archive", "halide-runtime", "halide-include", "cc", "cxx", "nm", "readelf"):
+        parser.add_argument("--" + option, required=True)
+    parser.add_argument("--include", action="append", required=True, help="for the model's header and the runtime's")
+    _, rest = parser.parse_known_args(namespace=ARGUMENTS)
+    unittest.main(argv=[sys.argv[0], *rest])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""What the sources promise about themselves: which room says what, and that generating is repeatable.
+
+    python3 tests/rules_test.py --generators build/x86/generators/shufflenet_generators [unittest arguments]
+
+Needs Python's standard library only.
+"""
+
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ARGUMENTS = argparse.Namespace(generators="")
+
+# Members of Halide's Func and Stage that say how, not what.
+DIRECTIVE = re.compile(
+    r"(?:\.|->)\s*(vectorize|unroll|parallel|serial|fuse|split|tile|reorder|reorder_storage|specialize\w*|"
+    r"compute_at|compute_root|compute_inline|compute_with|store_at|store_root|store_in|fold_storage|prefetch|"
+    r"bound|bound_extent|align_bounds|align_extent|align_storage|rfactor|atomic|async|memoize|gpu_\w+)\s*\("
+)
+INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.MULTILINE)
+
+
+def sources(folder):
+    return [path for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".h", ".cc", ".cpp")]
+
+
+def without_comments(text):
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def directives(folder):
+    """Where the sources of a folder schedule something, as "file: directive"."""
+    return [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources(folder)
+        for name in DIRECTIVE.findall(without_comments(path.read_text(encoding="utf-8")))
+    ]
+
+
+def includes(folder):
+    """Pairs of a source and what it includes."""
+    return [
+        (str(path.relative_to(ROOT)), name)
+        for path in sources(folder)
+        for name in INCLUDE.findall(path.read_text(encoding="utf-8"))
+    ]
+
+
+class RoomsTest(unittest.TestCase):
+    def test_generators_do_not_schedule(self):
+        self.assertEqual(directives("generators"), [])
+        found = {line.split(": ")[1] for line in directives("schedules")}
+        self.assertLessEqual({"vectorize", "compute_at", "compute_root", "split", "unroll", "parallel"}, found)
+
+    def test_networks_include_only_networks_and_the_standard_library(self):
+        own = {path.name for path in sources("networks")}
+        for source, name in includes("networks"):
+            self.assertTrue(name in own or re.fullmatch(r"[a-z_]+", name), f"{source} includes {name}")
+
+    def test_runtime_does_not_know_the_compiler_or_the_generators(self):
+        self.assertGreater(len(includes("runtime")), 100)
+        for source, name in includes("runtime"):
+            self.assertFalse(name == "Halide.h" or name.startswith(("generators/", "schedules/")),
+                             f"{source} includes {name}")
+
+    def test_generators_and_schedules_do_not_know_the_runtime(self):
+        for source, name in includes("generators") + includes("schedules"):
+            self.assertFalse(name.startswith(("runtime/", "shufflenet/")), f"{source} includes {name}")
+
+    def test_public_headers_need_only_each_other_and_the_standard_library(self):
+        for source, name in includes("runtime/include"):
+            self.assertTrue(re.fullmatch(r"[a-z_]+|std[a-z]+\.h|shufflenet/[a-z_]+\.h", name),
+                            f"{source} includes {name}")
+
+    def test_the_model_header_stays_short(self):
+        lines = (ROOT / "runtime/include/shufflenet/model.h").read_text(encoding="utf-8").count("\n")
+        self.assertLess(lines, 150)
+
+
+class GeneratingTest(unittest.TestCase):
+    KERNELS = (
+        ("stem", []),
+        ("branch1", ["stage=3"]),
+        ("branch2", ["stage=3", "downsample=true"]),
+        ("branch2", ["stage=2"]),
+        ("conv5_pool", []),
+        ("fc", []),
+    )
+
+    def generate(self, folder, generator, parameters):
+        command = [ARGUMENTS.generators, "-g", generator, "-f", "some_kernel", "-o", folder, "-e", "object",
+                   "target=x86-64-linux-sse41-avx-avx2-f16c-fma-no_runtime-user_context-no_bounds_query",
+                   "network=shufflenet_v2_x0_5", "height=64", "width=48", f"kernel={generator}", *parameters]
+        result = subprocess.run(command, stderr=subprocess.PIPE, timeout=600)
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        content = pathlib.Path(folder, "some_kernel.o").read_bytes()
+        self.assertGreater(len(content), 1000)
+        return content
+
+    def test_twice_gives_the_same_bytes(self):
+        for generator, parameters in self.KERNELS:
+            with self.subTest(generator=generator, parameters=parameters):
+                with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+                    self.assertEqual(self.generate(one, generator, parameters),
+                                     self.generate(other, generator, parameters))
+
+    def test_mistakes_leave_no_object(self):
+        for wrong, word in (("network=resnet18", "resnet18"), ("no_such_parameter=1", "no_such_parameter")):
+            with self.subTest(wrong), tempfile.TemporaryDirectory() as folder:
+                command = [ARGUMENTS.generators, "-g", "stem", "-f", "some_kernel", "-o", folder, "-e", "object",
+                           "target=x86-64-linux-sse41-no_runtime", wrong]
+                result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
+                self.assertNotEqual(result.returncode, 0)
+                self.assertIn(word, result.stdout.decode())
+                self.assertFalse(pathlib.Path(folder, "some_kernel.o").exists())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generators", required=True, help="the program that compiles kernels")
+    _, rest = parser.parse_known_args(namespace=ARGUMENTS)
+    unittest.main(argv=[sys.argv[0], *rest])
+
+
+if __name__ == "__main__":
+    main()
