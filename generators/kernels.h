@@ -55,6 +55,7 @@ struct FullyConnected {
     RDom k;
     Func sum, out;
     Halide::Internal::Parameter blob;  ///< The packed weights' buffer.
+    Expr images;                       ///< How many there are.
 };
 
 }  // namespace shufflenet::generators

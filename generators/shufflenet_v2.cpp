@@ -308,11 +308,12 @@ class FcGenerator : public Kernel<FcGenerator> {
         const Expr first_weight = (lanes + kLineFloats - 1) / kLineFloats * kLineFloats;
         Var n{"n"};
         FullyConnected f{c, n, one_panel, vec(), RDom(0, k, "k"), Func("fc_sum"), {},
-                         buffer_of([this](Expr i) { return weights(i); })};
+                         buffer_of([this](Expr i) { return weights(i); }), {}};
         f.sum(c, n) = weights(c);
         f.sum(c, n) += weights(first_weight + (c / panel * k + f.k) * panel + c % panel) * in(f.k, n);
         out(c, n) = f.sum(c, n);
         f.out = out;
+        f.images = out.dim(1).extent();
 
         fix(in, 0, k, 1);
         in.dim(1).set_min(0).set_stride(pooled_stride(net()));

@@ -343,7 +343,7 @@ void X86::apply(FullyConnected &f) const {
     const int panel = f.layout.vec;
     // As many accumulators as hide a multiply-add's latency, and leave registers for weights.
     const int lanes = std::min(panel, m_.registers / 2 * m_.vec);
-    Var co("co"), ci("ci"), cv("cv"), cl("cl"), cg("cg");
+    Var co("co"), ci("ci"), cv("cv"), cl("cl"), cg("cg"), no("no"), ni("ni");
     f.out.split(f.c, co, ci, panel, TailStrategy::GuardWithIf)
         .split(ci, cg, ci, lanes)
         .split(ci, cv, ci, m_.vec)
@@ -351,8 +351,13 @@ void X86::apply(FullyConnected &f) const {
         .vectorize(ci)
         .parallel(co);
     f.sum.compute_at(f.out, cg).align_bounds(f.c, lanes);
-    f.sum.bound_extent(f.c, lanes).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv);
-    f.sum.update().split(f.c, cv, cl, m_.vec).reorder(cl, cv, f.k, f.n).vectorize(cl).unroll(cv);
+    f.sum.bound_extent(f.c, lanes).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv).unroll(f.n);
+    f.sum.update().split(f.c, cv, cl, m_.vec).reorder(cl, cv, f.n, f.k).vectorize(cl).unroll(cv).unroll(f.n);
+    // Several images use a vector of weights while it is in a register.
+    constexpr int kImages = 4;
+    f.out.specialize(f.images >= kImages)
+        .split(f.n, no, ni, kImages, TailStrategy::ShiftInwards)
+        .reorder(ci, cv, ni, cg, no, co);
     if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel; distance > 0 && lanes == panel) {
         f.sum.update().prefetch(f.blob, f.k, f.k, distance, PrefetchBoundStrategy::NonFaulting);
     }
