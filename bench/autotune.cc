@@ -7,6 +7,7 @@
 // run in turn in one process beside the best so far, and a winner must win again, in a longer trial, to be kept.
 #include <CLI/CLI.hpp>
 
+#include <unistd.h>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -21,13 +22,12 @@
 #include <set>
 #include <stdexcept>
 #include <thread>
-#include <unistd.h>
 
 #include "child_process.h"
 #include "machine_info.h"
-#include "runtime/src/file.h"
 #include "networks/layers.h"
 #include "networks/targets.h"
+#include "runtime/src/file.h"
 #include "tuning_space.h"
 
 namespace shufflenet::bench {
@@ -91,7 +91,8 @@ class Workshop {
 
 std::string read_text(const fs::path &path) {
     std::vector<std::byte> bytes;
-    if (const Status status = read_file(path.string(), &bytes); !status.ok()) throw std::runtime_error(status.message());
+    if (const Status status = read_file(path.string(), &bytes); !status.ok())
+        throw std::runtime_error(status.message());
     return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
 }
 
@@ -104,7 +105,10 @@ void write_text(const fs::path &path, const std::string &text) {
 class Compiler {
   public:
     Compiler(const Options &options, const TargetSpec &target, const fs::path &folder)
-        : options_(options), target_(target), folder_(folder), programs_(fs::read_symlink("/proc/self/exe").parent_path()) {}
+        : options_(options),
+          target_(target),
+          folder_(folder),
+          programs_(fs::read_symlink("/proc/self/exe").parent_path()) {}
 
     /// The versions that compiled, without those whose machine code was seen before.
     std::vector<Version> compile(const Kernel &kernel, const std::vector<Candidate> &candidates) {
@@ -119,7 +123,8 @@ class Compiler {
             }
             for (auto &result : running) {
                 std::optional<Version> version = result.get();
-                if (version && seen_.insert(kernel.name + code_of(*version)).second) compiled.push_back(std::move(*version));
+                if (version && seen_.insert(kernel.name + code_of(*version)).second)
+                    compiled.push_back(std::move(*version));
             }
         }
         return compiled;
@@ -146,11 +151,22 @@ class Compiler {
         fs::create_directories(folder);
         const fs::path tuned = folder / "tuned.json";
         write_text(tuned, Json{{"kernels", {{kernel.name, numbers}}}}.dump());
-        std::vector<std::string> command = {program("shufflenet_generators").string(), "-g", kernel.generator, "-f", "kernel",
-                                            "-o", folder.string(), "-e", "object", "target=" + std::string(target_.halide) + "-" + std::string(kKernelFeatures),
-                                            "network=" + options_.network, "height=" + std::to_string(options_.height),
-                                            "width=" + std::to_string(options_.width), "kernel=" + kernel.name,
-                                            "tuned=" + tuned.string()};
+        std::vector<std::string> command = {
+            program("shufflenet_generators").string(),
+            "-g",
+            kernel.generator,
+            "-f",
+            "kernel",
+            "-o",
+            folder.string(),
+            "-e",
+            "object",
+            "target=" + std::string(target_.halide) + "-" + std::string(kKernelFeatures),
+            "network=" + options_.network,
+            "height=" + std::to_string(options_.height),
+            "width=" + std::to_string(options_.width),
+            "kernel=" + kernel.name,
+            "tuned=" + tuned.string()};
         command.insert(command.end(), kernel.parameters.begin(), kernel.parameters.end());
         if (oracle) command.emplace_back("reference=true");
         ChildResult made = run_child(command, "", kCompileSeconds);
@@ -182,13 +198,16 @@ class Compiler {
 class Trials {
   public:
     Trials(const Options &options, const fs::path &program) : options_(options) {
-        if (!options.runner.empty()) command_ = {"sh", "-c", options.runner + " " + program.string()};
-        else command_ = {program.string()};
+        if (!options.runner.empty())
+            command_ = {"sh", "-c", options.runner + " " + program.string()};
+        else
+            command_ = {program.string()};
     }
 
     /// Fills in times, in order; versions that fail or compute something else are dropped. The first version is
     /// the one that `relative` refers to, and must not fail.
-    std::vector<Version> run(const Kernel &kernel, const Version &oracle, std::vector<Version> versions, double milliseconds) {
+    std::vector<Version> run(const Kernel &kernel, const Version &oracle, std::vector<Version> versions,
+                             double milliseconds) {
         const ChildResult child = ask(kernel, oracle, versions, milliseconds);
         if (child.ok) return judged(std::move(versions), Json::parse(child.output));
         if (interrupted() || versions.size() == 1) return {};
@@ -204,7 +223,8 @@ class Trials {
     }
 
   private:
-    ChildResult ask(const Kernel &kernel, const Version &oracle, const std::vector<Version> &versions, double milliseconds) {
+    ChildResult ask(const Kernel &kernel, const Version &oracle, const std::vector<Version> &versions,
+                    double milliseconds) {
         Json objects = Json::array();
         std::string bytes;
         const auto append = [&](const Version &version) {
@@ -214,9 +234,14 @@ class Trials {
         };
         append(oracle);
         for (const Version &version : versions) append(version);
-        const Json request = {{"network", options_.network}, {"height", options_.height}, {"width", options_.width},
-                              {"isa", options_.target}, {"kernel", kernel.name}, {"threads", options_.threads},
-                              {"milliseconds", milliseconds * static_cast<double>(versions.size())}, {"objects", objects}};
+        const Json request = {{"network", options_.network},
+                              {"height", options_.height},
+                              {"width", options_.width},
+                              {"isa", options_.target},
+                              {"kernel", kernel.name},
+                              {"threads", options_.threads},
+                              {"milliseconds", milliseconds * static_cast<double>(versions.size())},
+                              {"objects", objects}};
         return run_child(command_, request.dump() + "\n" + bytes, kTrialSeconds);
     }
 
@@ -234,7 +259,8 @@ class Trials {
             if (trial.at("error") <= kTolerance) {
                 good.push_back(version);
             } else if (i == 0) {
-                throw std::runtime_error("the starting schedule computes something else: error " + trial.at("error").dump());
+                throw std::runtime_error("the starting schedule computes something else: error " +
+                                         trial.at("error").dump());
             }
         }
         return good;
@@ -258,8 +284,10 @@ class Record {
         root_["network"] = options.network;
         root_["target"] = options.target;
         root_["input"] = {options.height, options.width};
-        if (options.runner.empty()) root_["machine"] = machine_name();
-        else root_["machine"] = "by " + options.runner;
+        if (options.runner.empty())
+            root_["machine"] = machine_name();
+        else
+            root_["machine"] = "by " + options.runner;
         if (!root_.contains("kernels")) root_["kernels"] = Json::object();
     }
 
@@ -270,8 +298,10 @@ class Record {
 
     /// `default_times`, `times`: of the hand-made schedule and of the best one, in turn in one process.
     void store(const std::string &kernel, const Candidate &numbers, const Times &default_times, const Times &times) {
-        if (numbers.empty()) root_["kernels"].erase(kernel);
-        else root_["kernels"][kernel] = numbers;
+        if (numbers.empty())
+            root_["kernels"].erase(kernel);
+        else
+            root_["kernels"][kernel] = numbers;
         root_["microseconds"][kernel] = {{"default", rounded(default_times)}, {"tuned", rounded(times)}};
         fs::create_directories(path_.parent_path());
         write_text(path_, root_.dump(2) + "\n");
@@ -313,8 +343,8 @@ class Progress {
         const double share = std::min(1.0, elapsed() / budget_);
         const int done = static_cast<int>(share * kWidth);
         std::fprintf(stderr, "\r\033[K[%s%s] %3.0f %%  %s: %d tried, best %.1f us  ETA %.0f s",
-                     std::string(done, '#').c_str(), std::string(kWidth - done, '-').c_str(), share * 100, kernel.c_str(),
-                     tried, best, std::max(0.0, budget_ - elapsed()));
+                     std::string(done, '#').c_str(), std::string(kWidth - done, '-').c_str(), share * 100,
+                     kernel.c_str(), tried, best, std::max(0.0, budget_ - elapsed()));
     }
     void line(const std::string &text) const {
         std::fprintf(stderr, "%s%s\n", terminal_ ? "\r\033[K" : "", text.c_str());
@@ -362,18 +392,19 @@ class Search {
             const std::string id(layer.id.view());
             const bool in_unit0 = id.find("_unit0_") != std::string::npos;
             const std::string stage = kernel.name.substr(0, 6);
-            const bool mine = kernel.name.ends_with("_basic")
-                                  ? id.starts_with(stage) && !in_unit0
-                                  : kernel.name.starts_with("stage")
-                                        ? id.starts_with(stage) && in_unit0 && id.find(kernel.name.substr(12)) != std::string::npos
-                                        : id.starts_with(kernel.generator == "conv5_pool" ? "conv5" : kernel.generator);
+            const bool mine =
+                kernel.name.ends_with("_basic") ? id.starts_with(stage) && !in_unit0
+                : kernel.name.starts_with("stage")
+                    ? id.starts_with(stage) && in_unit0 && id.find(kernel.name.substr(12)) != std::string::npos
+                    : id.starts_with(kernel.generator == "conv5_pool" ? "conv5" : kernel.generator);
             if (mine) flops += static_cast<double>(layer.flops());
         }
         return std::sqrt(flops);
     }
 
     void tune(const Kernel &kernel, double until) {
-        const std::vector<Gene> genes = genes_of(kernel, network_, {options_.height, options_.width}, target_.registers);
+        const std::vector<Gene> genes =
+            genes_of(kernel, network_, {options_.height, options_.width}, target_.registers);
         const Version oracle = compiler_.oracle(kernel);
         const Version first = compiler_.plain(kernel, {});
         Version best = compiler_.plain(kernel, record_.numbers(kernel.name));
@@ -400,7 +431,8 @@ class Search {
             versions = trials_.run(kernel, oracle, std::move(versions), kTrialMilliseconds);
             if (versions.empty()) break;
             parents.insert(parents.end(), versions.begin() + 1, versions.end());
-            std::sort(parents.begin(), parents.end(), [](const Version &a, const Version &b) { return a.relative < b.relative; });
+            std::sort(parents.begin(), parents.end(),
+                      [](const Version &a, const Version &b) { return a.relative < b.relative; });
             if (parents.size() > kParents) parents.resize(kParents);
             ++idle;
             if (improve(kernel, oracle, first, best, parents.front())) idle = 0;
@@ -409,7 +441,8 @@ class Search {
     }
 
     /// Whether `challenger` beats `best` again; then it takes its place.
-    bool improve(const Kernel &kernel, const Version &oracle, const Version &first, Version &best, const Version &challenger) {
+    bool improve(const Kernel &kernel, const Version &oracle, const Version &first, Version &best,
+                 const Version &challenger) {
         if (challenger.relative >= kGain || challenger.numbers == best.numbers) return false;
         std::vector<Version> both = trials_.run(kernel, oracle, {best, challenger, first}, kConfirmMilliseconds);
         if (both.size() < 3 || both[1].relative >= kGain) return false;
@@ -420,7 +453,8 @@ class Search {
     }
 
     /// New candidates: at first single genes of the best, then mixtures of the parents with mutations.
-    std::vector<Candidate> offspring(const std::vector<Gene> &genes, const std::vector<Version> &parents, bool singles) {
+    std::vector<Candidate> offspring(const std::vector<Gene> &genes, const std::vector<Version> &parents,
+                                     bool singles) {
         std::vector<Candidate> children;
         const auto add = [&](Candidate child) {
             if (known_.insert(Json(child).dump()).second) children.push_back(std::move(child));
@@ -465,15 +499,18 @@ class Search {
             std::snprintf(text, sizeof text, "%s%.1f us (%s)", times.empty() ? "" : ", ", time, threads.c_str());
             times += text;
         }
-        return kernel.name + ": " + times + " after " + std::to_string(tried) + " versions: " + Json(best.numbers).dump();
+        return kernel.name + ": " + times + " after " + std::to_string(tried) +
+               " versions: " + Json(best.numbers).dump();
     }
 
     void report(const std::vector<Kernel> &kernels) {
         for (const int count : options_.threads) {
             const std::string threads = std::to_string(count);
-            const double before = record_.total(kernels, "default", threads), after = record_.total(kernels, "tuned", threads);
-            std::printf("%s, %s, %s thread(s): %.0f us by the default schedule, %.0f us tuned (%.2fx)\n", options_.model.c_str(),
-                        options_.target.c_str(), threads.c_str(), before, after, before / after);
+            const double before = record_.total(kernels, "default", threads),
+                         after = record_.total(kernels, "tuned", threads);
+            std::printf("%s, %s, %s thread(s): %.0f us by the default schedule, %.0f us tuned (%.2fx)\n",
+                        options_.model.c_str(), options_.target.c_str(), threads.c_str(), before, after,
+                        before / after);
         }
         std::printf("%s\n", record_.path().c_str());
     }
@@ -492,8 +529,9 @@ class Search {
 
 Options parse(int argc, char **argv) {
     Options options;
-    CLI::App app("Searches the numbers of a model's schedules and writes them to schedules/tuned/<target>/<model>.json,\n"
-                 "where the next build finds them.");
+    CLI::App app(
+        "Searches the numbers of a model's schedules and writes them to schedules/tuned/<target>/<model>.json,\n"
+        "where the next build finds them.");
     app.add_option("--model", options.model, "Model: the name of the file; a full-size network needs no --network")
         ->required();
     app.add_option("--target", options.target, "Instruction set: sse41, avx2 or avx512")->required();
@@ -511,13 +549,16 @@ Options parse(int argc, char **argv) {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &error) {
         const bool help = error.get_exit_code() == 0;
-        if (help) app.exit(error);
-        else std::cerr << "autotune: error: " << error.what() << '\n';
+        if (help)
+            app.exit(error);
+        else
+            std::cerr << "autotune: error: " << error.what() << '\n';
         std::exit(help ? 0 : 2);
     }
     if (options.network.empty()) options.network = options.model;
     if (find_network(options.network) == nullptr) {
-        throw std::runtime_error("unknown network '" + options.network + "': expected shufflenet_v2_x0_5, x1_0, x1_5 or x2_0");
+        throw std::runtime_error("unknown network '" + options.network +
+                                 "': expected shufflenet_v2_x0_5, x1_0, x1_5 or x2_0");
     }
     if (find_target(options.target) == nullptr) {
         throw std::runtime_error("unknown target '" + options.target + "': expected sse41, avx2 or avx512");

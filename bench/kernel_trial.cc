@@ -28,8 +28,8 @@
 
 #include "runtime/src/backbone.h"
 #include "runtime/src/isa.h"
-#include "tests/reference/random_weights.h"
 #include "runtime/src/safetensors.h"
+#include "tests/reference/random_weights.h"
 
 // The kernels here come straight from the generator: their Halide hooks have not been renamed yet.
 extern "C" {

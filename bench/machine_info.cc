@@ -12,9 +12,12 @@ std::string machine_name() {
         const size_t colon = line.find(": ");
         if (colon == std::string::npos) continue;
         const std::string value = line.substr(colon + 2);
-        if (line.starts_with("model name")) name = value;
-        else if (line.starts_with("model\t")) model = value;
-        else if (line.starts_with("cpu family")) family = value;
+        if (line.starts_with("model name"))
+            name = value;
+        else if (line.starts_with("model\t"))
+            model = value;
+        else if (line.starts_with("cpu family"))
+            family = value;
     }
     if (!family.empty()) name += " (family " + family + ", model " + model + ")";
     return name + ", " + std::to_string(std::thread::hardware_concurrency()) + " processors";

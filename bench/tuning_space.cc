@@ -62,7 +62,8 @@ std::vector<Kernel> kernels_of(const Network &network) {
         const std::string stage = "stage=" + number;
         kernels.push_back({"stage" + number + "_down_branch1", "branch1", {stage}, 1});
         kernels.push_back({"stage" + number + "_down_branch2", "branch2", {stage, "downsample=true"}, 1});
-        if (network.units[s] > 1) kernels.push_back({"stage" + number + "_basic", "branch2", {stage}, network.units[s] - 1});
+        if (network.units[s] > 1)
+            kernels.push_back({"stage" + number + "_basic", "branch2", {stage}, network.units[s] - 1});
     }
     kernels.push_back({"conv5_pool", "conv5_pool", {}, 1});
     kernels.push_back({"fc", "fc", {}, 1});

@@ -111,8 +111,8 @@ class StemGenerator : public Kernel<StemGenerator> {
             Func sum("stem_sum" + suffix), conv("stem_conv" + suffix), pool("stem" + suffix);
             sum(c, x, y) = weights(layout.bias + part.first + c);
             const Expr weight = packed(part, c, layout.vec, (f.tap.z * 3 + f.tap.y) * 3 + f.tap.x, layout.taps);
-            sum(c, x, y) += weights(layout.weights + weight) *
-                            padded(x * 2 + f.tap.x - 1, y * 2 + f.tap.y - 1, f.tap.z);
+            sum(c, x, y) +=
+                weights(layout.weights + weight) * padded(x * 2 + f.tap.x - 1, y * 2 + f.tap.y - 1, f.tap.z);
             conv(c, x, y) = Halide::max(sum(c, x, y), 0.0F);
             pool(c, p) = pooled(conv, half, quarter);
             f.parts.push_back({part, sum, conv, pool});
@@ -216,14 +216,14 @@ class Branch1Generator : public Kernel<Branch1Generator> {
             return in(vector + lane % vec() + pixel * from.block.lanes());
         };
         Branch1 f{c, x, y, p, {}, {}};
-        f.dw = depthwise("dw", layout.dw, whole_vectors(layout.dw.lanes, vec()), s.in, 2, blob, {live_lane}, c, x, y, p);
+        f.dw =
+            depthwise("dw", layout.dw, whole_vectors(layout.dw.lanes, vec()), s.in, 2, blob, {live_lane}, c, x, y, p);
         const auto gather = [&](Expr k, Expr pixel) {
             return f.dw.parts[0].out(unsafe_promise_clamped(table(layout.vectors() + k), 0, layout.dw.lanes - 1),
                                      pixel);
         };
         const std::vector<ChannelPart> parts = branch1_parts(net(), input_size(), stage, vec());
-        f.pw = pointwise("pw", layout.pw, parts, s.out.pixels(), blob,
-                         {{s.in_channels, gather}}, c, p);
+        f.pw = pointwise("pw", layout.pw, parts, s.out.pixels(), blob, {{s.in_channels, gather}}, c, p);
 
         fix_line(in, from.block.size());
         fix_line(table, layout.table_size());
@@ -257,8 +257,9 @@ class HeadKernel : public Kernel<T> {
         this->fix_line(in, block.size());
         this->fix_line(table, layout.k);
         this->fix_line(weights, layout.end());
-        return pointwise("conv5", layout, whole_vectors(layout.lanes, vec), block.pixels,
-                         [this](Expr i) { return weights(i); }, {{layout.k, gather}}, this->c, this->p);
+        return pointwise(
+            "conv5", layout, whole_vectors(layout.lanes, vec), block.pixels, [this](Expr i) { return weights(i); },
+            {{layout.k, gather}}, this->c, this->p);
     }
 };
 
@@ -307,8 +308,15 @@ class FcGenerator : public Kernel<FcGenerator> {
         const Expr lanes = (classes + panel - 1) / panel * panel;
         const Expr first_weight = (lanes + kLineFloats - 1) / kLineFloats * kLineFloats;
         Var n{"n"};
-        FullyConnected f{c, n, one_panel, vec(), RDom(0, k, "k"), Func("fc_sum"), {},
-                         buffer_of([this](Expr i) { return weights(i); }), {}};
+        FullyConnected f{c,
+                         n,
+                         one_panel,
+                         vec(),
+                         RDom(0, k, "k"),
+                         Func("fc_sum"),
+                         {},
+                         buffer_of([this](Expr i) { return weights(i); }),
+                         {}};
         f.sum(c, n) = weights(c);
         f.sum(c, n) += weights(first_weight + (c / panel * k + f.k) * panel + c % panel) * in(f.k, n);
         out(c, n) = f.sum(c, n);

@@ -6,9 +6,9 @@
 namespace shufflenet::schedules {
 
 struct Machine {
-    int vec;              ///< Floats in a vector register; also the layout's `vec`.
-    int registers;        ///< Architectural vector registers.
-    bool fma;             ///< Multiply-add in one instruction, with a memory operand.
+    int vec;                 ///< Floats in a vector register; also the layout's `vec`.
+    int registers;           ///< Architectural vector registers.
+    bool fma;                ///< Multiply-add in one instruction, with a memory operand.
     bool broadcast_operand;  ///< A multiply-add can broadcast its memory operand (AVX-512).
     /// How far ahead weights are prefetched: more than a memory latency of multiply-adds, little of a first-level
     /// cache. 0 where the loads of a tile leave no room for prefetches.
@@ -20,7 +20,9 @@ inline Machine machine_of(const Halide::Target &target) {
     const bool avx512 = target.has_feature(Target::AVX512_Skylake);
     const bool avx2 = target.has_feature(Target::AVX2);
     return {
-        .vec = avx512 ? 16 : avx2 ? 8 : 4,
+        .vec = avx512 ? 16
+               : avx2 ? 8
+                      : 4,
         .registers = avx512 ? 32 : 16,
         .fma = avx2 || avx512,
         .broadcast_operand = avx512,

@@ -14,12 +14,12 @@ namespace shufflenet::schedules {
 
 namespace {
 
+using generators::Depthwise;
+using generators::Pointwise;
+using Halide::Func;
 using Halide::PrefetchBoundStrategy;
 using Halide::TailStrategy;
 using Halide::Var;
-using Halide::Func;
-using generators::Depthwise;
-using generators::Pointwise;
 
 /// A register tile: pixels x vectors.
 struct Tile {
@@ -103,7 +103,8 @@ class X86 final : public Schedule {
     Tile tile_of_panel(const Pointwise &f, const ChannelPart &part, int pixels) const {
         const int vectors = part.vec / vector_of(part);
         const Tile tuned = tile_of(f, part);
-        if (tuning_.tile_pixels > 0 && vectors % tuned.vectors == 0) return {std::min(tuned.pixels, pixels), tuned.vectors};
+        if (tuning_.tile_pixels > 0 && vectors % tuned.vectors == 0)
+            return {std::min(tuned.pixels, pixels), tuned.vectors};
         return choose_tile(m_, {}, pixels, vectors);
     }
 
@@ -193,7 +194,8 @@ class X86 final : public Schedule {
             part.out.compute_root();
             depthwise(f, part, c, x, y, p, co);
             part.out.split(y, block, y, pieces(f.out_size.height, blocks), TailStrategy::GuardWithIf)
-                .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, blocks), TailStrategy::GuardWithIf)
+                .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, blocks),
+                       TailStrategy::GuardWithIf)
                 .reorder(y, co, group, block)
                 .fuse(group, block, task)
                 .parallel(task);
@@ -327,11 +329,7 @@ void X86::apply(Conv5Pool &f) const {
         .unroll(cu)
         .parallel(co);
     f.total.compute_at(f.out, co).align_bounds(f.c, m_.vec).split(f.c, cv, ci, m_.vec).vectorize(ci).unroll(cv);
-    f.total.update()
-        .split(f.c, cv, ci, m_.vec)
-        .reorder(ci, cv, f.pixel)
-        .vectorize(ci)
-        .unroll(cv);
+    f.total.update().split(f.c, cv, ci, m_.vec).reorder(ci, cv, f.pixel).vectorize(ci).unroll(cv);
     // All pixels of one channel tile: a few KiB in L1, summed and dropped.
     pw.out.compute_at(f.out, co).align_bounds(f.c, m_.vec);
     tile(f.pw, pw, f.c, f.p, t, po, tco);
@@ -358,7 +356,8 @@ void X86::apply(FullyConnected &f) const {
     f.out.specialize(f.images >= kImages)
         .split(f.n, no, ni, kImages, TailStrategy::ShiftInwards)
         .reorder(ci, cv, ni, cg, no, co);
-    if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel; distance > 0 && lanes == panel) {
+    if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel;
+        distance > 0 && lanes == panel) {
         f.sum.update().prefetch(f.blob, f.k, f.k, distance, PrefetchBoundStrategy::NonFaulting);
     }
 }

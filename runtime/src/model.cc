@@ -54,8 +54,8 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
         return {Code::kInternal, std::string(descriptor.name) + ": unknown network " + descriptor.network};
     }
     if (threads < 1 || threads > kMaxThreads) {
-        return {Code::kBadInput, "threads: expected 1 to " + std::to_string(kMaxThreads) + ", found " +
-                                     std::to_string(threads)};
+        return {Code::kBadInput,
+                "threads: expected 1 to " + std::to_string(kMaxThreads) + ", found " + std::to_string(threads)};
     }
     const shufflenet_kernels *kernels = nullptr;
     if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
@@ -281,8 +281,15 @@ Status Model::view(Feature feature, FeatureView *view) const {
 }
 
 ModelInfo describe(const shufflenet_descriptor &d) {
-    ModelInfo info{d.name,    d.network, d.height, d.width, d.classes, isa_names(d), d.weights != nullptr,
-                   d.metadata == nullptr ? "" : d.metadata, 0};
+    ModelInfo info{d.name,
+                   d.network,
+                   d.height,
+                   d.width,
+                   d.classes,
+                   isa_names(d),
+                   d.weights != nullptr,
+                   d.metadata == nullptr ? "" : d.metadata,
+                   0};
     const Network *network = find_network(d.network);
     if (network != nullptr) info.arena_bytes = arena_bytes(*network, {d.height, d.width});
     return info;

@@ -1,0 +1,177 @@
+#!/usr/bin/python3
+"""Our library and its peers, in turn: JSON, a Markdown table and charts.
+
+Every side is a process (bench_peer, torch_peer.py); they take turns within seconds, so that the noise of a shared
+machine hits all alike, and a pause between turns lets the threads that spin for their next job go to sleep. The
+outputs are compared before anything is timed. The floor is the multiply-adds of the network at the multiply-add peak
+that is measured in our process.
+"""
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy
+
+HERE = pathlib.Path(__file__).resolve().parent
+NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
+# Sides compute in single precision and sum in another order; the logits' range is the unit.
+TOLERANCE = 1e-4
+PAUSE = 0.02
+
+
+class Side:
+    """A peer process; `absent` says why there is none."""
+
+    def __init__(self, name, command, output, environment=None):
+        self.name, self.output, self.times, self.absent = name, output, [], None
+        self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, env=environment)
+        line = self.process.stdout.readline()
+        if not line:
+            errors = self.process.stderr.read().strip().splitlines() or ["no output"]
+            self.absent = errors[-1]
+            self.about = {}
+            return
+        self.about = json.loads(line)
+
+    def run(self, count):
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name}: ended: {self.process.stderr.read().strip()}")
+        return json.loads(line)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def open_sides(args, network, batch, threads):
+    models, peer = args.models, args.build / "bin" / "bench_peer"
+    tail = [batch, threads, models / f"input_b{batch}.f32"]
+    sides = []
+    for isa in args.isa:
+        output = models / f"ours_{isa}.f32"
+        environment = {"PATH": "/usr/bin:/bin", "SHUFFLENET_ISA": isa}
+        sides.append(Side(f"ours ({isa})", [peer, "ours", network, models / f"{network}.safetensors", *tail, output],
+                          output, environment))
+    output = models / "onnxruntime.f32"
+    if args.onnxruntime:
+        sides.append(Side("onnxruntime", [peer, "onnxruntime", args.onnxruntime, models / f"{network}_b{batch}.onnx",
+                                          *tail, output], output))
+    output = models / "pytorch.f32"
+    sides.append(Side("pytorch", ["/usr/bin/python3", HERE / "torch_peer.py", network, models / f"{network}.pt", *tail,
+                                  output], output))
+    return sides
+
+
+def check_outputs(sides):
+    expected = numpy.fromfile(sides[0].output, dtype=numpy.float32)
+    for side in sides[1:]:
+        found = numpy.fromfile(side.output, dtype=numpy.float32)
+        error = numpy.abs(found - expected).max() / (expected.max() - expected.min())
+        if not error <= TOLERANCE:
+            sys.exit(f"compare.py: error: {side.name} computes something else: worst difference {error:.2e} of the range")
+
+
+def measure(args, network, batch, threads, flops):
+    sides = open_sides(args, network, batch, threads)
+    present = [side for side in sides if not side.absent]
+    check_outputs(present)
+    for round_number in range(args.rounds):
+        for side in present:
+            time.sleep(PAUSE)
+            side.run(2)
+            side.times += side.run(args.runs)
+    case = {"network": network, "batch": batch, "threads": threads, "gflop": flops * batch * 1e-9, "sides": []}
+    for side in sides:
+        if side.absent:
+            case["sides"].append({"name": side.name, "absent": side.absent})
+            continue
+        case["sides"].append({"name": side.name, "about": side.about, "min_us": min(side.times),
+                              "median_us": float(numpy.median(side.times)), "runs": len(side.times)})
+        side.close()
+    peaks = [side.about["peak_gflops"] for side in present if "peak_gflops" in side.about]
+    case["peak_gflops"] = max(peaks)
+    case["floor_us"] = case["gflop"] / case["peak_gflops"] * 1e6
+    return case
+
+
+def flops_of(build, network):
+    info = subprocess.run([build / "bin" / "shufflenet", "info", network, "--json"], check=True, capture_output=True)
+    return 2 * json.loads(info.stdout)["total"]["flops"]
+
+
+def markdown(result):
+    lines = [f"Machine: {result['machine']}, {result['date']}. Milliseconds, minimum / median of "
+             f"{result['runs']} runs; floor: multiply-adds at the peak measured in the same process.", ""]
+    names = [side["name"] for side in result["cases"][0]["sides"]]
+    lines.append("| network | batch | threads | floor | " + " | ".join(names) + " | best peer / ours | share of peak |")
+    lines.append("|---|--:|--:|--:|" + "--:|" * (len(names) + 2))
+    for case in result["cases"]:
+        cells = []
+        for side in case["sides"]:
+            cells.append("absent" if "absent" in side else f"{side['min_us'] / 1e3:.2f} / {side['median_us'] / 1e3:.2f}")
+        ours = [s for s in case["sides"] if s["name"].startswith("ours") and "absent" not in s][-1]
+        peers = [s for s in case["sides"] if not s["name"].startswith("ours") and "absent" not in s]
+        ratio = "-"
+        if peers:
+            ratio = " / ".join(f"{min(p[k] for p in peers) / ours[k]:.2f}" for k in ("min_us", "median_us"))
+        share = " / ".join(f"{100 * case['floor_us'] / ours[k]:.0f} %" for k in ("min_us", "median_us"))
+        lines.append(f"| {case['network']} | {case['batch']} | {case['threads']} | {case['floor_us'] / 1e3:.2f} | "
+                     + " | ".join(cells) + f" | {ratio} | {share} |")
+    for side in result["cases"][0]["sides"]:
+        if "absent" in side:
+            lines += ["", f"{side['name']} is absent: {side['absent']}"]
+    return "\n".join(lines) + "\n"
+
+
+def rooflines(build):
+    """Stages of every network, one thread, weights cold: flops per byte and GFLOP/s."""
+    out = subprocess.run([build / "bin" / "bench_unit", "--benchmark_filter=stage/.*/threads:1/cold",
+                          "--benchmark_format=json", "--benchmark_min_time=0.2"], check=True, capture_output=True)
+    return [{"name": b["name"].removesuffix("/manual_time"), "gflops": b["GFLOPS"] * 1.0, "peak_fraction": b["peak_fraction"],
+             "flops_per_byte": b["flops_per_byte"]} for b in json.loads(out.stdout)["benchmarks"]]
+
+
+def save(path, text):
+    temporary = path.with_suffix(path.suffix + ".new")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder, e.g. build/x86")
+    parser.add_argument("--models", type=pathlib.Path, required=True, help="folder of make_models.py")
+    parser.add_argument("--onnxruntime", help="path of libonnxruntime.so; without it that peer is absent")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="folder for JSON, Markdown and charts")
+    parser.add_argument("--rounds", type=int, default=12, help="turns of every side")
+    parser.add_argument("--runs", type=int, default=8, help="runs of a turn")
+    parser.add_argument("--isa", nargs="+", default=["avx2", "avx512"], help="our instruction sets, best last")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    cases = [(n, b, t) for b in (1, 8) for t in (1, 2) for n in args.networks]
+    machine = subprocess.run([args.build / "bin" / "machine_name"], check=True, capture_output=True, text=True).stdout.strip()
+    result = {"machine": machine, "date": datetime.date.today().isoformat(), "runs": args.rounds * args.runs, "cases": []}
+    for number, (network, batch, threads) in enumerate(cases):
+        print(f"\r\033[K[{number + 1}/{len(cases)}] {network} batch {batch} threads {threads}", end="", file=sys.stderr)
+        result["cases"].append(measure(args, network, batch, threads, flops_of(args.build, network)))
+        save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
+    print("\r\033[K", end="", file=sys.stderr)
+    result["stages"] = rooflines(args.build)
+    save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
+    table = markdown(result)
+    save(args.output / "peers.md", table)
+    print(table)
+    subprocess.run(["/usr/bin/python3", HERE / "plot.py", args.output / "peers.json", args.output], check=True)
+
+
+if __name__ == "__main__":
+    main()

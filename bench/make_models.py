@@ -1,0 +1,66 @@
+#!/usr/bin/python3
+"""The same random network for all sides: make_models.py FOLDER BATCH... writes, for each network and batch,
+NETWORK.safetensors, NETWORK.pt, NETWORK_bN.onnx and input_bN.f32. Files that are there are kept."""
+import json
+import pathlib
+import struct
+import sys
+
+import numpy
+import torch
+import torchvision
+
+NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
+
+
+def write_safetensors(path, tensors):
+    header, offset = {}, 0
+    for name, value in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
+        offset += value.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for value in tensors.values():
+            file.write(value.tobytes())
+
+
+def random_model(network):
+    """Weights as trained ones are: batch normalisation that does something, activations that stay in range."""
+    torch.manual_seed(7)
+    model = getattr(torchvision.models, network)(weights=None)
+    model.train()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.2, 0.2)
+        for _ in range(4):
+            model(torch.randn(4, 3, 224, 224))
+    return model.eval()
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    batches = [int(text) for text in sys.argv[2:]]
+    for batch in batches:
+        path = folder / f"input_b{batch}.f32"
+        if not path.exists():
+            numpy.random.default_rng(batch).standard_normal((batch, 3, 224, 224)).astype("float32").tofile(path)
+    for network in NETWORKS:
+        wanted = [folder / f"{network}_b{batch}.onnx" for batch in batches]
+        weights = [folder / f"{network}.safetensors", folder / f"{network}.pt"]
+        if all(path.exists() for path in wanted + weights):
+            continue
+        model = random_model(network)
+        state = {k: v.numpy() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+        write_safetensors(weights[0], state)
+        torch.save(model.state_dict(), weights[1])
+        for batch, path in zip(batches, wanted):
+            torch.onnx.export(model, torch.randn(batch, 3, 224, 224), str(path), opset_version=13)
+
+
+if __name__ == "__main__":
+    main()

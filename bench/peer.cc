@@ -1,0 +1,101 @@
+// One side of a comparison in a process of its own, driven through standard input and output, so that sides can take
+// turns: our library, or ONNX Runtime.
+//
+//   bench_peer ours MODEL WEIGHTS.safetensors BATCH THREADS INPUT.f32 OUTPUT.f32
+//   bench_peer onnxruntime LIBRARY MODEL.onnx BATCH THREADS INPUT.f32 OUTPUT.f32
+//
+// Runs once and writes the output, so that sides can be compared, then prints a line of JSON that says who it is. For
+// each line with a number on standard input it runs that often and prints the microseconds of each run as JSON.
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "onnxruntime.h"
+#include "workload.h"
+
+namespace shufflenet::bench {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::json;
+
+struct Side {
+    Json about;
+    std::function<void(std::vector<float> &input, std::vector<float> &output)> run;
+};
+
+void check(const Status &status) {
+    if (!status.ok()) throw std::runtime_error(status.message());
+}
+
+Side ours(const std::string &name, const std::string &weights, int batch, int threads) {
+    for (const shufflenet_descriptor *descriptor : benched_models()) {
+        if (name != descriptor->name) continue;
+        auto model = std::make_shared<Model>();
+        check(model->open(*descriptor, threads));
+        check(model->load_weights(weights));
+        return {{{"name", "ours"}, {"isa", model->isa()}, {"peak_gflops", peak_gflops(model->isa(), threads)}},
+                [model, batch](std::vector<float> &input, std::vector<float> &output) {
+                    check(model->run(input, batch, output));
+                }};
+    }
+    throw std::runtime_error(name + ": not compiled in");
+}
+
+Side onnx_runtime(const std::string &library, const std::string &model, int batch, int threads) {
+    auto session = std::make_shared<OnnxRuntime>(library, model, threads);
+    return {{{"name", "onnxruntime"}, {"version", session->version()}},
+            [session, batch](std::vector<float> &input, std::vector<float> &output) {
+                const int64_t in[] = {batch, 3, kDefaultCrop, kDefaultCrop};
+                const int64_t out[] = {batch, kDefaultClasses};
+                session->run(input, in, output, out);
+            }};
+}
+
+void serve(const std::vector<std::string> &arguments) {
+    if (arguments.size() != 7)
+        throw std::runtime_error("expected 7 arguments, found " + std::to_string(arguments.size()));
+    const int batch = std::stoi(arguments[3]), threads = std::stoi(arguments[4]);
+    std::vector<float> input(size_t(batch) * 3 * kDefaultCrop * kDefaultCrop), output(size_t(batch) * kDefaultClasses);
+    std::ifstream file(arguments[5], std::ios::binary);
+    if (!file.read(reinterpret_cast<char *>(input.data()),
+                   static_cast<std::streamsize>(input.size() * sizeof(float)))) {
+        throw std::runtime_error(arguments[5] + ": expected " + std::to_string(input.size()) + " floats");
+    }
+    Side side = arguments[0] == "ours" ? ours(arguments[1], arguments[2], batch, threads)
+                                       : onnx_runtime(arguments[1], arguments[2], batch, threads);
+    side.run(input, output);
+    std::ofstream(arguments[6], std::ios::binary)
+        .write(reinterpret_cast<const char *>(output.data()),
+               static_cast<std::streamsize>(output.size() * sizeof(float)));
+    std::cout << side.about.dump() << std::endl;
+    for (int count = 0; std::cin >> count;) {
+        Json times = Json::array();
+        for (int i = 0; i < count; ++i) {
+            const auto start = Clock::now();
+            side.run(input, output);
+            times.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count());
+        }
+        std::cout << times.dump() << std::endl;
+    }
+}
+
+}  // namespace
+
+}  // namespace shufflenet::bench
+
+int main(int argc, char **argv) {
+    try {
+        shufflenet::bench::serve({argv + 1, argv + argc});
+        return 0;
+    } catch (const std::exception &error) {
+        std::cerr << "bench_peer: error: " << error.what() << '\n';
+        return 1;
+    }
+}

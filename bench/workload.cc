@@ -1,0 +1,67 @@
+#include "workload.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <stdexcept>
+
+#include "runtime/cli/peak.h"
+#include "tests/reference/random_weights.h"
+#include "tests/reference/reference.h"
+
+namespace shufflenet::bench {
+
+namespace {
+
+constexpr uint64_t kSeed = 7;
+// As the end-to-end tests: single precision through up to 52 layers of sums.
+constexpr double kTolerance = 1e-5;
+
+void check(const Status &status) {
+    if (!status.ok()) throw std::runtime_error(status.message());
+}
+
+}  // namespace
+
+Workload::Workload(const shufflenet_descriptor &descriptor, int images)
+    : descriptor_(descriptor),
+      network_(*find_network(descriptor.network)),
+      size_{descriptor.height, descriptor.width},
+      safetensors_(reference::random_safetensors(network_, descriptor.classes, kSeed)),
+      input_(reference::random_input(size_, images, kSeed)) {}
+
+double Workload::flops() const {
+    return 2.0 * static_cast<double>(total_cost(network_, size_, descriptor_.classes).flops);
+}
+
+Model Workload::open(int threads) const {
+    Model model;
+    check(model.open(descriptor_, threads));
+    check(model.load_weights(safetensors_, "random weights"));
+    return model;
+}
+
+void Workload::verify(Model &model) const {
+    const std::span image = std::span(input_).first(size_t{3} * size_.pixels());
+    std::vector<float> logits(descriptor_.classes);
+    check(model.run(image, 1, logits));
+    const auto layers = reference::fold(network_, descriptor_.classes, kSeed);
+    const std::vector<double> expected = reference::run(network_, size_, descriptor_.classes, layers, image).logits;
+    const auto [low, high] = std::ranges::minmax(expected);
+    for (size_t i = 0; i < logits.size(); ++i) {
+        const double error = std::abs(logits[i] - expected[i]) / (high - low);
+        if (!(error <= kTolerance)) {
+            throw std::runtime_error(std::string(descriptor_.name) + " on " + model.isa() + ": logit " +
+                                     std::to_string(i) + " is wrong by " + std::to_string(error) + " of the range");
+        }
+    }
+}
+
+double peak_gflops(const std::string &isa, int threads) {
+    static std::map<std::pair<std::string, int>, double> measured;
+    auto [entry, fresh] = measured.try_emplace({isa, threads}, 0.0);
+    if (fresh) entry->second = fma_peak_gflops(isa, threads);
+    return entry->second;
+}
+
+}  // namespace shufflenet::bench

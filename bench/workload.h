@@ -1,0 +1,47 @@
+// What the benches run: models with random weights, checked against the naive reference before anything is timed.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "networks/layers.h"
+#include "shufflenet/descriptor.h"
+#include "shufflenet/model.h"
+
+namespace shufflenet::bench {
+
+/// The models that the benches are compiled with.
+std::span<const shufflenet_descriptor *const> benched_models();
+
+/// A model's random weights and images.
+class Workload {
+  public:
+    Workload(const shufflenet_descriptor &descriptor, int images);
+
+    const Network &network() const { return network_; }
+    Size size() const { return size_; }
+    std::span<const std::byte> safetensors() const { return safetensors_; }
+    std::span<const float> input() const { return input_; }
+
+    /// Multiply-adds of one image, times two.
+    double flops() const;
+
+    /// The model with these weights. Throws std::runtime_error where the library reports an error.
+    Model open(int threads) const;
+
+    /// Runs the first image and throws std::runtime_error if the logits are not the naive reference's.
+    void verify(Model &model) const;
+
+  private:
+    const shufflenet_descriptor &descriptor_;
+    const Network &network_;
+    Size size_;
+    std::vector<std::byte> safetensors_;
+    std::vector<float> input_;
+};
+
+/// GFLOP/s of multiply-adds that `threads` threads reach here, measured once in this process for each pair.
+double peak_gflops(const std::string &isa, int threads);
+
+}  // namespace shufflenet::bench
