@@ -1,11 +1,15 @@
 # shufflenet_add_model(): a network, fixed at build time, as one static library and one header.
 
-# Cached: a project that has this one as a subdirectory calls the functions from outside.
+# In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
 set(SHUFFLENET_HALIDE_BASE x86-64-linux CACHE INTERNAL "")
-set(SHUFFLENET_ALL_TARGETS sse41 avx2 avx512 CACHE INTERNAL "")
-set(SHUFFLENET_FEATURES_sse41 sse41 CACHE INTERNAL "")
-set(SHUFFLENET_FEATURES_avx2 sse41-avx-avx2-f16c-fma CACHE INTERNAL "")
-set(SHUFFLENET_FEATURES_avx512 sse41-avx-avx2-f16c-fma-avx512-avx512_skylake CACHE INTERNAL "")
+file(STRINGS "${PROJECT_SOURCE_DIR}/networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", ")
+set(names "")
+foreach(row ${rows})
+  string(REGEX MATCH "\"([a-z0-9]+)\", [0-9]+, [0-9]+, \"([^\"]+)\"" matched "${row}")
+  list(APPEND names ${CMAKE_MATCH_1})
+  set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
+endforeach()
+set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
 set(SHUFFLENET_ROOT "${PROJECT_SOURCE_DIR}" CACHE INTERNAL "")
 
 # The networks that NETWORK may name: the rows of the table.
@@ -59,7 +63,7 @@ function(_shufflenet_generate out dir isa line)
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
     COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e object
-            target=${SHUFFLENET_HALIDE_BASE}-${SHUFFLENET_FEATURES_${isa}}-no_runtime-user_context-no_bounds_query
+            target=${SHUFFLENET_HALIDE_TARGET_${isa}}-no_runtime-user_context-no_bounds_query
             network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${kernel} ${parameters}
     DEPENDS shufflenet_generators ${ARG_TUNED}
     COMMENT "Generating ${symbol}"
@@ -160,9 +164,11 @@ function(shufflenet_add_model)
         HEIGHT ${height} WIDTH ${width} TUNED "${tuned}")
       list(APPEND isa_objects "${object}")
       string(REGEX MATCH "^[^|]*" kernel "${line}")
-      set(type KERNEL)
+      set(type BRANCH)
       if(kernel STREQUAL "stem")
         set(type STEM)
+      elseif(kernel MATCHES "^conv5")
+        set(type CONV5)
       elseif(kernel STREQUAL "fc")
         set(type FC)
       endif()
@@ -180,6 +186,7 @@ function(shufflenet_add_model)
   configure_file("${SHUFFLENET_ROOT}/cmake/model.h.in" "${dir}/include/${name}.h" @ONLY)
   configure_file("${SHUFFLENET_ROOT}/cmake/model.cc.in" "${dir}/${name}.cc" @ONLY)
 
+  find_package(Threads REQUIRED)  # Imported targets are seen only from the directory that found them.
   get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
   list(APPEND objects ${embedded})
   add_custom_target(${name}_kernels DEPENDS ${objects})

@@ -7,16 +7,19 @@ namespace shufflenet::generators {
 
 /// The stem: convolution over the NCHW image, max-pool.
 struct Stem {
+    struct Part {
+        ChannelPart channels;
+        Func sum;   ///< (c, x, y): the convolution's accumulator.
+        Func conv;  ///< (c, x, y), ReLU applied.
+        Func out;   ///< (c, p)
+    };
     Var c, x, y, p;
-    WindowLayout layout;
     Size in, conv_size, out_size;
-    RDom tap;   ///< (kx, ky, ci)
-    Func sum;   ///< (c, x, y): the convolution's accumulator.
-    Func conv;  ///< (c, x, y), ReLU applied.
-    Func out;   ///< (c, p)
+    RDom tap;  ///< (kx, ky, ci)
+    std::vector<Part> parts;
 };
 
-/// Branch 2 of a unit: pw1, dw, pw2; out is pw2.out.
+/// Branch 2 of a unit: pw1, dw, pw2; the output is pw2's.
 struct Branch2 {
     Var c, x, y, p;
     Pointwise pw1;
@@ -31,7 +34,7 @@ struct Branch1 {
     Pointwise pw;
 };
 
-/// conv5 alone (features), or followed by the global average pool.
+/// conv5 alone (features), or followed by the global average pool. One part.
 struct Conv5 {
     Var c, p;
     Pointwise pw;
@@ -51,6 +54,7 @@ struct FullyConnected {
     int vec;
     RDom k;
     Func sum, out;
+    Halide::Internal::Parameter blob;  ///< The packed weights' buffer.
 };
 
 }  // namespace shufflenet::generators

@@ -2,19 +2,47 @@
 
 namespace shufflenet::generators {
 
-using Halide::cast;
 using Halide::clamp;
 using Halide::likely;
 using Halide::max;
 using Halide::select;
 
-Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, int pixels, const Blob &blob,
-                    const Activation &in, Var c, Var p) {
-    Pointwise f{layout, pixels, RDom(0, layout.k, name + "_k"), Func(name + "_sum"), Func(name)};
-    const int vec = layout.vec;
-    f.sum(c, p) = blob(layout.bias + c);
-    f.sum(c, p) += blob(layout.weights + (c / vec * layout.k + f.k) * vec + c % vec) * in(f.k, p);
-    f.out(c, p) = max(f.sum(c, p), 0.0F);
+namespace {
+
+std::string part_name(const std::string &name, size_t part) { return part == 0 ? name : name + "_tail"; }
+
+}  // namespace
+
+Halide::Internal::Parameter buffer_of(const Blob &blob) {
+    using Halide::Internal::Call;
+    // A generator's input is a Func around its buffer.
+    const Call *through = blob(0).as<Call>();
+    return Halide::Internal::Function(through->func).values()[0].as<Call>()->param;
+}
+
+Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, int rows) {
+    // A part within one vector of the layout needs no division by it.
+    if (part.lanes <= vec) return (part.first / vec * rows + row) * vec + c;
+    return ((part.first / vec + c / vec) * rows + row) * vec + c % vec;
+}
+
+Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
+                    int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p) {
+    Pointwise f{layout, pixels, {}, {}, buffer_of(blob)};
+    for (const Summands &group : in) f.k.emplace_back(0, group.count, name + "_k" + std::to_string(f.k.size()));
+    for (const ChannelPart &part : parts) {
+        const std::string id = part_name(name, f.parts.size());
+        Func sum(id + "_sum"), out(id);
+        sum(c, p) = blob(layout.bias + part.first + c);
+        int first = 0;
+        for (size_t i = 0; i < in.size(); ++i) {
+            const Expr weight = blob(layout.weights + packed(part, c, layout.vec, first + f.k[i], layout.k));
+            sum(c, p) += weight * in[i].at(f.k[i], p);
+            first += in[i].count;
+        }
+        out(c, p) = max(sum(c, p), 0.0F);
+        f.parts.push_back({part, sum, out});
+    }
     return f;
 }
 
@@ -25,26 +53,40 @@ Expr in_range(const Expr &at, int tap, int size, int out_size, int stride) {
     return inside;
 }
 
-Depthwise depthwise(const std::string &name, const WindowLayout &layout, Size in, int stride, const Blob &blob,
-                    const Activation &input, Var c, Var x, Var y, Var p) {
-    const Size out = stride == 2 ? halved(in) : in;
-    Depthwise f{layout, in, out, stride, Func(name + "_rows"), Func(name)};
-    const int vec = layout.vec;
-    Expr sum = blob(layout.bias + c);
-    for (int ky = 0; ky < 3; ++ky) {
-        for (int kx = 0; kx < 3; ++kx) {
-            const Expr iy = y * stride + ky - 1;
-            const Expr ix = x * stride + kx - 1;
-            const Expr inside =
-                in_range(iy, ky, in.height, out.height, stride) && in_range(ix, kx, in.width, out.width, stride);
-            const Expr pixel = clamp(iy, 0, in.height - 1) * in.width + clamp(ix, 0, in.width - 1);
-            const Expr weight = blob(layout.weights + (c / vec * layout.taps + ky * 3 + kx) * vec + c % vec);
-            sum += weight * select(inside, likely(input(c, pixel)), 0.0F);
+Depthwise depthwise(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts,
+                    Size in_size, int stride, const Blob &blob, const std::vector<Activation> &in, Var c, Var x, Var y,
+                    Var p) {
+    const Size out_size = stride == 2 ? halved(in_size) : in_size;
+    Depthwise f{layout, in_size, out_size, stride, {}};
+    for (const ChannelPart &part : parts) {
+        const size_t number = f.parts.size();
+        Func rows(part_name(name, number) + "_rows"), out(part_name(name, number));
+        Expr sum = blob(layout.bias + part.first + c);
+        for (int ky = 0; ky < 3; ++ky) {
+            for (int kx = 0; kx < 3; ++kx) {
+                const Expr iy = y * stride + ky - 1;
+                const Expr ix = x * stride + kx - 1;
+                const Expr inside = in_range(iy, ky, in_size.height, out_size.height, stride) &&
+                                    in_range(ix, kx, in_size.width, out_size.width, stride);
+                const Expr pixel = clamp(iy, 0, in_size.height - 1) * in_size.width + clamp(ix, 0, in_size.width - 1);
+                const Expr weight = blob(layout.weights + packed(part, c, layout.vec, ky * 3 + kx, layout.taps));
+                sum += weight * select(inside, likely(in[number](c, pixel)), 0.0F);
+            }
         }
+        rows(c, x, y) = sum;
+        out(c, p) = rows(c, p % out_size.width, p / out_size.width);
+        f.parts.push_back({part, rows, out});
     }
-    f.rows(c, x, y) = sum;
-    f.out(c, p) = f.rows(c, p % out.width, p / out.width);
     return f;
+}
+
+std::vector<Summands> Depthwise::summands(int channels) const {
+    std::vector<Summands> groups;
+    for (const Part &part : parts) {
+        const int count = std::min(part.channels.lanes, channels - part.channels.first);
+        groups.push_back({count, [out = part.out](Expr lane, Expr pixel) { return out(lane, pixel); }});
+    }
+    return groups;
 }
 
 }  // namespace shufflenet::generators

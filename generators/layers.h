@@ -1,4 +1,7 @@
 // Layer functions: what each layer computes, as plain Funcs over (c, p): stored channel lane and pixel (row-major).
+//
+// A layer's output channels come in one or two parts, each with its own vector length (channel_parts() in
+// networks/layout.h) and its own Funcs, in which c counts from the part's first lane.
 #pragma once
 
 #include <Halide.h>
@@ -16,19 +19,36 @@ using Halide::Var;
 
 /// Reads the packed blob of one kernel.
 using Blob = std::function<Expr(Expr)>;
-/// Reads an activation at (channel or summand, pixel).
+/// Reads an activation at (channel, summand or lane; pixel).
 using Activation = std::function<Expr(Expr, Expr)>;
 
-/// A 1x1 convolution. `sum` accumulates over k (starting from the bias), `out` applies ReLU.
-struct Pointwise {
-    PointwiseLayout layout;
-    int pixels;
-    RDom k;
-    Func sum, out;
+/// The buffer that a blob's reads end in.
+Halide::Internal::Parameter buffer_of(const Blob &blob);
+
+/// Some of the summands of a 1x1 convolution, read at (index within these, pixel).
+struct Summands {
+    int count;
+    Activation at;
 };
 
-Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, int pixels, const Blob &blob,
-                    const Activation &in, Var c, Var p);
+/// Index, within a blob's weights[lanes / vec][rows][vec], of row `row` at lane `c` of a part.
+Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, int rows);
+
+/// A 1x1 convolution. `sum` starts from the bias and has one update for each group of summands; `out` applies ReLU.
+struct Pointwise {
+    struct Part {
+        ChannelPart channels;
+        Func sum, out;
+    };
+    PointwiseLayout layout;
+    int pixels;
+    std::vector<RDom> k;
+    std::vector<Part> parts;
+    Halide::Internal::Parameter blob;  ///< The packed weights' buffer.
+};
+
+Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
+                    int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p);
 
 /// Whether input coordinate `at`, reached with tap `tap` (0 to 2) of a 3-wide window with padding 1, is in [0, size);
 /// constant true where the shapes make it so.
@@ -36,14 +56,23 @@ Expr in_range(const Expr &at, int tap, int size, int out_size, int stride);
 
 /// A 3x3 depthwise convolution with padding 1, without ReLU (torchvision's units have none there).
 struct Depthwise {
+    struct Part {
+        ChannelPart channels;
+        Func rows;  ///< (c, x, y): rows and columns apart, so that borders fold to constants.
+        Func out;   ///< (c, p): the same, as the pointwise convolution reads it.
+    };
     WindowLayout layout;
     Size in_size, out_size;
     int stride;
-    Func rows;  ///< (c, x, y): rows and columns apart, so that borders fold to constants.
-    Func out;   ///< (c, p): the same, as the pointwise convolution reads it.
+    std::vector<Part> parts;
+
+    /// What a pointwise convolution sums over: `channels` of the parts.
+    std::vector<Summands> summands(int channels) const;
 };
 
-Depthwise depthwise(const std::string &name, const WindowLayout &layout, Size in, int stride, const Blob &blob,
-                    const Activation &input, Var c, Var x, Var y, Var p);
+/// `in[i]` reads what part i is computed from.
+Depthwise depthwise(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts,
+                    Size in_size, int stride, const Blob &blob, const std::vector<Activation> &in, Var c, Var x, Var y,
+                    Var p);
 
 }  // namespace shufflenet::generators

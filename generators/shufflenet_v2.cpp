@@ -16,6 +16,13 @@ using schedules::Machine;
 template <typename T>
 class Kernel : public Generator<T> {
   public:
+    template <typename U>
+    using Output = typename Generator<T>::template Output<U>;
+    template <typename U>
+    using Buffer = typename Generator<T>::template Buffer<U>;
+    template <typename U>
+    using Input = typename Generator<T>::template Input<U>;
+
     GeneratorParam<std::string> network{"network", "shufflenet_v2_x1_0"};
     GeneratorParam<int> height{"height", kDefaultCrop, kMinInput, kMaxInput};
     GeneratorParam<int> width{"width", kDefaultCrop, kMinInput, kMaxInput};
@@ -35,7 +42,7 @@ class Kernel : public Generator<T> {
         return *n;
     }
     Size input_size() const { return {height, width}; }
-    int vec() const { return schedules::machine_of(this->get_target()).vec; }
+    static constexpr int vec() { return kPanelFloats; }
 
     template <typename Funcs>
     void schedule(Funcs &funcs) const {
@@ -57,6 +64,27 @@ class Kernel : public Generator<T> {
         fix(buffer, 1, pixels, lanes);
         buffer.set_host_alignment(64);
     }
+    /// Hands the parts of a (lanes, pixels) tensor out: the first to `out`, the second, or nothing, to `tail`.
+    /// Both lie in one packed tensor, `lanes` a pixel.
+    template <typename Part>
+    void emit(const std::vector<Part> &parts, int lanes, int pixels, Output<Buffer<float>> &out,
+              Output<Buffer<float>> &tail) {
+        out = parts[0].out;
+        fix(out, 0, parts[0].channels.lanes, 1);
+        if (parts.size() > 1) {
+            tail = parts[1].out;
+            fix(tail, 0, parts[1].channels.lanes, 1);
+        } else {
+            Func nothing("nothing");
+            nothing(c, p) = 0.0F;
+            tail = nothing;
+            fix(tail, 0, 0, 1);
+        }
+        fix(out, 1, pixels, lanes);
+        fix(tail, 1, pixels, lanes);
+        out.set_host_alignment(64);
+        tail.set_host_alignment(16);
+    }
     template <typename Buffer>
     static void fix_line(Buffer &buffer, int size) {
         fix(buffer, 0, size, 1);
@@ -70,42 +98,49 @@ class StemGenerator : public Kernel<StemGenerator> {
     Input<Buffer<float>> in{"in", 3};  ///< (x, y, ci): one NCHW image.
     Input<Buffer<float>> weights{"weights", 1};
     Output<Buffer<float>> out{"out", 2};
+    Output<Buffer<float>> tail{"tail", 2};
 
     void generate() {
         const WindowLayout layout = stem_layout(net(), vec());
         const Size size = input_size();
         const Size half = halved(size);
         const Size quarter = halved(half);
-        RDom tap({{0, 3}, {0, 3}, {0, 3}}, "tap");
-        Func sum("stem_sum"), conv("stem_conv");
-        sum(c, x, y) = weights(layout.bias + c);
-        const Expr index = (tap.z * 3 + tap.y) * 3 + tap.x;
-        sum(c, x, y) += weights(layout.weights + (c / layout.vec * layout.taps + index) * layout.vec + c % layout.vec) *
-                        padded(x * 2 + tap.x - 1, y * 2 + tap.y - 1, tap.z);
-        conv(c, x, y) = Halide::max(sum(c, x, y), 0.0F);
-
-        // ReLU came first, so repeating an edge value is as good as padding with minus infinity.
-        Expr best;
-        for (int ky = 0; ky < 3; ++ky) {
-            for (int kx = 0; kx < 3; ++kx) {
-                const Expr cx = Halide::clamp(p % quarter.width * 2 + kx - 1, 0, half.width - 1);
-                const Expr cy = Halide::clamp(p / quarter.width * 2 + ky - 1, 0, half.height - 1);
-                const Expr value = conv(c, likely(cx), likely(cy));
-                best = best.defined() ? Halide::max(best, value) : value;
-            }
+        Stem f{c, x, y, p, size, half, quarter, RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
+        for (const ChannelPart &part : channel_parts(net().stem_channels, vec())) {
+            const std::string suffix = f.parts.empty() ? "" : "_tail";
+            Func sum("stem_sum" + suffix), conv("stem_conv" + suffix), pool("stem" + suffix);
+            sum(c, x, y) = weights(layout.bias + part.first + c);
+            const Expr weight = packed(part, c, layout.vec, (f.tap.z * 3 + f.tap.y) * 3 + f.tap.x, layout.taps);
+            sum(c, x, y) += weights(layout.weights + weight) *
+                            padded(x * 2 + f.tap.x - 1, y * 2 + f.tap.y - 1, f.tap.z);
+            conv(c, x, y) = Halide::max(sum(c, x, y), 0.0F);
+            pool(c, p) = pooled(conv, half, quarter);
+            f.parts.push_back({part, sum, conv, pool});
         }
-        out(c, p) = best;
 
         fix(in, 0, size.width, 1);
         fix(in, 1, size.height, size.width);
         fix(in, 2, 3, size.pixels());
         fix_line(weights, layout.end());
-        fix_block(out, layout.lanes, quarter.pixels());
-        Stem funcs{c, x, y, p, layout, size, half, quarter, tap, sum, conv, out};
-        schedule(funcs);
+        emit(f.parts, layout.lanes, quarter.pixels(), out, tail);
+        schedule(f);
     }
 
   private:
+    /// 3x3 stride-2 maximum. ReLU came first, so repeating an edge value is as good as padding with minus infinity.
+    Expr pooled(const Func &conv, Size in_size, Size out_size) const {
+        Expr best;
+        for (int ky = 0; ky < 3; ++ky) {
+            for (int kx = 0; kx < 3; ++kx) {
+                const Expr cx = Halide::clamp(p % out_size.width * 2 + kx - 1, 0, in_size.width - 1);
+                const Expr cy = Halide::clamp(p / out_size.width * 2 + ky - 1, 0, in_size.height - 1);
+                const Expr value = conv(c, likely(cx), likely(cy));
+                best = best.defined() ? Halide::max(best, value) : value;
+            }
+        }
+        return best;
+    }
+
     Expr padded(const Expr &ix, const Expr &iy, const Expr &ci) {
         const Size size = input_size();
         const Expr inside = ix >= 0 && ix < size.width && iy >= 0 && iy < size.height;
@@ -125,6 +160,7 @@ class Branch2Generator : public Kernel<Branch2Generator> {
     Input<Buffer<int32_t>> table{"table", 1};
     Input<Buffer<float>> weights{"weights", 1};
     Output<Buffer<float>> out{"out", 2};
+    Output<Buffer<float>> tail{"tail", 2};
 
     void generate() {
         const StageShape s = stage_shape(net(), input_size(), stage);
@@ -133,6 +169,7 @@ class Branch2Generator : public Kernel<Branch2Generator> {
         const int cin = downsample ? s.in_channels : s.branch_channels;
         const Size in_size = downsample ? s.in : s.out;
         const Branch2Layout layout = branch2_layout(cin, s.branch_channels, vec());
+        const std::vector<ChannelPart> parts = branch2_parts(s, downsample, vec());
         const Blob blob = [this](Expr i) { return weights(i); };
 
         const auto gather = [&](Expr k, Expr pixel) {
@@ -140,17 +177,18 @@ class Branch2Generator : public Kernel<Branch2Generator> {
                       pixel * block.lanes());
         };
         Branch2 f{c, x, y, p, {}, {}, {}};
-        f.pw1 = pointwise("pw1", layout.pw1, in_size.pixels(), blob, gather, c, p);
-        f.dw = depthwise("dw", layout.dw, in_size, downsample ? 2 : 1, blob,
-                         [&](Expr ch, Expr pixel) { return f.pw1.out(ch, pixel); }, c, x, y, p);
-        f.pw2 = pointwise("pw2", layout.pw2, s.out.pixels(), blob,
-                          [&](Expr k, Expr pixel) { return f.dw.out(k, pixel); }, c, p);
-        out = f.pw2.out;
+        f.pw1 = pointwise("pw1", layout.pw1, parts, in_size.pixels(), blob, {{cin, gather}}, c, p);
+        std::vector<Activation> expanded;
+        for (const Pointwise::Part &part : f.pw1.parts) {
+            expanded.emplace_back([pw1 = part.out](Expr lane, Expr pixel) { return pw1(lane, pixel); });
+        }
+        f.dw = depthwise("dw", layout.dw, parts, in_size, downsample ? 2 : 1, blob, expanded, c, x, y, p);
+        f.pw2 = pointwise("pw2", layout.pw2, parts, s.out.pixels(), blob, f.dw.summands(s.branch_channels), c, p);
 
         fix_line(in, block.size());
         fix_line(table, cin);
         fix_line(weights, layout.size());
-        fix_block(out, layout.pw2.lanes, s.out.pixels());
+        emit(f.pw2.parts, layout.pw2.lanes, s.out.pixels(), out, tail);
         schedule(f);
     }
 };
@@ -163,6 +201,7 @@ class Branch1Generator : public Kernel<Branch1Generator> {
     Input<Buffer<int32_t>> table{"table", 1};
     Input<Buffer<float>> weights{"weights", 1};
     Output<Buffer<float>> out{"out", 2};
+    Output<Buffer<float>> tail{"tail", 2};
 
     void generate() {
         const StageShape s = stage_shape(net(), input_size(), stage);
@@ -177,17 +216,19 @@ class Branch1Generator : public Kernel<Branch1Generator> {
             return in(vector + lane % vec() + pixel * from.block.lanes());
         };
         Branch1 f{c, x, y, p, {}, {}};
-        f.dw = depthwise("dw", layout.dw, s.in, 2, blob, live_lane, c, x, y, p);
+        f.dw = depthwise("dw", layout.dw, whole_vectors(layout.dw.lanes, vec()), s.in, 2, blob, {live_lane}, c, x, y, p);
         const auto gather = [&](Expr k, Expr pixel) {
-            return f.dw.out(unsafe_promise_clamped(table(layout.vectors() + k), 0, layout.dw.lanes - 1), pixel);
+            return f.dw.parts[0].out(unsafe_promise_clamped(table(layout.vectors() + k), 0, layout.dw.lanes - 1),
+                                     pixel);
         };
-        f.pw = pointwise("pw", layout.pw, s.out.pixels(), blob, gather, c, p);
-        out = f.pw.out;
+        const std::vector<ChannelPart> parts = branch1_parts(net(), input_size(), stage, vec());
+        f.pw = pointwise("pw", layout.pw, parts, s.out.pixels(), blob,
+                         {{s.in_channels, gather}}, c, p);
 
         fix_line(in, from.block.size());
         fix_line(table, layout.table_size());
         fix_line(weights, layout.size());
-        fix_block(out, layout.pw.lanes, s.out.pixels());
+        emit(f.pw.parts, layout.pw.lanes, s.out.pixels(), out, tail);
         schedule(f);
     }
 };
@@ -196,9 +237,13 @@ class Branch1Generator : public Kernel<Branch1Generator> {
 template <typename T>
 class HeadKernel : public Kernel<T> {
   public:
-    typename Generator<T>::template Input<typename Generator<T>::template Buffer<float>> in{"in", 1};
-    typename Generator<T>::template Input<typename Generator<T>::template Buffer<int32_t>> table{"table", 1};
-    typename Generator<T>::template Input<typename Generator<T>::template Buffer<float>> weights{"weights", 1};
+    template <typename U>
+    using Input = typename Generator<T>::template Input<U>;
+    template <typename U>
+    using Buffer = typename Generator<T>::template Buffer<U>;
+    Input<Buffer<float>> in{"in", 1};
+    Input<Buffer<int32_t>> table{"table", 1};
+    Input<Buffer<float>> weights{"weights", 1};
 
   protected:
     Pointwise conv5() {
@@ -212,8 +257,8 @@ class HeadKernel : public Kernel<T> {
         this->fix_line(in, block.size());
         this->fix_line(table, layout.k);
         this->fix_line(weights, layout.end());
-        return pointwise("conv5", layout, block.pixels, [this](Expr i) { return weights(i); }, gather, this->c,
-                         this->p);
+        return pointwise("conv5", layout, whole_vectors(layout.lanes, vec), block.pixels,
+                         [this](Expr i) { return weights(i); }, {{layout.k, gather}}, this->c, this->p);
     }
 };
 
@@ -224,7 +269,7 @@ class Conv5Generator : public HeadKernel<Conv5Generator> {
 
     void generate() {
         Conv5 f{c, p, conv5()};
-        out = f.pw.out;
+        out = f.pw.parts[0].out;
         fix_block(out, f.pw.layout.lanes, f.pw.pixels);
         schedule(f);
     }
@@ -238,7 +283,7 @@ class Conv5PoolGenerator : public HeadKernel<Conv5PoolGenerator> {
     void generate() {
         Conv5Pool f{c, p, conv5(), {}, Func("total"), {}};
         f.pixel = RDom(0, f.pw.pixels, "pixel");
-        f.total(c) += f.pw.out(c, f.pixel);
+        f.total(c) += f.pw.parts[0].out(c, f.pixel);
         out(c) = f.total(c) * (1.0F / static_cast<float>(f.pw.pixels));
         f.out = out;
         fix_line(out, f.pw.layout.lanes);
@@ -256,13 +301,14 @@ class FcGenerator : public Kernel<FcGenerator> {
 
     void generate() {
         // Any class count gives the same kernel: offsets within the blob follow from it.
-        const int panel = vec() * kFcVectors;
+        const int panel = vec() * kFcPanels;
         const PointwiseLayout one_panel = fc_layout(net(), panel, vec());
         const int k = one_panel.k;
         const Expr lanes = (classes + panel - 1) / panel * panel;
         const Expr first_weight = (lanes + kLineFloats - 1) / kLineFloats * kLineFloats;
         Var n{"n"};
-        FullyConnected f{c, n, one_panel, vec(), RDom(0, k, "k"), Func("fc_sum"), {}};
+        FullyConnected f{c, n, one_panel, vec(), RDom(0, k, "k"), Func("fc_sum"), {},
+                         buffer_of([this](Expr i) { return weights(i); })};
         f.sum(c, n) = weights(c);
         f.sum(c, n) += weights(first_weight + (c / panel * k + f.k) * panel + c % panel) * in(f.k, n);
         out(c, n) = f.sum(c, n);

@@ -1,7 +1,7 @@
 // The ABI between packer and kernels: packed weights, offset tables and the arena, in floats.
 //
-// Everything depends on the network, the input size and `vec`, the vector length (floats) of the instruction set;
-// nothing on tuning. Generators index with these offsets, the runtime packs with them.
+// Everything depends on the network, the input size and `vec`, the floats that lie side by side (a panel); nothing on
+// the instruction set or on tuning. Generators index with these offsets, the runtime packs with them.
 //
 // Activations are NHWC with the channels of a block padded to whole vectors ("lanes"); the padding holds zeros.
 #pragma once
@@ -14,15 +14,44 @@ namespace shufflenet {
 /// Sections of a blob and of the arena start at cache-line boundaries: 16 floats.
 inline constexpr int kLineFloats = 16;
 
+/// The panel that kernels and runtime use: the longest vector, and a cache line, so that shorter vectors stream it too.
+inline constexpr int kPanelFloats = 16;
+
 /// Taps of a 3x3 window.
 inline constexpr int kTaps = 9;
 
 /// Images whose pooled features are kept for one pass over the fully connected layer's weights.
 inline constexpr int kImageGroup = 8;
 
-/// Vectors of classes that the fully connected layer computes at once: enough independent accumulators to hide
-/// the latency of a multiply-add.
-inline constexpr int kFcVectors = 4;
+/// Panels of classes that lie side by side in the fully connected layer's weights.
+inline constexpr int kFcPanels = 4;
+
+/// A run of channels that is computed with vectors of one length.
+struct ChannelPart {
+    int first, lanes, vec;
+};
+
+/// Shortest vector that a remainder is computed with, in floats: one SSE register.
+inline constexpr int kShortestVector = 4;
+
+/// Whole vectors of `vec` floats, then one shorter vector for the remainder, where a power of two below `vec` holds it:
+/// a core that does two 256-bit or one 512-bit multiply-add a cycle computes half of a vector in half the time.
+constexpr std::vector<ChannelPart> channel_parts(int channels, int vec) {
+    int shorter = kShortestVector;
+    const int whole = channels / vec * vec;
+    while (shorter < channels - whole) shorter *= 2;
+    if (channels == whole || shorter >= vec) return {{0, round_up(channels, vec), vec}};
+    if (whole == 0) return {{0, shorter, shorter}};
+    return {{0, whole, vec}, {whole, shorter, shorter}};
+}
+
+/// One part of whole vectors.
+constexpr std::vector<ChannelPart> whole_vectors(int channels, int vec) { return {{0, round_up(channels, vec), vec}}; }
+
+/// The parts as a kernel's two outputs; the second is empty where there is only one.
+constexpr std::array<ChannelPart, 2> two_parts(const std::vector<ChannelPart> &parts) {
+    return {parts[0], parts.size() > 1 ? parts[1] : ChannelPart{0, 0, parts[0].vec}};
+}
 
 /// A 1x1 convolution's weights: bias[lanes], then weights[lanes / vec][k][vec].
 struct PointwiseLayout {
@@ -137,9 +166,9 @@ constexpr PointwiseLayout conv5_layout(const Network &n, int vec) {
 /// Floats from one image's pooled features to the next one's.
 constexpr int pooled_stride(const Network &n) { return round_up(n.conv5_channels, kLineFloats); }
 
-/// The fully connected layer: a pointwise layout whose "vector" is a panel of kFcVectors vectors.
+/// The fully connected layer: a pointwise layout whose "vector" is a panel of kFcPanels vectors.
 constexpr PointwiseLayout fc_layout(const Network &n, int classes, int vec) {
-    return pointwise_layout(0, n.conv5_channels, classes, vec * kFcVectors);
+    return pointwise_layout(0, n.conv5_channels, classes, vec * kFcPanels);
 }
 
 /// Offsets of the tensors of one image in the arena; none overlap, so that features can be viewed after a run.
@@ -170,5 +199,35 @@ constexpr ArenaLayout arena_layout(const Network &n, Size input, int vec) {
 /// Scratch of one thread, in bytes: a schedule's intermediates must fit in it (the generator checks).
 /// Half of it is what a schedule aims at, so that intermediates stay in a 1 MiB L2 cache.
 inline constexpr int kScratchBytes = 1 << 20;
+
+/// Bytes that a unit keeps between its layers when it is computed as a whole: the depthwise output, all lanes, and one
+/// vector of lanes of what the depthwise convolution reads.
+constexpr int64_t unit_bytes(Size in, Size out, int lanes, int vec) {
+    return static_cast<int64_t>(sizeof(float)) * (int64_t{out.pixels()} * lanes + int64_t{in.pixels()} * vec);
+}
+/// Whether a unit can be computed as a whole; otherwise it is computed in strips of rows.
+constexpr bool fits_scratch(int64_t bytes) { return bytes <= kScratchBytes * 3 / 4; }
+
+namespace detail {
+
+/// In strips, the layers of a strip cannot be shared by two outputs, so that the channels are one part.
+constexpr std::vector<ChannelPart> unit_parts(int channels, int vec, int64_t bytes) {
+    return fits_scratch(bytes) ? channel_parts(channels, vec) : whole_vectors(channels, vec);
+}
+
+}  // namespace detail
+
+/// Output channels of branch 2, as its kernel computes them.
+constexpr std::vector<ChannelPart> branch2_parts(const StageShape &s, bool down, int vec) {
+    const Size in = down ? s.in : s.out;
+    return detail::unit_parts(s.branch_channels, vec, unit_bytes(in, s.out, round_up(s.branch_channels, vec), vec));
+}
+
+/// Output channels of branch 1 of the downsampling unit, as its kernel computes them.
+constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, int number, int vec) {
+    const StageShape s = stage_shape(n, input, number);
+    const auto vectors = static_cast<int>(live_vectors(stage_input(n, input, number, vec).slots, vec).size());
+    return detail::unit_parts(s.branch_channels, vec, unit_bytes({}, s.out, vectors * vec, 0));
+}
 
 }  // namespace shufflenet

@@ -10,7 +10,9 @@ struct Machine {
     int registers;        ///< Architectural vector registers.
     bool fma;             ///< Multiply-add in one instruction, with a memory operand.
     bool broadcast_operand;  ///< A multiply-add can broadcast its memory operand (AVX-512).
-    int l1_bytes, l2_bytes;
+    /// How far ahead weights are prefetched: more than a memory latency of multiply-adds, little of a first-level
+    /// cache. 0 where the loads of a tile leave no room for prefetches.
+    int prefetch_bytes;
 };
 
 inline Machine machine_of(const Halide::Target &target) {
@@ -22,9 +24,7 @@ inline Machine machine_of(const Halide::Target &target) {
         .registers = avx512 ? 32 : 16,
         .fma = avx2 || avx512,
         .broadcast_operand = avx512,
-        // The smallest of the cores in use: Zen 3 has 32 KiB and 512 KiB.
-        .l1_bytes = 32 << 10,
-        .l2_bytes = 512 << 10,
+        .prefetch_bytes = avx512 || avx2 ? 8 << 10 : 0,
     };
 }
 

@@ -15,8 +15,12 @@ struct Field {
 };
 
 constexpr std::array kFields = {
-    Field{"tile_pixels", &Tuning::tile_pixels},   Field{"tile_vectors", &Tuning::tile_vectors},
-    Field{"strip_rows", &Tuning::strip_rows},     Field{"task_pixels", &Tuning::task_pixels},
+    Field{"tile_pixels", &Tuning::tile_pixels},
+    Field{"tile_vectors", &Tuning::tile_vectors},
+    Field{"tail_pixels", &Tuning::tail_pixels},
+    Field{"order", &Tuning::order},
+    Field{"block_rows", &Tuning::block_rows},
+    Field{"strip_rows", &Tuning::strip_rows},
     Field{"depthwise_columns", &Tuning::depthwise_columns},
 };
 

@@ -6,10 +6,12 @@
 namespace shufflenet::schedules {
 
 struct Tuning {
-    int tile_pixels = 0;     ///< Pixels of a register tile.
-    int tile_vectors = 0;    ///< Vectors of output channels of a register tile.
-    int strip_rows = 0;      ///< Output rows of a strip, whose intermediates exist at one time.
-    int task_pixels = 0;     ///< Pixels of one parallel task of the last pointwise convolution.
+    int tile_pixels = 0;        ///< Pixels of a register tile.
+    int tile_vectors = 0;       ///< Vectors of output channels of a register tile.
+    int tail_pixels = 0;        ///< Pixels of a register tile of the channels that do not fill a vector.
+    int order = 0;              ///< How a unit's work is ordered: 1 rows, 2 channels, 3 strips.
+    int block_rows = 0;         ///< Output rows of a block, the share of the work that goes to one thread.
+    int strip_rows = 0;         ///< Output rows of a strip, whose intermediates exist at one time.
     int depthwise_columns = 0;  ///< Outputs of a depthwise row computed together.
 };
 

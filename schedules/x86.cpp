@@ -6,6 +6,7 @@
 // column of weights and one broadcast, so that loads stay below the two a cycle that the core can do.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "schedules.h"
 
@@ -13,6 +14,7 @@ namespace shufflenet::schedules {
 
 namespace {
 
+using Halide::PrefetchBoundStrategy;
 using Halide::TailStrategy;
 using Halide::Var;
 using Halide::Func;
@@ -37,14 +39,18 @@ double loads(Tile t, const Machine &m) {
     return double(t.vectors + broadcasts) / (t.pixels * t.vectors);
 }
 
-Tile choose_tile(const Machine &m, const Tuning &tuning, int pixels, int vectors) {
+Tile choose_tile(const Machine &m, const Tuning &tuning, int pixels, int vectors, int most_pixels = 28) {
     if (tuning.tile_pixels > 0 && tuning.tile_vectors > 0) {
         return {std::min(tuning.tile_pixels, pixels), std::min(tuning.tile_vectors, vectors)};
     }
+    // AVX-512 broadcasts within the multiply-add: a tile of one vector is then no slower than a wider one, and its
+    // weights are one run in memory, which prefetches well.
+    const int most_vectors = m.broadcast_operand ? 1 : std::min(4, vectors);
+    most_pixels = std::min(most_pixels, pixels);
     Tile best{1, 1};
     double best_cost = 1e9;
-    for (int v = 1; v <= std::min(4, vectors); ++v) {
-        for (int p = 1; p <= std::min(14, pixels); ++p) {
+    for (int v = 1; v <= most_vectors; ++v) {
+        for (int p = 1; p <= most_pixels; ++p) {
             // Accumulators, one column of weights, one broadcast; without FMA a product needs a register too.
             const int needed = p * v + v + (m.broadcast_operand ? 0 : 1) + (m.fma ? 0 : 1);
             if (needed > m.registers) continue;
@@ -61,14 +67,13 @@ Tile choose_tile(const Machine &m, const Tuning &tuning, int pixels, int vectors
     return best;
 }
 
-/// The largest strip, in output rows, whose intermediates take at most `budget` bytes; 0 rows means all.
-template <typename Bytes>
-int choose_strip(int rows, int wanted, int budget, const Bytes &bytes) {
-    if (wanted > 0) return std::min(wanted, rows);
-    int strip = rows;
-    while (strip > 1 && bytes(strip) > budget) strip = (strip + 1) / 2;
-    return strip;
-}
+/// How the work of a unit is ordered, from its first pointwise convolution to its last.
+enum class Order {
+    kAuto = 0,
+    kRows,      ///< Layer after layer, each parallel over blocks of rows: a thread finds its own rows in its own cache.
+    kChannels,  ///< pw1 and dw a group of channels at a time, then pw2.
+    kStrips,    ///< A strip of rows through all layers.
+};
 
 class X86 final : public Schedule {
   public:
@@ -82,70 +87,117 @@ class X86 final : public Schedule {
     void apply(FullyConnected &f) const override;
 
   private:
-    /// The accumulators of one register tile: created where a tile is stored, kept in registers over all of k.
-    void accumulate(Pointwise &f, Var c, Var p, Func at, Var tile_loop) const {
-        Var cv("cv"), ci("ci");
-        f.sum.compute_at(at, tile_loop).align_bounds(c, m_.vec);
-        f.sum.split(c, cv, ci, m_.vec).reorder(ci, cv, p).vectorize(ci).unroll(cv).unroll(p);
-        f.sum.update()
-            .split(c, cv, ci, m_.vec)
-            .reorder(ci, cv, p, f.k)
-            .vectorize(ci)
-            .unroll(cv)
-            .unroll(p);
+    /// Vectors are the machine's, or shorter for a part that is.
+    int vector_of(const ChannelPart &part) const { return std::min(part.vec, m_.vec); }
+    int vectors_of(const ChannelPart &part) const { return part.lanes / vector_of(part); }
+
+    static int pieces(int size, int piece) { return (size + piece - 1) / piece; }
+
+    /// The register tile of one part of a pointwise convolution.
+    Tile tile_of(const Pointwise &f, const ChannelPart &part) const {
+        if (part.first > 0) return choose_tile(m_, {tuning_.tail_pixels, vectors_of(part)}, f.pixels, vectors_of(part));
+        return choose_tile(m_, {tuning_.tile_pixels, tuning_.tile_vectors}, f.pixels, vectors_of(part));
     }
 
-    /// Loops of a tensor made of register tiles: channels by `vectors`, pixels by `pixels`; the tile is innermost.
-    /// Leaves the loops `po` (pixel tiles) and `co` (channel tiles) free.
-    void tile(Func out, Var c, Var p, Tile t, Var po, Var co) const {
+    /// The tile of one panel of channels: as tuned, if that divides a panel.
+    Tile tile_of_panel(const Pointwise &f, const ChannelPart &part, int pixels) const {
+        const int vectors = part.vec / vector_of(part);
+        const Tile tuned = tile_of(f, part);
+        if (tuning_.tile_pixels > 0 && vectors % tuned.vectors == 0) return {std::min(tuned.pixels, pixels), tuned.vectors};
+        return choose_tile(m_, {}, pixels, vectors);
+    }
+
+    /// The accumulators of one register tile: created where a tile is stored, kept in registers over all of k.
+    void accumulate(Pointwise &f, Pointwise::Part &part, Var c, Var p, Var tile_loop) const {
+        const int vec = vector_of(part.channels);
+        Var cv("cv"), ci("ci");
+        part.sum.compute_at(part.out, tile_loop).align_bounds(c, vec);
+        part.sum.split(c, cv, ci, vec).reorder(ci, cv, p).vectorize(ci).unroll(cv).unroll(p);
+        for (size_t i = 0; i < f.k.size(); ++i) {
+            part.sum.update(i).split(c, cv, ci, vec).reorder(ci, cv, p, f.k[i]).vectorize(ci).unroll(cv).unroll(p);
+        }
+    }
+
+    /// Weights come from memory once a run, in order; the core's own prefetching stops at the end of every page. Only
+    /// for tiles of one panel: the weights of wider ones are several runs in memory.
+    void prefetch(Pointwise &f, Pointwise::Part &part) const {
+        const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec;
+        for (size_t i = 0; i < f.k.size(); ++i) {
+            part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], distance, PrefetchBoundStrategy::NonFaulting);
+        }
+    }
+
+    /// Loops over register tiles: channels by `vectors`, pixels by `pixels`; leaves the loops `po` (pixel tiles) and
+    /// `co` (channel tiles) outside.
+    void tile(Pointwise &f, Pointwise::Part &part, Var c, Var p, Tile t, Var po, Var co) const {
         Var cv("cv"), ci("ci"), cu("cu"), pi("pi");
-        out.split(c, cv, ci, m_.vec)
+        part.out.split(c, cv, ci, vector_of(part.channels))
             .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
             .split(p, po, pi, t.pixels, TailStrategy::ShiftInwards)
             .reorder(ci, cu, pi, po, co)
             .vectorize(ci)
             .unroll(cu)
             .unroll(pi);
+        accumulate(f, part, c, p, po);
+        if (t.vectors * vector_of(part.channels) == part.channels.vec) prefetch(f, part);
     }
 
-    /// A pointwise convolution stored as a whole: parallel over channel tiles and runs of pixels.
-    void store(Pointwise &f, Func out, Var c, Var p, bool parallel) const {
-        const int vectors = f.layout.lanes / m_.vec;
-        const Tile t = choose_tile(m_, tuning_, f.pixels, vectors);
-        Var po("po"), co("co"), run("run"), task("task");
-        tile(out, c, p, t, po, co);
-        accumulate(f, c, p, out, po);
-        if (!parallel) return;
-        // Two runs of pixels at least, so that an odd number of channel tiles still splits evenly in two.
-        const int tiles = (f.pixels + t.pixels - 1) / t.pixels;
-        const int wanted = tuning_.task_pixels > 0 ? (tuning_.task_pixels + t.pixels - 1) / t.pixels : (tiles + 1) / 2;
-        out.split(po, run, po, std::min(wanted, tiles), TailStrategy::GuardWithIf)
-            .reorder(po, co, run)
-            .fuse(co, run, task)
-            .parallel(task);
+    /// A pointwise convolution stored as a whole. Tasks go through all channels of a block of pixels before the next
+    /// block, so that a thread's share of the tasks is a share of the pixels.
+    void store(Pointwise &f, Var c, Var p, int blocks) const {
+        for (Pointwise::Part &part : f.parts) {
+            const Tile t = tile_of(f, part.channels);
+            Var po("po"), co("co"), block("block"), group("group"), task("task");
+            tile(f, part, c, p, t, po, co);
+            const int run = pieces(pieces(f.pixels, t.pixels), blocks);
+            part.out.split(po, block, po, run, TailStrategy::GuardWithIf)
+                .split(co, group, co, group_size(pieces(vectors_of(part.channels), t.vectors), blocks),
+                       TailStrategy::GuardWithIf)
+                .reorder(po, co, group, block)
+                .fuse(group, block, task)
+                .parallel(task);
+        }
     }
+
+    /// Channel tiles of one task: enough tasks for a few threads, but no smaller ones.
+    static int group_size(int tiles, int blocks) { return pieces(tiles, blocks == 1 ? tiles : pieces(8, blocks)); }
 
     /// A depthwise convolution, row by row: neighbouring outputs share their loads. A row goes through a buffer in
     /// L1 because only with columns of its own do its borders fold to constants, and only without them does the
-    /// pointwise convolution find its pixels at constant distances. Leaves `co` (groups of `vectors` channels) free
-    /// outside of everything. Groups round up rather than overlap: two threads that computed the same outputs in
-    /// differently optimised copies of the code would make the last bits depend on who comes last.
-    void depthwise(Depthwise &f, Var c, Var x, Var y, Var p, int vectors, Var co) const {
-        Var cv("cv"), ci("ci"), cu("cu"), xi("xi");
-        f.out.align_bounds(c, m_.vec)
-            .split(c, cv, ci, m_.vec)
-            .split(cv, co, cu, vectors, TailStrategy::RoundUp)
+    /// pointwise convolution find its pixels at constant distances. Leaves `co` (panels of channels) free outside
+    /// of the rows `y`.
+    void depthwise(const Depthwise &f, Depthwise::Part &part, Var c, Var x, Var y, Var p, Var co) const {
+        const int panel = part.channels.vec;
+        const int vec = vector_of(part.channels);
+        Var cv("cv"), cp("cp"), ci("ci"), xi("xi");
+        part.out.align_bounds(c, panel)
+            .split(c, co, cp, panel)
+            .split(cp, cv, ci, vec)
             .split(p, y, x, f.out_size.width)
-            .reorder(ci, cu, x, y, co)
+            .reorder(ci, cv, x, y, co)
             .vectorize(ci)
-            .unroll(cu);
-        f.rows.compute_at(f.out, y)
-            .align_bounds(c, m_.vec)
-            .split(c, cv, ci, m_.vec)
+            .unroll(cv);
+        part.rows.compute_at(part.out, y)
+            .align_bounds(c, panel)
+            .split(c, cv, ci, vec)
             .split(x, x, xi, depthwise_columns(f.out_size.width), TailStrategy::ShiftInwards)
             .reorder(ci, xi, x, cv, y)
             .vectorize(ci)
             .unroll(xi);
+    }
+
+    /// Depthwise convolutions stored as a whole, parallel over blocks of rows and channels.
+    void store(Depthwise &f, Var c, Var x, Var y, Var p, int blocks) const {
+        for (Depthwise::Part &part : f.parts) {
+            Var co("co"), block("block"), group("group"), task("task");
+            part.out.compute_root();
+            depthwise(f, part, c, x, y, p, co);
+            part.out.split(y, block, y, pieces(f.out_size.height, blocks), TailStrategy::GuardWithIf)
+                .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, blocks), TailStrategy::GuardWithIf)
+                .reorder(y, co, group, block)
+                .fuse(group, block, task)
+                .parallel(task);
+        }
     }
 
     /// Outputs of a row computed together: the largest divisor of the width that the registers allow, because only
@@ -158,79 +210,116 @@ class X86 final : public Schedule {
         return std::min(width, 4);
     }
 
-    /// `t`, narrowed until the last group of channels, rounded up, reads weights inside of the blob.
-    Tile channel_group(const Branch2 &f, Tile t) const {
-        const int vectors = f.pw1.layout.lanes / m_.vec;
-        const auto excess = [&] { return (round_up(vectors, t.vectors) - vectors) * m_.vec; };
-        const int blob = f.pw2.layout.end();
-        while (t.vectors > 1 && (f.pw1.layout.weights + (f.pw1.layout.lanes + excess()) * f.pw1.layout.k > blob ||
-                                 f.dw.layout.weights + (f.dw.layout.lanes + excess()) * f.dw.layout.taps > blob)) {
-            --t.vectors;
-        }
-        return t;
+    /// Blocks of rows that are shared out to threads.
+    int blocks_of(Size size) const {
+        if (tuning_.block_rows > 0) return pieces(size.height, tuning_.block_rows);
+        // Seven rows: 28 and 14 rows are shared evenly, and a block of 7 x 7 pixels is not worth dividing.
+        return std::max(1, size.height / 7);
     }
 
-    int budget() const { return kScratchBytes / 2; }
+    Order order_of(const Branch2 &f) const {
+        if (tuning_.order > 0) return static_cast<Order>(tuning_.order);
+        const int lanes = f.pw2.layout.lanes;
+        if (fits_scratch(unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes))) return Order::kRows;
+        if (fits_scratch(unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats))) return Order::kChannels;
+        return Order::kStrips;
+    }
+
+    /// The largest strip, in output rows, whose intermediates stay in the scratch memory.
+    int strip_rows(Size out, const std::function<int64_t(int)> &bytes) const {
+        if (tuning_.strip_rows > 0) return std::min(tuning_.strip_rows, out.height);
+        int strip = out.height;
+        while (strip > 1 && bytes(strip) > kScratchBytes / 2) strip = (strip + 1) / 2;
+        return strip;
+    }
+
+    /// The last pointwise convolution in strips of rows, each a task; the loop over them is `strip`.
+    void strips(Pointwise &f, Var c, Var p, int pixels, Var strip) const {
+        Pointwise::Part &part = f.parts.at(0);
+        Var po("po"), co("co");
+        part.out.split(p, strip, p, pixels, TailStrategy::ShiftInwards);
+        tile(f, part, c, p, tile_of(f, part.channels), po, co);
+        part.out.parallel(strip);
+    }
+
+    void in_rows(Branch2 &f) const;
+    void in_channels(Branch2 &f) const;
+    void in_strips(Branch2 &f) const;
 
     Machine m_;
     Tuning tuning_;
 };
 
-void X86::apply(Branch2 &f) const {
-    const Tile t = channel_group(f, choose_tile(m_, tuning_, f.pw1.pixels, f.pw1.layout.lanes / m_.vec));
+void X86::in_rows(Branch2 &f) const {
+    const int blocks = blocks_of(f.dw.out_size);
+    for (Pointwise::Part &part : f.pw1.parts) part.out.compute_root();
+    store(f.pw1, f.c, f.p, blocks);
+    store(f.dw, f.c, f.x, f.y, f.p, blocks);
+    store(f.pw2, f.c, f.p, blocks);
+}
+
+void X86::in_channels(Branch2 &f) const {
+    // One vector of pw1's channels over the whole image stays in L1/L2 and is consumed at once by the same channels
+    // of dw; dw's output (all channels) stays in L2 until pw2 has used it.
+    for (size_t i = 0; i < f.dw.parts.size(); ++i) {
+        Var co("co"), po("po"), tile_co("tile_co");
+        f.dw.parts[i].out.compute_root();
+        depthwise(f.dw, f.dw.parts[i], f.c, f.x, f.y, f.p, co);
+        f.dw.parts[i].out.parallel(co);
+        f.pw1.parts[i].out.compute_at(f.dw.parts[i].out, co);
+        const Tile t = tile_of_panel(f.pw1, f.dw.parts[i].channels, f.pw1.pixels);
+        tile(f.pw1, f.pw1.parts[i], f.c, f.p, t, po, tile_co);
+    }
+    store(f.pw2, f.c, f.p, blocks_of(f.dw.out_size));
+}
+
+void X86::in_strips(Branch2 &f) const {
     const Size in = f.dw.in_size;
     const Size out = f.dw.out_size;
-    const auto bytes = [&](int rows) {
+    const int strip_height = strip_rows(out, [&](int rows) {
         const int in_rows = std::min(in.height, (rows - 1) * f.dw.stride + 3);
-        return int(sizeof(float)) * (in_rows * in.width * t.vectors * m_.vec + rows * out.width * f.pw2.layout.lanes);
-    };
-    const int strip = choose_strip(out.height, tuning_.strip_rows, budget(), bytes);
-    const bool strips = strip < out.height;
+        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.pw2.layout.lanes, kPanelFloats);
+    });
+    Var strip("strip"), co("co"), po("po"), tile_co("tile_co");
+    strips(f.pw2, f.c, f.p, strip_height * out.width, strip);
+    Depthwise::Part &dw = f.dw.parts.at(0);
+    dw.out.compute_at(f.pw2.parts[0].out, strip);
+    depthwise(f.dw, dw, f.c, f.x, f.y, f.p, co);
+    f.pw1.parts[0].out.compute_at(dw.out, co);
+    tile(f.pw1, f.pw1.parts[0], f.c, f.p, tile_of_panel(f.pw1, dw.channels, strip_height * in.width), po, tile_co);
+}
 
-    // A channel tile of pw1 over the whole strip stays in L1/L2 and is consumed at once by the same channels of dw;
-    // dw's output (all channels) stays in L2 until pw2 has used it.
-    Var po("po"), co("co"), dwco("dwco"), s("s");
-    if (strips) {
-        f.pw2.out.split(f.p, s, f.p, strip * out.width, TailStrategy::ShiftInwards);
-        store(f.pw2, f.pw2.out, f.c, f.p, false);
-        f.pw2.out.parallel(s);
-        f.dw.out.compute_at(f.pw2.out, s);
-        depthwise(f.dw, f.c, f.x, f.y, f.p, t.vectors, dwco);
-    } else {
-        store(f.pw2, f.pw2.out, f.c, f.p, true);
-        f.dw.out.compute_root();
-        depthwise(f.dw, f.c, f.x, f.y, f.p, t.vectors, dwco);
-        f.dw.out.parallel(dwco);
+void X86::apply(Branch2 &f) const {
+    switch (order_of(f)) {
+    case Order::kRows:
+        return in_rows(f);
+    case Order::kChannels:
+        return in_channels(f);
+    default:
+        return in_strips(f);
     }
-    f.pw1.out.compute_at(f.dw.out, dwco);
-    tile(f.pw1.out, f.c, f.p, t, po, co);
-    accumulate(f.pw1, f.c, f.p, f.pw1.out, po);
 }
 
 void X86::apply(Branch1 &f) const {
     const Size out = f.dw.out_size;
-    const auto bytes = [&](int rows) { return int(sizeof(float)) * rows * out.width * f.dw.layout.lanes; };
-    const int strip = choose_strip(out.height, tuning_.strip_rows, budget(), bytes);
-    Var dwco("dwco"), s("s");
-    if (strip < out.height) {
-        f.pw.out.split(f.p, s, f.p, strip * out.width, TailStrategy::ShiftInwards);
-        store(f.pw, f.pw.out, f.c, f.p, false);
-        f.pw.out.parallel(s);
-        f.dw.out.compute_at(f.pw.out, s);
-        depthwise(f.dw, f.c, f.x, f.y, f.p, 1, dwco);
-    } else {
-        store(f.pw, f.pw.out, f.c, f.p, true);
-        f.dw.out.compute_root();
-        depthwise(f.dw, f.c, f.x, f.y, f.p, 1, dwco);
-        f.dw.out.parallel(dwco);
+    const int lanes = f.dw.layout.lanes;
+    if (fits_scratch(unit_bytes(out, out, lanes, 0))) {
+        const int blocks = blocks_of(out);
+        store(f.dw, f.c, f.x, f.y, f.p, blocks);
+        return store(f.pw, f.c, f.p, blocks);
     }
+    Var strip("strip"), co("co");
+    const int rows = strip_rows(out, [&](int height) { return unit_bytes({}, {height, out.width}, lanes, 0); });
+    strips(f.pw, f.c, f.p, rows * out.width, strip);
+    f.dw.parts[0].out.compute_at(f.pw.parts[0].out, strip);
+    depthwise(f.dw, f.dw.parts[0], f.c, f.x, f.y, f.p, co);
 }
 
-void X86::apply(Conv5 &f) const { store(f.pw, f.pw.out, f.c, f.p, true); }
+void X86::apply(Conv5 &f) const { store(f.pw, f.c, f.p, 1); }
 
 void X86::apply(Conv5Pool &f) const {
-    const int vectors = f.pw.layout.lanes / m_.vec;
-    const Tile t = choose_tile(m_, tuning_, f.pw.pixels, vectors);
+    Pointwise::Part &pw = f.pw.parts.at(0);
+    const Tile t = tile_of(f.pw, pw.channels);
     Var cv("cv"), ci("ci"), cu("cu"), co("co"), po("po"), tco("tco");
     f.out.split(f.c, cv, ci, m_.vec)
         .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
@@ -244,57 +333,68 @@ void X86::apply(Conv5Pool &f) const {
         .vectorize(ci)
         .unroll(cv);
     // All pixels of one channel tile: a few KiB in L1, summed and dropped.
-    f.pw.out.compute_at(f.out, co).align_bounds(f.c, m_.vec);
-    tile(f.pw.out, f.c, f.p, t, po, tco);
-    accumulate(f.pw, f.c, f.p, f.pw.out, po);
+    pw.out.compute_at(f.out, co).align_bounds(f.c, m_.vec);
+    tile(f.pw, pw, f.c, f.p, t, po, tco);
 }
 
 void X86::apply(FullyConnected &f) const {
     // Bound by streaming the weights, once for the whole group of images: a panel of classes at a time, parallel
     // over panels, images inside.
     const int panel = f.layout.vec;
-    Var co("co"), ci("ci"), cv("cv"), cl("cl");
+    // As many accumulators as hide a multiply-add's latency, and leave registers for weights.
+    const int lanes = std::min(panel, m_.registers / 2 * m_.vec);
+    Var co("co"), ci("ci"), cv("cv"), cl("cl"), cg("cg");
     f.out.split(f.c, co, ci, panel, TailStrategy::GuardWithIf)
+        .split(ci, cg, ci, lanes)
         .split(ci, cv, ci, m_.vec)
-        .reorder(ci, cv, f.n, co)
+        .reorder(ci, cv, cg, f.n, co)
         .vectorize(ci)
         .parallel(co);
-    f.sum.compute_at(f.out, f.n).align_bounds(f.c, panel);
-    f.sum.bound_extent(f.c, panel).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv);
+    f.sum.compute_at(f.out, cg).align_bounds(f.c, lanes);
+    f.sum.bound_extent(f.c, lanes).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv);
     f.sum.update().split(f.c, cv, cl, m_.vec).reorder(cl, cv, f.k, f.n).vectorize(cl).unroll(cv);
+    if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel; distance > 0 && lanes == panel) {
+        f.sum.update().prefetch(f.blob, f.k, f.k, distance, PrefetchBoundStrategy::NonFaulting);
+    }
 }
 
 void X86::apply(Stem &f) const {
-    const int vectors = f.layout.lanes / m_.vec;
-    const Tile t = choose_tile(m_, {}, f.conv_size.width, vectors);
-    Var row("row"), px("px"), s("s"), cv("cv"), ci("ci"), xo("xo"), xi("xi"), co("co"), cu("cu");
-    // A strip of pooled rows at a time; the rows of the convolution that it needs slide through L1.
-    const int rows = tuning_.strip_rows > 0 ? tuning_.strip_rows : 8;
-    f.out.split(f.c, cv, ci, m_.vec).split(f.p, row, px, f.out_size.width);
-    f.out.split(row, s, row, std::min(rows, f.out_size.height), TailStrategy::GuardWithIf)
-        .reorder(ci, cv, px, row, s)
-        .vectorize(ci)
-        .unroll(cv)
-        .parallel(s);
-    f.conv.store_at(f.out, s).compute_at(f.out, row);
-    f.conv.split(f.c, cv, ci, m_.vec)
-        .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
-        .split(f.x, xo, xi, t.pixels, TailStrategy::ShiftInwards)
-        .reorder(ci, cu, xi, xo, co, f.y)
-        .vectorize(ci)
-        .unroll(cu)
-        .unroll(xi);
-    f.sum.compute_at(f.conv, xo).align_bounds(f.c, m_.vec);
-    f.sum.split(f.c, cv, ci, m_.vec).reorder(ci, cv, f.x).vectorize(ci).unroll(cv).unroll(f.x);
-    f.sum.update()
-        .split(f.c, cv, ci, m_.vec)
-        .reorder(ci, cv, f.x, f.tap.x, f.tap.y, f.tap.z)
-        .vectorize(ci)
-        .unroll(cv)
-        .unroll(f.x)
-        .unroll(f.tap.x)
-        .unroll(f.tap.y)
-        .unroll(f.tap.z);
+    // A strip of pooled rows at a time; the rows of the convolution that it needs slide through L1. An even number of
+    // strips, so that two threads get the same.
+    const int rows = tuning_.strip_rows > 0 ? tuning_.strip_rows : 14;
+    for (Stem::Part &part : f.parts) {
+        const int vec = vector_of(part.channels);
+        // All 27 taps are unrolled: a wider tile would not fit into the cache of decoded instructions.
+        constexpr int kMostPixels = 16;
+        const Tile t = choose_tile(m_, {tuning_.tile_pixels, tuning_.tile_vectors}, f.conv_size.width,
+                                   vectors_of(part.channels), kMostPixels);
+        Var row("row"), px("px"), s("s"), cv("cv"), ci("ci"), xo("xo"), xi("xi"), co("co"), cu("cu");
+        part.out.split(f.c, cv, ci, vec).split(f.p, row, px, f.out_size.width);
+        part.out.split(row, s, row, std::min(rows, f.out_size.height), TailStrategy::GuardWithIf)
+            .reorder(ci, cv, px, row, s)
+            .vectorize(ci)
+            .unroll(cv)
+            .parallel(s);
+        part.conv.store_at(part.out, s).compute_at(part.out, row);
+        part.conv.split(f.c, cv, ci, vec)
+            .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
+            .split(f.x, xo, xi, t.pixels, TailStrategy::ShiftInwards)
+            .reorder(ci, cu, xi, xo, co, f.y)
+            .vectorize(ci)
+            .unroll(cu)
+            .unroll(xi);
+        part.sum.compute_at(part.conv, xo).align_bounds(f.c, vec);
+        part.sum.split(f.c, cv, ci, vec).reorder(ci, cv, f.x).vectorize(ci).unroll(cv).unroll(f.x);
+        part.sum.update()
+            .split(f.c, cv, ci, vec)
+            .reorder(ci, cv, f.x, f.tap.x, f.tap.y, f.tap.z)
+            .vectorize(ci)
+            .unroll(cv)
+            .unroll(f.x)
+            .unroll(f.tap.x)
+            .unroll(f.tap.y)
+            .unroll(f.tap.z);
+    }
 }
 
 }  // namespace

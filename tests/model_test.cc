@@ -145,7 +145,8 @@ TEST(Run, ThreadCountIsChecked) {
 
 TEST(Run, FailingKernelNamesItsStage) {
     shufflenet_kernels kernels = cifar().kernels[0];
-    kernels.basic[1] = [](const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *) {
+    kernels.basic[1] = [](const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
+                          halide_buffer_t *) {
         return -1;
     };
     shufflenet_descriptor d = cifar();

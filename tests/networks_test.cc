@@ -606,7 +606,7 @@ TEST(Layout, StemAndHead) {
         expect_layout(stem_layout(n, vec), 0, 27, n.stem_channels, vec);
         expect_layout(conv5_layout(n, vec), 0, n.stage_channels[2], n.conv5_channels, vec);
         for (const int classes : {1, 10, 1000}) {
-            expect_layout(fc_layout(n, classes, vec), 0, n.conv5_channels, classes, kFcVectors * vec);
+            expect_layout(fc_layout(n, classes, vec), 0, n.conv5_channels, classes, kFcPanels * vec);
         }
     });
 }

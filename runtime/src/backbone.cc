@@ -18,6 +18,9 @@ class Argument {
         : Argument(data, halide_type_t(halide_type_int, 32), dimensions) {}
     explicit Argument(const AlignedArray<float> &array) : Argument(array.data(), {{int(array.size()), 1}}) {}
     explicit Argument(const AlignedArray<int32_t> &array) : Argument(array.data(), {{int(array.size()), 1}}) {}
+    /// Lanes of a tensor (lanes, pixels) whose lane 0 at pixel 0 is `data`.
+    Argument(const float *data, const BlockLayout &block, const ChannelPart &part)
+        : Argument(data + part.first, {{part.lanes, 1}, {block.pixels, block.lanes()}}) {}
     Argument(const Argument &) = delete;
     Argument &operator=(const Argument &) = delete;
 
@@ -51,18 +54,24 @@ FeatureShape Backbone::feature_shape(Feature feature) const {
 }
 
 Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
-                       const Network &network, int vec) {
+                       const Network &network) {
+    constexpr int vec = kPanelFloats;
     Backbone b;
     b.descriptor = &descriptor;
     b.kernels = &kernels;
     b.network = &network;
     b.input = {descriptor.height, descriptor.width};
-    b.vec = vec;
     b.arena = arena_layout(network, b.input, vec);
     b.stem = stem_block(network, b.input, vec);
     for (int s = 0; s < kStages; ++s) {
         b.stages[s] = stage_shape(network, b.input, s + 2);
         b.blocks[s] = stage_block(b.stages[s], vec);
+    }
+    b.stem_parts = two_parts(channel_parts(network.stem_channels, vec));
+    for (int s = 0; s < kStages; ++s) {
+        const StageShape &shape = b.stages[s];
+        b.unit_parts[s] = {two_parts(branch1_parts(network, b.input, s + 2, vec)),
+                           two_parts(branch2_parts(shape, true, vec)), two_parts(branch2_parts(shape, false, vec))};
     }
     b.conv5_lanes = conv5_layout(network, vec).lanes;
     return b;
@@ -78,8 +87,9 @@ bool ImageRun::stem(const float *image) {
     const auto [height, width] = b_.input;
     Argument in(image, {{width, 1}, {height, width}, {3, width * height}});
     Argument weights(w_.stem.weights);
-    Argument out(arena_ + b_.arena.stem, {{b_.stem.lanes(), 1}, {b_.stem.pixels, b_.stem.lanes()}});
-    return check(b_.kernels->stem(&context_, in.get(), weights.get(), out.get()), "stem");
+    Argument out(arena_ + b_.arena.stem, b_.stem, b_.stem_parts[0]);
+    Argument tail(arena_ + b_.arena.stem, b_.stem, b_.stem_parts[1]);
+    return check(b_.kernels->stem(&context_, in.get(), weights.get(), out.get(), tail.get()), "stem");
 }
 
 bool ImageRun::unit(int number, int unit) {
@@ -92,16 +102,20 @@ bool ImageRun::unit(int number, int unit) {
     const BlockLayout &in_block = !down ? block : s == 0 ? b_.stem : b_.blocks[s - 1];
     const float *in_data = !down ? own : arena_ + (s == 0 ? b_.arena.stem : b_.arena.stage[s - 1]);
     Argument in(in_data, {{in_block.size(), 1}});
-    const auto run = [&](shufflenet_kernel_fn kernel, const KernelWeights &from, int to, const char *branch) {
+    const auto run = [&](shufflenet_branch_fn kernel, const KernelWeights &from, const TwoParts &parts, int to,
+                         const char *branch) {
         Argument table(from.table);
         Argument weights(from.weights);
-        Argument out(own + to * block.block_stride(), {{block.lanes(), 1}, {block.pixels, block.lanes()}});
-        return check(kernel(&context_, in.get(), table.get(), weights.get(), out.get()),
+        const float *start = own + to * block.block_stride();
+        Argument out(start, block, parts[0]);
+        Argument tail(start, block, parts[1]);
+        return check(kernel(&context_, in.get(), table.get(), weights.get(), out.get(), tail.get()),
                      unit_name(number, unit) + branch);
     };
-    if (!down) return run(b_.kernels->basic[s], w.branch2, unit + 1, "_branch2");
-    return run(b_.kernels->down_branch1[s], w.branch1, 0, "_branch1") &&
-           run(b_.kernels->down_branch2[s], w.branch2, 1, "_branch2");
+    const UnitParts &parts = b_.unit_parts[s];
+    if (!down) return run(b_.kernels->basic[s], w.branch2, parts.basic, unit + 1, "_branch2");
+    return run(b_.kernels->down_branch1[s], w.branch1, parts.down_branch1, 0, "_branch1") &&
+           run(b_.kernels->down_branch2[s], w.branch2, parts.down_branch2, 1, "_branch2");
 }
 
 bool ImageRun::stage(int number) {

@@ -9,24 +9,32 @@
 
 namespace shufflenet {
 
+/// The channels of a kernel's two outputs; the second may be empty.
+using TwoParts = std::array<ChannelPart, 2>;
+
+struct UnitParts {
+    TwoParts down_branch1, down_branch2, basic;
+};
+
 /// What is fixed when a model is opened: shapes and kernels of one instruction set.
 struct Backbone {
     const shufflenet_descriptor *descriptor = nullptr;
     const shufflenet_kernels *kernels = nullptr;
     const Network *network = nullptr;
     Size input{};
-    int vec = 0;
     ArenaLayout arena{};
     BlockLayout stem{};
     std::array<StageShape, kStages> stages{};
     std::array<BlockLayout, kStages> blocks{};
+    TwoParts stem_parts{};
+    std::array<UnitParts, kStages> unit_parts{};
     int conv5_lanes = 0;
 
     FeatureShape feature_shape(Feature feature) const;
 };
 
 Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
-                       const Network &network, int vec);
+                       const Network &network);
 
 /// The passage of one image (or of a group, for the fully connected layer). Steps return false on an error of a
 /// kernel, whose id failed() then names.

@@ -41,17 +41,25 @@ extern "C" {
 
 void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
     shufflenet::Scratch *scratch = shufflenet::current_scratch;
-    // Kernels may read one vector past what they asked for.
-    const size_t padded = (size + 2 * shufflenet::kAlignment - 1) / shufflenet::kAlignment * shufflenet::kAlignment;
+    constexpr size_t line = shufflenet::kAlignment;
+    // A line for the header, and one because kernels may read a vector past what they asked for.
+    const size_t padded = (size + 3 * line - 1) / line * line;
     if (scratch == nullptr || padded < size || padded > scratch->size - scratch->used) return nullptr;
-    void *memory = scratch->begin + scratch->used;
+    auto *block = reinterpret_cast<shufflenet::Block *>(scratch->begin + scratch->used);
+    *block = {scratch->last, true};
+    scratch->last = block;
     scratch->used += padded;
-    return memory;
+    return reinterpret_cast<std::byte *>(block) + line;
 }
 
 void shufflenet_halide_free(void * /*context*/, void *memory) {
     shufflenet::Scratch *scratch = shufflenet::current_scratch;
-    if (memory != nullptr) scratch->used = static_cast<size_t>(static_cast<std::byte *>(memory) - scratch->begin);
+    if (memory == nullptr) return;
+    reinterpret_cast<shufflenet::Block *>(static_cast<std::byte *>(memory) - shufflenet::kAlignment)->live = false;
+    while (scratch->last != nullptr && !scratch->last->live) {
+        scratch->used = static_cast<size_t>(reinterpret_cast<std::byte *>(scratch->last) - scratch->begin);
+        scratch->last = scratch->last->before;
+    }
 }
 
 void shufflenet_halide_error(void *context, const char *message) {

@@ -12,12 +12,6 @@ namespace shufflenet {
 
 namespace {
 
-struct Isa {
-    std::string_view name;
-    int vector_floats;
-};
-constexpr Isa kIsas[] = {{"sse41", 4}, {"avx2", 8}, {"avx512", 16}};
-
 #if defined(__x86_64__)
 /// Not every compiler's __builtin_cpu_supports() knows it.
 bool cpu_has_f16c() {
@@ -42,13 +36,6 @@ bool cpu_has(std::string_view isa) {
     }
 #endif
     return false;
-}
-
-int vector_floats(std::string_view isa) {
-    for (const Isa &known : kIsas) {
-        if (known.name == isa) return known.vector_floats;
-    }
-    return 0;
 }
 
 std::string isa_names(const shufflenet_descriptor &descriptor) {

@@ -15,9 +15,6 @@ inline constexpr const char *kIsaVariable = "SHUFFLENET_ISA";
 /// Whether CPU and operating system can execute code for `isa`.
 bool cpu_has(std::string_view isa);
 
-/// Vector length in floats, which the packed layouts depend on; 0 for an unknown name.
-int vector_floats(std::string_view isa);
-
 /// Names of the compiled-in instruction sets, comma separated, best last.
 std::string isa_names(const shufflenet_descriptor &descriptor);
 

@@ -9,11 +9,18 @@
 
 namespace shufflenet {
 
-/// Scratch memory of one thread. Kernels allocate and free in stack order on one thread.
+/// Precedes each piece of scratch memory. Kernels free in any order; space is reused from the top down.
+struct Block {
+    Block *before;
+    bool live;
+};
+
+/// Scratch memory of one thread.
 struct Scratch {
     std::byte *begin = nullptr;
     size_t size = 0;
     size_t used = 0;
+    Block *last = nullptr;
 };
 
 /// One run's context. `scratch[i]` belongs to the pool's thread i; without a pool, everything runs on the caller,

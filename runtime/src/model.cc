@@ -27,8 +27,8 @@ std::string count_mismatch(const char *what, size_t expected, size_t found) {
     return std::string(what) + ": expected " + std::to_string(expected) + " floats, found " + std::to_string(found);
 }
 
-size_t arena_bytes(const Network &network, Size input, int vec) {
-    return sizeof(float) * size_t(arena_layout(network, input, vec).size) + kScratchBytes;
+size_t arena_bytes(const Network &network, Size input) {
+    return sizeof(float) * size_t(arena_layout(network, input, kPanelFloats).size) + kScratchBytes;
 }
 
 }  // namespace
@@ -59,7 +59,7 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
     }
     const shufflenet_kernels *kernels = nullptr;
     if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
-    backbone = make_backbone(descriptor, *kernels, *network, vector_floats(kernels->isa));
+    backbone = make_backbone(descriptor, *kernels, *network);
 
     arenas.resize(threads);
     scratch.resize(threads);
@@ -67,7 +67,7 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
         if (!arenas[t].activations.allocate(backbone.arena.size) || !arenas[t].scratch.allocate(kScratchBytes)) {
             return out_of_memory("activations");
         }
-        scratch[t] = {arenas[t].scratch.data(), arenas[t].scratch.size(), 0};
+        scratch[t] = {.begin = arenas[t].scratch.data(), .size = arenas[t].scratch.size()};
     }
     return pool.start(threads);
 }
@@ -78,7 +78,7 @@ Status ModelState::adopt(std::span<const std::byte> file, const std::string &nam
     Checkpoint checkpoint;
     if (Status status = read_checkpoint(tensors, name, *backbone.network, &checkpoint); !status.ok()) return status;
     auto packed = std::make_shared<PackedWeights>();
-    Status status = pack_weights(checkpoint, *backbone.network, backbone.input, backbone.vec, packed.get());
+    Status status = pack_weights(checkpoint, *backbone.network, backbone.input, kPanelFloats, packed.get());
     if (status.ok()) {
         weights = std::move(packed);
         last_arena = nullptr;
@@ -251,10 +251,6 @@ Status Model::share(Model *other, int threads) const {
     if (state_ == nullptr) return {Code::kBadInput, "share() of a model that is not open"};
     Model made;
     if (Status status = made.open(*state_->backbone.descriptor, threads); !status.ok()) return status;
-    // The packing depends on the instruction set, which the environment may have changed meanwhile.
-    if (made.state_->backbone.vec != state_->backbone.vec) {
-        return {Code::kBadInput, std::string(kIsaVariable) + " changed between open() and share()"};
-    }
     made.state_->weights = state_->weights;
     *other = std::move(made);
     return {};
@@ -288,15 +284,13 @@ ModelInfo describe(const shufflenet_descriptor &d) {
     ModelInfo info{d.name,    d.network, d.height, d.width, d.classes, isa_names(d), d.weights != nullptr,
                    d.metadata == nullptr ? "" : d.metadata, 0};
     const Network *network = find_network(d.network);
-    const int vec = vector_floats(d.kernels[d.kernels_count - 1].isa);
-    if (network != nullptr) info.arena_bytes = arena_bytes(*network, {d.height, d.width}, vec);
+    if (network != nullptr) info.arena_bytes = arena_bytes(*network, {d.height, d.width});
     return info;
 }
 
 ModelInfo Model::info() const {
     ModelInfo info = describe(*state_->backbone.descriptor);
     info.classes = classes();
-    info.arena_bytes = arena_bytes(*state_->backbone.network, state_->backbone.input, state_->backbone.vec);
     return info;
 }
 

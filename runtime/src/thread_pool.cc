@@ -23,8 +23,14 @@ void pause() {
 #endif
 }
 
-constexpr uint64_t first_ticket(uint32_t job, int tasks) { return uint64_t{job} << 32 | static_cast<uint32_t>(tasks); }
-constexpr int remaining(uint64_t ticket) { return static_cast<int>(static_cast<uint32_t>(ticket)); }
+constexpr int kTaskBits = 20;
+constexpr uint64_t kTaskMask = (uint64_t{1} << kTaskBits) - 1;
+
+constexpr uint64_t pack(uint32_t job, uint64_t first, uint64_t end) {
+    return uint64_t{job} << 2 * kTaskBits | first << kTaskBits | end;
+}
+constexpr uint64_t first_of(uint64_t share) { return share >> kTaskBits & kTaskMask; }
+constexpr uint64_t end_of(uint64_t share) { return share & kTaskMask; }
 
 }  // namespace
 
@@ -37,6 +43,7 @@ ThreadPool::~ThreadPool() {
 
 Status ThreadPool::start(int threads) {
     try {
+        shares_ = std::make_unique<Share[]>(threads);
         workers_.reserve(threads - 1);
         for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
     } catch (const std::system_error &error) {
@@ -49,21 +56,23 @@ Status ThreadPool::start(int threads) {
 }
 
 void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
-    if (workers_.empty() || tasks <= 1) {
+    if (workers_.empty() || tasks <= 1 || static_cast<uint64_t>(tasks) > kTaskMask) {
         for (int i = 0; i < tasks; ++i) task(argument, i, 0);
         return;
     }
     task_.store(task, std::memory_order_relaxed);
     argument_.store(argument, std::memory_order_relaxed);
-    tasks_.store(tasks, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
     const uint32_t job = job_.load(std::memory_order_relaxed) + 1;
-    ticket_.store(first_ticket(job, tasks), std::memory_order_release);
+    const int64_t count = threads();
+    for (int64_t t = 0; t < count; ++t) {
+        const uint64_t share = pack(job, t * tasks / count, (t + 1) * tasks / count);
+        shares_[t].tasks.store(share, std::memory_order_release);
+    }
     job_.store(job);
     if (sleepers_.load() > 0) job_.notify_all();
 
-    while (execute_one(0)) {
-    }
+    execute(0);
     for (int spins = 0; done_.load(std::memory_order_acquire) != tasks; ++spins) {
         if (spins < kSpinsBeforeYield) {
             pause();
@@ -73,17 +82,27 @@ void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
     }
 }
 
-bool ThreadPool::execute_one(int thread) noexcept {
-    uint64_t ticket = ticket_.load(std::memory_order_acquire);
+bool ThreadPool::execute_one(Share &share, bool from_end, int thread) noexcept {
+    uint64_t tasks = share.tasks.load(std::memory_order_acquire);
+    uint64_t rest = 0;
     do {
-        if (remaining(ticket) == 0) return false;
-    } while (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel));
+        if (first_of(tasks) == end_of(tasks)) return false;
+        rest = from_end ? tasks - 1 : tasks + (uint64_t{1} << kTaskBits);
+    } while (!share.tasks.compare_exchange_weak(tasks, rest, std::memory_order_acq_rel));
     // The job cannot end before this task does, so the function and its argument belong to it.
-    const Task task = task_.load(std::memory_order_relaxed);
-    const int number = tasks_.load(std::memory_order_relaxed) - remaining(ticket);
-    task(argument_.load(std::memory_order_relaxed), number, thread);
-    done_.fetch_add(1, std::memory_order_acq_rel);
+    const uint64_t number = from_end ? end_of(rest) : first_of(tasks);
+    task_.load(std::memory_order_relaxed)(argument_.load(std::memory_order_relaxed), static_cast<int>(number), thread);
     return true;
+}
+
+void ThreadPool::execute(int thread) noexcept {
+    const int count = threads();
+    int executed = 0;
+    while (execute_one(shares_[thread], false, thread)) ++executed;
+    for (int other = 1; other < count; ++other) {
+        while (execute_one(shares_[(thread + other) % count], true, thread)) ++executed;
+    }
+    if (executed > 0) done_.fetch_add(executed, std::memory_order_acq_rel);
 }
 
 uint32_t ThreadPool::wait_for_job(uint32_t seen) noexcept {
@@ -103,8 +122,7 @@ void ThreadPool::work(int thread) noexcept {
     while (true) {
         seen = wait_for_job(seen);
         if (stop_.load()) return;
-        while (execute_one(thread)) {
-        }
+        execute(thread);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -28,26 +29,33 @@ class ThreadPool {
 
     int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-    /// Runs tasks 0 .. tasks-1 and returns when all are done. One caller at a time; tasks must not throw.
+    /// Runs tasks 0 .. tasks-1 and returns when all are done. One caller at a time; tasks must not throw. Each thread
+    /// starts with an equal run of neighbouring tasks, the same for equal counts, so that it finds in its cache what
+    /// it wrote in the job before; who is done takes from the others.
     void run(int tasks, Task task, void *argument) noexcept;
 
   private:
+    /// Tasks that are a thread's own and not yet taken: job (24 bits), first and end task (20 bits each) in one word,
+    /// so that a thread that comes late cannot mistake one job's tasks for another's.
+    struct alignas(64) Share {
+        std::atomic<uint64_t> tasks{0};
+    };
+
     void work(int thread) noexcept;
-    bool execute_one(int thread) noexcept;
+    /// Executes its own share in order, then others' from their ends.
+    void execute(int thread) noexcept;
+    bool execute_one(Share &share, bool from_end, int thread) noexcept;
     uint32_t wait_for_job(uint32_t seen) noexcept;
 
     std::vector<std::thread> workers_;
+    std::unique_ptr<Share[]> shares_;
 
-    // Job number (upper half) and tasks not yet taken (lower half) in one word: a worker that comes late finds the
-    // old job empty, and cannot mistake the next one for it.
-    alignas(64) std::atomic<uint64_t> ticket_{0};
-    std::atomic<int> tasks_{0};
+    alignas(64) std::atomic<uint32_t> job_{0};
     std::atomic<Task> task_{nullptr};
     std::atomic<void *> argument_{nullptr};
-    alignas(64) std::atomic<int> done_{0};
-    alignas(64) std::atomic<uint32_t> job_{0};
     std::atomic<int> sleepers_{0};
     std::atomic<bool> stop_{false};
+    alignas(64) std::atomic<int> done_{0};
 };
 
 }  // namespace shufflenet

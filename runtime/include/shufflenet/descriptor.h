@@ -10,11 +10,15 @@ extern "C" {
 
 struct halide_buffer_t;
 
-/* The kernels of one instruction set. Each returns 0 or an error; the first argument is the runtime's context. */
+/* The kernels of one instruction set. Each returns 0 or an error; the first argument is the runtime's context. `tail`
+ * receives the channels that do not fill a vector; it lies in the same tensor as `out`, and may be empty. */
 typedef int (*shufflenet_stem_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *weights,
-                                  struct halide_buffer_t *out);
-typedef int (*shufflenet_kernel_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
-                                    struct halide_buffer_t *weights, struct halide_buffer_t *out);
+                                  struct halide_buffer_t *out, struct halide_buffer_t *tail);
+typedef int (*shufflenet_branch_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
+                                    struct halide_buffer_t *weights, struct halide_buffer_t *out,
+                                    struct halide_buffer_t *tail);
+typedef int (*shufflenet_conv5_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
+                                   struct halide_buffer_t *weights, struct halide_buffer_t *out);
 typedef int (*shufflenet_fc_fn)(const void *context, struct halide_buffer_t *in, int classes,
                                 struct halide_buffer_t *weights, struct halide_buffer_t *out);
 
@@ -22,11 +26,11 @@ struct shufflenet_kernels {
     const char *isa; /* "sse41", "avx2", "avx512" */
     shufflenet_stem_fn stem;
     /* Stages 2, 3, 4: both branches of the downsampling unit; branch 2 of a basic unit, NULL where there is none. */
-    shufflenet_kernel_fn down_branch1[3];
-    shufflenet_kernel_fn down_branch2[3];
-    shufflenet_kernel_fn basic[3];
-    shufflenet_kernel_fn conv5;
-    shufflenet_kernel_fn conv5_pool;
+    shufflenet_branch_fn down_branch1[3];
+    shufflenet_branch_fn down_branch2[3];
+    shufflenet_branch_fn basic[3];
+    shufflenet_conv5_fn conv5;
+    shufflenet_conv5_fn conv5_pool;
     shufflenet_fc_fn fc;
 };
 

@@ -1,0 +1,85 @@
+#include "tuning_space.h"
+
+#include <algorithm>
+#include <set>
+
+namespace shufflenet::bench {
+
+namespace {
+
+constexpr int kMostTileVectors = 4;
+// Fewer accumulators leave a multiply-add's latency uncovered.
+constexpr int kFewestAccumulators = 7;
+
+/// Register tiles that leave a register for each vector of weights and one for the broadcast.
+Gene tiles(int registers) {
+    Gene gene{"tile", {{}}};
+    for (int vectors = 1; vectors <= kMostTileVectors; ++vectors) {
+        for (int pixels = 2; pixels * vectors + vectors + 1 <= registers; ++pixels) {
+            if (pixels * vectors >= kFewestAccumulators) {
+                gene.values.push_back({{"tile_pixels", pixels}, {"tile_vectors", vectors}});
+            }
+        }
+    }
+    return gene;
+}
+
+Gene numbers(const std::string &name, const std::set<int> &values) {
+    Gene gene{name, {{}}};
+    for (const int value : values) {
+        if (value > 0) gene.values.push_back({{name, value}});
+    }
+    return gene;
+}
+
+Gene tail_tiles(int registers) {
+    std::set<int> pixels;
+    for (int p = kFewestAccumulators; p + 2 <= registers; ++p) pixels.insert(p);
+    return numbers("tail_pixels", pixels);
+}
+
+/// Parts of `height` rows that are worth handing out.
+std::set<int> row_counts(int height) {
+    std::set<int> rows;
+    for (int parts = 1; parts <= 8; ++parts) rows.insert((height + parts - 1) / parts);
+    return rows;
+}
+
+Gene columns(int width) {
+    std::set<int> values;
+    for (int count = 2; count <= std::min(width, 28); ++count) {
+        if (width % count == 0 || count <= 8) values.insert(count);
+    }
+    return numbers("depthwise_columns", values);
+}
+
+}  // namespace
+
+std::vector<Kernel> kernels_of(const Network &network) {
+    std::vector<Kernel> kernels = {{"stem", "stem", {}, 1}};
+    for (int s = 0; s < kStages; ++s) {
+        const std::string number = std::to_string(s + 2);
+        const std::string stage = "stage=" + number;
+        kernels.push_back({"stage" + number + "_down_branch1", "branch1", {stage}, 1});
+        kernels.push_back({"stage" + number + "_down_branch2", "branch2", {stage, "downsample=true"}, 1});
+        if (network.units[s] > 1) kernels.push_back({"stage" + number + "_basic", "branch2", {stage}, network.units[s] - 1});
+    }
+    kernels.push_back({"conv5_pool", "conv5_pool", {}, 1});
+    kernels.push_back({"fc", "fc", {}, 1});
+    return kernels;
+}
+
+std::vector<Gene> genes_of(const Kernel &kernel, const Network &network, Size input, int registers) {
+    if (kernel.generator == "fc") return {};
+    if (kernel.generator == "conv5_pool") return {tiles(registers)};
+    if (kernel.generator == "stem") {
+        return {tiles(registers), numbers("strip_rows", row_counts(stem_size(input).height))};
+    }
+    const Size out = stage_shape(network, input, kernel.name.at(5) - '0').out;
+    std::vector<Gene> genes = {tiles(registers), tail_tiles(registers), numbers("block_rows", row_counts(out.height)),
+                               columns(out.width)};
+    if (kernel.generator == "branch2") genes.push_back(numbers("order", {1, 2}));
+    return genes;
+}
+
+}  // namespace shufflenet::bench
