@@ -1,6 +1,7 @@
 # shufflenet_add_model(): a network, fixed at build time, as one static library and one header.
 
 # In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/networks/targets.h")
 set(SHUFFLENET_HALIDE_BASE x86-64-linux CACHE INTERNAL "")
 file(STRINGS "${PROJECT_SOURCE_DIR}/networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", ")
 set(names "")
@@ -186,7 +187,6 @@ function(shufflenet_add_model)
   configure_file("${SHUFFLENET_ROOT}/cmake/model.h.in" "${dir}/include/${name}.h" @ONLY)
   configure_file("${SHUFFLENET_ROOT}/cmake/model.cc.in" "${dir}/${name}.cc" @ONLY)
 
-  find_package(Threads REQUIRED)  # Imported targets are seen only from the directory that found them.
   get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
   list(APPEND objects ${embedded})
   add_custom_target(${name}_kernels DEPENDS ${objects})

@@ -224,8 +224,6 @@ def write_pnms(out):
     (out / "maximum_1000.ppm").write_bytes(b"P6\n16 16\n1000\n" + random.integers(0, 1200, 768).astype(">u2").tobytes())
 
 
-
-
 def write_lines(path, rows):
     path.write_text("".join("\t".join(str(cell) for cell in row) + "\n" for row in rows))
 
