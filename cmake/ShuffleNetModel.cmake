@@ -1,6 +1,7 @@
 # shufflenet_add_model(): a network, fixed at build time, as one static library and one header.
 
 # In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/networks/targets.h")
 set(SHUFFLENET_HALIDE_BASE x86-64-linux CACHE INTERNAL "")
 file(STRINGS "${PROJECT_SOURCE_DIR}/networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", ")
 set(names "")
@@ -11,6 +12,12 @@ foreach(row ${rows})
 endforeach()
 set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
 set(SHUFFLENET_ROOT "${PROJECT_SOURCE_DIR}" CACHE INTERNAL "")
+
+# The networks that NETWORK may name: the rows of the table.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/networks/network.h")
+file(STRINGS "${PROJECT_SOURCE_DIR}/networks/network.h" rows REGEX "^    {\"[a-z0-9_]+\", {")
+list(TRANSFORM rows REPLACE "^    {\"([a-z0-9_]+)\".*" "\\1")
+set(SHUFFLENET_NETWORK_NAMES ${rows} CACHE INTERNAL "")
 
 # Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
 # meets that of the program which links it.
@@ -76,13 +83,15 @@ function(_shufflenet_kernel_table out name isa)
   set(${out} "${table}" PARENT_SCOPE)
 endfunction()
 
-# Copies the network's name out of the checks: a typing error should fail at configure time.
+# A typing error should fail at configure time.
 function(_shufflenet_check_arguments name network height width classes targets)
   if(NOT name MATCHES "^[a-z][a-z0-9_]*$")
     message(FATAL_ERROR "shufflenet_add_model: NAME \"${name}\": expected a C identifier in lower case")
   endif()
-  if(NOT network MATCHES "^(shufflenet_v2_x(0_5|1_0|1_5|2_0)|test_[a-z]+)$")
-    message(FATAL_ERROR "shufflenet_add_model(${name}): NETWORK \"${network}\": expected shufflenet_v2_x0_5, x1_0, x1_5 or x2_0")
+  if(NOT network IN_LIST SHUFFLENET_NETWORK_NAMES)
+    list(FILTER SHUFFLENET_NETWORK_NAMES EXCLUDE REGEX "^test_")
+    list(JOIN SHUFFLENET_NETWORK_NAMES ", " names)
+    message(FATAL_ERROR "shufflenet_add_model(${name}): NETWORK \"${network}\": expected one of ${names}")
   endif()
   foreach(size ${height} ${width})
     if(NOT size MATCHES "^[0-9]+$" OR size GREATER 1024 OR (size LESS 32 AND NOT network MATCHES "^test_"))
@@ -112,13 +121,13 @@ function(shufflenet_add_model)
   if(ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "shufflenet_add_model: unknown arguments: ${ARG_UNPARSED_ARGUMENTS}")
   endif()
-  if(NOT ARG_INPUT)
+  if(NOT DEFINED ARG_INPUT)
     set(ARG_INPUT 224 224)
   endif()
-  if(NOT ARG_CLASSES)
+  if(NOT DEFINED ARG_CLASSES)
     set(ARG_CLASSES 1000)
   endif()
-  if(NOT ARG_TARGETS)
+  if(NOT DEFINED ARG_TARGETS)
     set(ARG_TARGETS ${SHUFFLENET_ALL_TARGETS})
   endif()
   list(LENGTH ARG_INPUT sizes)
@@ -178,7 +187,6 @@ function(shufflenet_add_model)
   configure_file("${SHUFFLENET_ROOT}/cmake/model.h.in" "${dir}/include/${name}.h" @ONLY)
   configure_file("${SHUFFLENET_ROOT}/cmake/model.cc.in" "${dir}/${name}.cc" @ONLY)
 
-  find_package(Threads REQUIRED)  # Imported targets are seen only from the directory that found them.
   get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
   list(APPEND objects ${embedded})
   add_custom_target(${name}_kernels DEPENDS ${objects})

@@ -35,7 +35,7 @@ NETWORKS = {
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-# ---- Files, made by hand -----------------------------------------------------------------------------------------
+# Files, made by hand
 
 
 def npy(shape, data=None, descr="<f4", fortran=False, version=1, header=None):
@@ -155,7 +155,7 @@ def softmax(logits):
     return [power / sum(powers) for power in powers]
 
 
-# ---- The program -------------------------------------------------------------------------------------------------
+# The program
 
 
 class CliTest(unittest.TestCase):

@@ -26,7 +26,7 @@ namespace {
 
 using Bytes = std::vector<uint8_t>;
 
-// Images and files made here ------------------------------------------------------------------------------------------
+// Images and files made here
 
 Image make_image(int width, int height, const std::function<int(int x, int y, int c)> &level) {
     Image image{width, height, {}};
@@ -145,7 +145,7 @@ Bytes jpeg_of_scans(const Bytes &progressive, int times) {
     return joined(std::move(file), end_of_image);
 }
 
-// Comparison ----------------------------------------------------------------------------------------------------------
+// Comparison
 
 int max_difference(const Bytes &a, const Bytes &b) {
     if (a.size() != b.size()) return 256;
@@ -190,7 +190,7 @@ double distance_from_naive(const Image &in, const Image &resized) {
     return most;
 }
 
-// Resize --------------------------------------------------------------------------------------------------------------
+// Resize
 
 struct ResizeCase {
     int width, height, size, resized_width, resized_height;
@@ -246,7 +246,7 @@ TEST(Resize, LeavesAnImageOfThatSizeAlone) {
     EXPECT_EQ(out.pixels, in.pixels);
 }
 
-// Crop ----------------------------------------------------------------------------------------------------------------
+// Crop
 
 struct CropCase {
     int size, crop;
@@ -279,7 +279,7 @@ TEST(Crop, RoundsAHalfToEvenAndPadsWithZeros) {
     }
 }
 
-// Preprocess ----------------------------------------------------------------------------------------------------------
+// Preprocess
 
 TEST(Preprocess, IsResizeThenCropThenNormalisation) {
     const std::vector<Preprocess> settings = {
@@ -354,7 +354,7 @@ TEST(Preprocess, NamesBadArguments) {
     EXPECT_FALSE(resize_short_side(noise(1, 1000), 2000, &out).ok());
 }
 
-// Files against PIL ---------------------------------------------------------------------------------------------------
+// Files against PIL
 
 /// A folder of its own that goes away with the object.
 class TemporaryFolder {
@@ -453,7 +453,7 @@ TEST(AgainstPil, Photos) {
     compare_transformed(folder.path(), 3);
 }
 
-// Files ---------------------------------------------------------------------------------------------------------------
+// Files
 
 TEST(Decode, ReadsEachFormat) {
     const Image in = gradient(37, 23);

@@ -146,9 +146,7 @@ TEST(Run, ThreadCountIsChecked) {
 TEST(Run, FailingKernelNamesItsStage) {
     shufflenet_kernels kernels = cifar().kernels[0];
     kernels.basic[1] = [](const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
-                          halide_buffer_t *) {
-        return -1;
-    };
+                          halide_buffer_t *) { return -1; };
     shufflenet_descriptor d = cifar();
     d.kernels = &kernels;
     d.kernels_count = 1;

@@ -33,7 +33,7 @@ std::vector<Network> all_networks() {
 const std::vector<Size> kSizes = {{32, 32}, {33, 47}, {97, 64}, {224, 224}, {225, 225}};
 const std::vector<int> kVectors = {4, 8, 16};
 
-// ---- network.h
+// network.h
 
 TEST(Network, NamesAreUniqueAndFound) {
     std::set<std::string_view> names;
@@ -83,7 +83,7 @@ TEST(Network, ShapesAreTorchvisions) {
     }
 }
 
-// ---- layers.h
+// layers.h
 
 std::vector<golden::NamedShape> expected_tensors(const Network &n) {
     std::vector<golden::NamedShape> tensors;
@@ -309,7 +309,7 @@ TEST(Cost, BasicUnitsMeetTheG1Bound) {
     }
 }
 
-// ---- stage_plan.h
+// stage_plan.h
 
 /// Runs `check` on the plans of many stages: all of the networks', primes, powers of two, one channel.
 void for_each_plan(const std::function<void(const StagePlan &)> &check) {
@@ -504,7 +504,7 @@ TEST(StagePlan, MemoryOrderSortsSlots) {
     EXPECT_EQ(memory_order({{1, 0}, {0, 7}, {0, 2}}), (std::vector<int>{2, 1, 0}));
 }
 
-// ---- layout.h
+// layout.h
 
 /// Floats [begin, end) of a blob or of the arena.
 struct Section {

@@ -30,7 +30,7 @@ TRANSFORMS = PHOTO_TRANSFORMS + [(64, 49, 38), (63, 50, 37), (640, 224, 224), (4
 SIZES = [(1, 1), (2, 3), (50, 1), (1, 33), (5, 41), (64, 64), (65, 64), (97, 131), (256, 300), (641, 479), (1500, 90)]
 
 
-# torchvision's rules, transforms/functional.py ----------------------------------------------------------------------
+# torchvision's rules, transforms/functional.py
 
 
 def resize(image, size):
@@ -49,7 +49,7 @@ def center_crop(image, height, width):
     return pixels[top : top + height, left : left + width]
 
 
-# Files that PIL cannot write ----------------------------------------------------------------------------------------
+# Files that PIL cannot write
 
 GREY, COLOUR, INDEXED, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
 ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
@@ -110,7 +110,7 @@ def as_ycck(cmyk_jpeg):
     return cmyk_jpeg[:at] + b"\2" + cmyk_jpeg[at + 1 :]
 
 
-# The test set -------------------------------------------------------------------------------------------------------
+# The test set
 
 
 def picture(width, height, seed=0):
@@ -222,9 +222,6 @@ def write_pnms(out):
     (out / "maximum_77.ppm").write_bytes(b"P6\n16 16\n77\n" + random.bytes(768))
     (out / "maximum_65535.ppm").write_bytes(b"P6\n16 16\n65535\n" + random.bytes(1536))
     (out / "maximum_1000.ppm").write_bytes(b"P6\n16 16\n1000\n" + random.integers(0, 1200, 768).astype(">u2").tobytes())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def write_lines(path, rows):

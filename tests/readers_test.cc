@@ -117,7 +117,7 @@ std::string get(const std::string &path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// ---- file.h
+// file.h
 
 TEST(ReadFile, GivesAllBytes) {
     const TemporaryFolder folder;
@@ -307,7 +307,7 @@ TEST(WriteFile, ReachesAFileThroughItsDescriptor) {
     EXPECT_EQ(folder.names(), std::vector<std::string>{"redirected"});
 }
 
-// ---- safetensors.h
+// safetensors.h
 
 std::string container(const std::string &header, const std::string &data) {
     return raw(uint64_t{header.size()}) + header + data;
@@ -523,7 +523,7 @@ TEST(SerializeSafetensors, RoundTripIsByteIdentical) {
     EXPECT_EQ(as_string(serialize_safetensors({})), container("{}      ", ""));
 }
 
-// ---- checkpoint.h
+// checkpoint.h
 
 /// The state_dict of kSmall below, as torchvision would name it; written by hand, so that it checks the table.
 constexpr Network kSmall{"small", {1, 1, 2}, 1, {2, 2, 6}, 3, 256};
@@ -953,7 +953,7 @@ TEST(Half, EveryValueAgreesWithItsBits) {
     }
 }
 
-// ---- npy.h
+// npy.h
 
 std::string npy(const std::string &header, const std::string &data, int major = 1, int minor = 0) {
     std::string file = std::string("\x93NUMPY") + static_cast<char>(major) + static_cast<char>(minor);
@@ -1132,7 +1132,7 @@ TEST(Npy, RefusesToWriteWhatDoesNotFit) {
     expect_refused(read_npy(folder / "x.npy", &array), folder / "x.npy", {"No such file or directory"});
 }
 
-// ---- metadata.h
+// metadata.h
 
 /// Keys in the order of the file, as JSON.
 using Json = std::vector<std::pair<std::string, std::string>>;
@@ -1337,7 +1337,7 @@ TEST(Labels, UnicodeLimitsAreAccepted) {
     }
 }
 
-// ---- All of them against damage
+// All of them against damage
 
 /// A reader as a function of bytes, and a file that it accepts.
 struct Reader {

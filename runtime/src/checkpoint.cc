@@ -165,8 +165,8 @@ class ValueReader {
 
     static std::string number_text(double value) {
         std::array<char, 32> text{};
-        char *end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-        return std::string(text.data(), end);
+        const char *end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+        return {text.data(), static_cast<size_t>(end - text.data())};
     }
 
     const Safetensors &file_;

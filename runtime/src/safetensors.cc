@@ -206,9 +206,9 @@ std::vector<std::byte> serialize_safetensors(std::span<const Tensor> tensors) {
     text.resize((text.size() + kLengthBytes - 1) / kLengthBytes * kLengthBytes, ' ');
 
     const uint64_t length = text.size();
-    std::vector<std::byte> file;
-    file.reserve(sizeof length + text.size() + size);
-    const auto append = [&file](Bytes bytes) { file.insert(file.end(), bytes.begin(), bytes.end()); };
+    std::vector<std::byte> file(sizeof length + text.size() + size);
+    auto to = file.begin();
+    const auto append = [&to](Bytes bytes) { to = std::copy(bytes.begin(), bytes.end(), to); };
     append(std::as_bytes(std::span(&length, 1)));
     append(std::as_bytes(std::span(text)));
     for (const Tensor *tensor : sorted) append(tensor->data);
