@@ -23,7 +23,7 @@ using Halide::Var;
 
 /// A register tile: pixels x vectors.
 struct Tile {
-    int pixels, vectors;
+    int pixels = 0, vectors = 0;
 };
 
 /// Work that a tile size computes, over the work that is needed: 1 when it divides both extents.
@@ -39,14 +39,29 @@ double loads(Tile t, const Machine &m) {
     return double(t.vectors + broadcasts) / (t.pixels * t.vectors);
 }
 
-Tile choose_tile(const Machine &m, const Tuning &tuning, int pixels, int vectors, int most_pixels = 28) {
-    if (tuning.tile_pixels > 0 && tuning.tile_vectors > 0) {
-        return {std::min(tuning.tile_pixels, pixels), std::min(tuning.tile_vectors, vectors)};
+/// The most work that a block gets when `tiles` are shared out to `blocks`, over the mean.
+double imbalance(int tiles, int blocks) { return std::ceil(double(tiles) / blocks) * blocks / tiles; }
+
+/// What a tile is for: a matrix of pixels x vectors, computed in blocks of pixels.
+struct TileProblem {
+    int pixels, vectors;
+    int blocks = 1;
+    int most_pixels = 28;
+};
+
+Tile choose_tile(const Machine &m, Tile tuned, TileProblem wanted) {
+    const auto [pixels, vectors, blocks, limit] = wanted;
+    if (tuned.pixels > 0 && tuned.vectors > 0) {
+        return {std::min(tuned.pixels, pixels), std::min(tuned.vectors, vectors)};
     }
     // AVX-512 broadcasts within the multiply-add: a tile of one vector is then no slower than a wider one, and its
     // weights are one run in memory, which prefetches well.
     const int most_vectors = m.broadcast_operand ? 1 : std::min(4, vectors);
-    most_pixels = std::min(most_pixels, pixels);
+    const int most_pixels = std::min(limit, pixels);
+    // Beyond this many multiply-adds a load is never what bounds the loop.
+    constexpr double kFewestLoads = 1.0 / 14;
+    // Blocks only matter to several threads, tiles to every one.
+    constexpr double kShareOfBlocks = 0.25;
     Tile best{1, 1};
     double best_cost = 1e9;
     for (int v = 1; v <= most_vectors; ++v) {
@@ -57,7 +72,9 @@ Tile choose_tile(const Machine &m, const Tuning &tuning, int pixels, int vectors
             // Two multiply-adds a cycle at latency four want eight accumulators; fewer stall in proportion.
             const double stall = std::max(1.0, 8.0 / (p * v));
             // Half a cycle for each multiply-add, half for each load beyond what overlaps.
-            const double cost = padding({p, v}, pixels, vectors) * stall * (1.0 + 0.25 * loads({p, v}, m));
+            const double uneven = imbalance((pixels + p - 1) / p, blocks) - 1.0;
+            const double cost = padding({p, v}, pixels, vectors) * stall * (1.0 + kShareOfBlocks * uneven) *
+                                (1.0 + 0.25 * std::max(kFewestLoads, loads({p, v}, m)));
             if (cost < best_cost - 1e-9) {
                 best_cost = cost;
                 best = {p, v};
@@ -93,20 +110,22 @@ class X86 final : public Schedule {
 
     static int pieces(int size, int piece) { return (size + piece - 1) / piece; }
 
-    /// The register tile of one part of a pointwise convolution.
-    Tile tile_of(const Pointwise &f, const ChannelPart &part) const {
-        if (part.first > 0) return choose_tile(m_, {tuning_.tail_pixels, vectors_of(part)}, f.pixels, vectors_of(part));
-        return choose_tile(m_, {tuning_.tile_pixels, tuning_.tile_vectors}, f.pixels, vectors_of(part));
+    /// The register tile of one part of a pointwise convolution that is computed in `blocks`.
+    Tile tile_of(const Pointwise &f, const ChannelPart &part, int blocks) const {
+        const int vectors = vectors_of(part);
+        const Tile tuned = part.first > 0 ? Tile{tuning_.tail_pixels, vectors} : tuned_tile();
+        return choose_tile(m_, tuned, {f.pixels, vectors, blocks});
     }
-
     /// The tile of one panel of channels: as tuned, if that divides a panel.
     Tile tile_of_panel(const Pointwise &f, const ChannelPart &part, int pixels) const {
         const int vectors = part.vec / vector_of(part);
-        const Tile tuned = tile_of(f, part);
-        if (tuning_.tile_pixels > 0 && vectors % tuned.vectors == 0)
+        const Tile tuned = tile_of(f, part, 1);
+        if (tuning_.tile_pixels > 0 && vectors % tuned.vectors == 0) {
             return {std::min(tuned.pixels, pixels), tuned.vectors};
-        return choose_tile(m_, {}, pixels, vectors);
+        }
+        return choose_tile(m_, {}, {pixels, vectors});
     }
+    Tile tuned_tile() const { return {tuning_.tile_pixels, tuning_.tile_vectors}; }
 
     /// The accumulators of one register tile: created where a tile is stored, kept in registers over all of k.
     void accumulate(Pointwise &f, Pointwise::Part &part, Var c, Var p, Var tile_loop) const {
@@ -147,7 +166,7 @@ class X86 final : public Schedule {
     /// block, so that a thread's share of the tasks is a share of the pixels.
     void store(Pointwise &f, Var c, Var p, int blocks) const {
         for (Pointwise::Part &part : f.parts) {
-            const Tile t = tile_of(f, part.channels);
+            const Tile t = tile_of(f, part.channels, blocks);
             Var po("po"), co("co"), block("block"), group("group"), task("task");
             tile(f, part, c, p, t, po, co);
             const int run = pieces(pieces(f.pixels, t.pixels), blocks);
@@ -240,7 +259,7 @@ class X86 final : public Schedule {
         Pointwise::Part &part = f.parts.at(0);
         Var po("po"), co("co");
         part.out.split(p, strip, p, pixels, TailStrategy::ShiftInwards);
-        tile(f, part, c, p, tile_of(f, part.channels), po, co);
+        tile(f, part, c, p, tile_of(f, part.channels, 1), po, co);
         part.out.parallel(strip);
     }
 
@@ -321,7 +340,7 @@ void X86::apply(Conv5 &f) const { store(f.pw, f.c, f.p, 1); }
 
 void X86::apply(Conv5Pool &f) const {
     Pointwise::Part &pw = f.pw.parts.at(0);
-    const Tile t = tile_of(f.pw, pw.channels);
+    const Tile t = tile_of(f.pw, pw.channels, 1);
     Var cv("cv"), ci("ci"), cu("cu"), co("co"), po("po"), tco("tco");
     f.out.split(f.c, cv, ci, m_.vec)
         .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
@@ -370,8 +389,7 @@ void X86::apply(Stem &f) const {
         const int vec = vector_of(part.channels);
         // All 27 taps are unrolled: a wider tile would not fit into the cache of decoded instructions.
         constexpr int kMostPixels = 16;
-        const Tile t = choose_tile(m_, {tuning_.tile_pixels, tuning_.tile_vectors}, f.conv_size.width,
-                                   vectors_of(part.channels), kMostPixels);
+        const Tile t = choose_tile(m_, tuned_tile(), {f.conv_size.width, vectors_of(part.channels), 1, kMostPixels});
         Var row("row"), px("px"), s("s"), cv("cv"), ci("ci"), xo("xo"), xi("xi"), co("co"), cu("cu");
         part.out.split(f.c, cv, ci, vec).split(f.p, row, px, f.out_size.width);
         part.out.split(row, s, row, std::min(rows, f.out_size.height), TailStrategy::GuardWithIf)
