@@ -56,9 +56,10 @@ struct Options {
     double budget = 300;
     bool resume = false;
     std::vector<int> threads = {1, 2};
+    std::vector<std::string> kernels;
 };
 
-/// Lower quartile of microseconds by thread count: an interrupted run should not decide, nor should a lucky one.
+/// Undisturbed microseconds (5th percentile) by thread count.
 using Times = std::map<std::string, double>;
 
 struct Version {
@@ -210,17 +211,21 @@ class Trials {
                              double milliseconds) {
         const ChildResult child = ask(kernel, oracle, versions, milliseconds);
         if (child.ok) return judged(std::move(versions), Json::parse(child.output));
-        if (interrupted() || versions.size() == 1) return {};
+        failure_ = child.failure;
+        if (interrupted() || versions.size() <= 2) return {};
         // One of them crashed or hung: each on its own beside the first.
         std::vector<Version> good;
         for (size_t i = 1; i < versions.size() && !interrupted(); ++i) {
-            for (Version &version : run(kernel, oracle, {versions[0], versions[i]}, milliseconds)) {
-                if (good.empty() || version.object != versions[0].object) good.push_back(std::move(version));
-            }
-            if (versions.size() == 2) break;
+            const std::vector<Version> pair = run(kernel, oracle, {versions[0], versions[i]}, milliseconds);
+            if (pair.size() < 2) continue;
+            if (good.empty()) good.push_back(pair[0]);
+            good.push_back(pair[1]);
         }
         return good;
     }
+
+    /// Why the last trial that failed did.
+    const std::string &failure() const { return failure_; }
 
   private:
     ChildResult ask(const Kernel &kernel, const Version &oracle, const std::vector<Version> &versions,
@@ -252,7 +257,7 @@ class Trials {
             Version &version = versions[i];
             double logarithms = 0;
             for (const auto &[threads, times] : trial.at("microseconds").items()) {
-                version.times[threads] = times.at("quartile");
+                version.times[threads] = times.at("fast");
                 logarithms += std::log(version.times[threads] / versions[0].times[threads]);
             }
             version.relative = std::exp(logarithms / static_cast<double>(version.times.size()));
@@ -268,6 +273,7 @@ class Trials {
 
     const Options &options_;
     std::vector<std::string> command_;
+    std::string failure_;
 };
 
 /// The best numbers and figures of every kernel; on disk after each change.
@@ -368,7 +374,7 @@ class Search {
           progress_(options.budget) {}
 
     void run() {
-        const std::vector<Kernel> kernels = kernels_of(network_);
+        const std::vector<Kernel> kernels = chosen_kernels();
         // What most of the time goes to comes first, and gets most of the budget.
         std::vector<std::pair<double, const Kernel *>> order;
         for (const Kernel &kernel : kernels) order.emplace_back(weight(kernel), &kernel);
@@ -385,6 +391,22 @@ class Search {
     }
 
   private:
+    /// Those that the options name, or all.
+    std::vector<Kernel> chosen_kernels() const {
+        std::vector<Kernel> all = kernels_of(network_);
+        for (const std::string &name : options_.kernels) {
+            if (std::ranges::none_of(all, [&](const Kernel &kernel) { return kernel.name == name; })) {
+                std::string names;
+                for (const Kernel &kernel : all) names += (names.empty() ? "" : ", ") + kernel.name;
+                throw std::runtime_error("unknown kernel '" + name + "': expected one of " + names);
+            }
+        }
+        if (options_.kernels.empty()) return all;
+        std::erase_if(all,
+                      [&](const Kernel &kernel) { return std::ranges::count(options_.kernels, kernel.name) == 0; });
+        return all;
+    }
+
     /// About the multiply-adds of a kernel's calls; the square root, because small kernels need steps too.
     double weight(const Kernel &kernel) const {
         double flops = 0;
@@ -414,7 +436,8 @@ class Search {
             best = first;
             measured = trials_.run(kernel, oracle, {first, best}, kConfirmMilliseconds);
         }
-        if (measured.size() < 2) return;
+        if (interrupted()) return;
+        if (measured.size() < 2) throw std::runtime_error(kernel.name + ": cannot be timed: " + trials_.failure());
         best = measured[1];
         record_.store(kernel.name, best.numbers, measured[0].times, best.times);
 
@@ -540,6 +563,7 @@ Options parse(int argc, char **argv) {
     app.add_option("--width", options.width, "Input width in pixels")->capture_default_str();
     app.add_option("--budget", options.budget, "Seconds that the search may take")->capture_default_str();
     app.add_option("--threads", options.threads, "Thread counts to be fast at")->delimiter(',')->capture_default_str();
+    app.add_option("--kernel", options.kernels, "Only this kernel, e.g. stage3_basic; may be given several times");
     app.add_option("--output", options.output, "Folder of the tuned files")->capture_default_str();
     app.add_option("--runner", options.runner,
                    "Command that runs the timing program elsewhere: its path is appended, shared objects come on its\n"

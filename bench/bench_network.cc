@@ -37,7 +37,7 @@ void run_network(benchmark::State &state, const Workload &workload, int batch, i
 
 void register_networks() {
     constexpr int kMostImages = 8;
-    for (const shufflenet_descriptor *descriptor : benched_models()) {
+    for (const shufflenet_descriptor *descriptor : compiled_models()) {
         const auto workload = std::make_shared<Workload>(*descriptor, kMostImages);
         for (const int batch : {1, kMostImages}) {
             for (const int threads : {1, 2}) {

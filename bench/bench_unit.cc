@@ -73,7 +73,7 @@ void register_piece(const shufflenet_descriptor &descriptor, const std::string &
 }
 
 void register_pieces() {
-    for (const shufflenet_descriptor *descriptor : benched_models()) {
+    for (const shufflenet_descriptor *descriptor : compiled_models()) {
         size_t index = 0;
         for (const char *name : {"stem", "stage2", "stage3", "stage4", "conv5_pool", "fc"}) {
             register_piece(*descriptor, "stage", name, index++);

@@ -92,6 +92,8 @@ ChildResult run_child(const std::vector<std::string> &command, const std::string
     const pid_t child = fork();
     if (child < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
     if (child == 0) become(command, in, out, err);
+    // In both processes: whichever comes first, the group is there before anyone kills it.
+    setpgid(child, child);
     in.close_end(0);
     out.close_end(1);
     err.close_end(1);

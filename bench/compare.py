@@ -26,15 +26,16 @@ PAUSE = 0.02
 class Side:
     """A peer process; `absent` says why there is none."""
 
-    def __init__(self, name, command, output, environment=None):
-        self.name, self.output, self.times, self.absent = name, output, [], None
+    def __init__(self, name, command, output, environment=None, missing=None):
+        self.name, self.output, self.times, self.absent = name, output, [], missing
+        if missing:
+            return
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment)
         line = self.process.stdout.readline()
         if not line:
             errors = self.process.stderr.read().strip().splitlines() or ["no output"]
             self.absent = errors[-1]
-            self.about = {}
             return
         self.about = json.loads(line)
 
@@ -51,22 +52,32 @@ class Side:
         self.process.wait()
 
 
+def input_file(models, batch):
+    path = models / f"input_b{batch}.f32"
+    if not path.exists():
+        numpy.random.default_rng(batch).standard_normal((batch, 3, 224, 224)).astype("float32").tofile(path)
+    return path
+
+
 def open_sides(args, network, batch, threads):
     models, peer = args.models, args.build / "bin" / "bench_peer"
-    tail = [batch, threads, models / f"input_b{batch}.f32"]
+    tail = [batch, threads, input_file(models, batch)]
+    weights, onnx = models / f"{network}.safetensors", models / f"{network}_b{batch}.onnx"
     sides = []
     for isa in args.isa:
         output = models / f"ours_{isa}.f32"
         environment = {"PATH": "/usr/bin:/bin", "SHUFFLENET_ISA": isa}
-        sides.append(Side(f"ours ({isa})", [peer, "ours", network, models / f"{network}.safetensors", *tail, output],
-                          output, environment))
+        sides.append(Side(f"ours ({isa})", [peer, "ours", network, weights if weights.exists() else "random", *tail,
+                                            output], output, environment))
+    no_models = None if onnx.exists() else "no ONNX file: ./dev peers installs what makes it"
     output = models / "onnxruntime.f32"
-    if args.onnxruntime:
-        sides.append(Side("onnxruntime", [peer, "onnxruntime", args.onnxruntime, models / f"{network}_b{batch}.onnx",
-                                          *tail, output], output))
+    missing = no_models if args.onnxruntime else "not installed: ./dev peers"
+    sides.append(Side("onnxruntime", [peer, "onnxruntime", args.onnxruntime, onnx, *tail, output], output,
+                      missing=missing))
     output = models / "pytorch.f32"
+    missing = None if weights.exists() else "not installed: ./dev peers"
     sides.append(Side("pytorch", ["/usr/bin/python3", HERE / "torch_peer.py", network, models / f"{network}.pt", *tail,
-                                  output], output))
+                                  output], output, missing=missing))
     return sides
 
 
@@ -82,6 +93,8 @@ def check_outputs(sides):
 def measure(args, network, batch, threads, flops):
     sides = open_sides(args, network, batch, threads)
     present = [side for side in sides if not side.absent]
+    if not any(side.name.startswith("ours") for side in present):
+        sys.exit(f"compare.py: error: {sides[0].name}: {sides[0].absent}")
     check_outputs(present)
     for round_number in range(args.rounds):
         for side in present:
@@ -157,6 +170,7 @@ def main():
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
+    args.models.mkdir(parents=True, exist_ok=True)
     cases = [(n, b, t) for b in (1, 8) for t in (1, 2) for n in args.networks]
     machine = subprocess.run([args.build / "bin" / "machine_name"], check=True, capture_output=True, text=True).stdout.strip()
     result = {"machine": machine, "date": datetime.date.today().isoformat(), "runs": args.rounds * args.runs, "cases": []}

@@ -1,12 +1,11 @@
 #!/usr/bin/python3
 """The same random network for all sides: make_models.py FOLDER BATCH... writes, for each network and batch,
-NETWORK.safetensors, NETWORK.pt, NETWORK_bN.onnx and input_bN.f32. Files that are there are kept."""
+NETWORK.safetensors, NETWORK.pt and NETWORK_bN.onnx. Files that are there are kept."""
 import json
 import pathlib
 import struct
 import sys
 
-import numpy
 import torch
 import torchvision
 
@@ -45,10 +44,6 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     batches = [int(text) for text in sys.argv[2:]]
-    for batch in batches:
-        path = folder / f"input_b{batch}.f32"
-        if not path.exists():
-            numpy.random.default_rng(batch).standard_normal((batch, 3, 224, 224)).astype("float32").tofile(path)
     for network in NETWORKS:
         wanted = [folder / f"{network}_b{batch}.onnx" for batch in batches]
         weights = [folder / f"{network}.safetensors", folder / f"{network}.pt"]

@@ -5,14 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "models/compiled_models.h"
 #include "networks/layers.h"
 #include "shufflenet/descriptor.h"
 #include "shufflenet/model.h"
 
 namespace shufflenet::bench {
-
-/// The models that the benches are compiled with.
-std::span<const shufflenet_descriptor *const> benched_models();
 
 /// A model's random weights and images.
 class Workload {

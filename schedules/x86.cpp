@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <stdexcept>
+#include <string>
 
 #include "schedules.h"
 
@@ -239,11 +241,18 @@ class X86 final : public Schedule {
     }
 
     Order order_of(const Branch2 &f) const {
-        if (tuning_.order > 0) return static_cast<Order>(tuning_.order);
         const int lanes = f.pw2.layout.lanes;
-        if (fits_scratch(unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes))) return Order::kRows;
-        if (fits_scratch(unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats))) return Order::kChannels;
-        return Order::kStrips;
+        const int64_t rows = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes);
+        const int64_t channels = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats);
+        const auto tuned = static_cast<Order>(tuning_.order);
+        if ((tuned == Order::kRows && rows > kScratchBytes) ||
+            (tuned == Order::kChannels && channels > kScratchBytes) ||
+            (tuned == Order::kStrips && f.pw2.parts.size() > 1) || tuned > Order::kStrips) {
+            throw std::runtime_error("order " + std::to_string(tuning_.order) + ": not possible for this unit");
+        }
+        if (tuned != Order::kAuto) return tuned;
+        if (fits_scratch(rows)) return Order::kRows;
+        return fits_scratch(channels) ? Order::kChannels : Order::kStrips;
     }
 
     /// The largest strip, in output rows, whose intermediates stay in the scratch memory.

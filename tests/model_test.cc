@@ -134,6 +134,12 @@ TEST(Run, UnopenedModelIsAnError) {
     EXPECT_FALSE(model.share(&other).ok());
     FeatureView view;
     EXPECT_FALSE(model.view(Feature::kStage2, &view).ok());
+    EXPECT_EQ(model.feature_shape(Feature::kStage2).elements(), 0U);
+    EXPECT_EQ(model.info().name, "");
+    EXPECT_EQ(model.classes(), 0);
+    EXPECT_EQ(model.threads(), 0);
+    EXPECT_STREQ(model.isa(), "");
+    EXPECT_FALSE(model.has_weights());
 }
 
 TEST(Run, ThreadCountIsChecked) {

@@ -12,7 +12,7 @@
 
 #include "commands.h"
 #include "error.h"
-#include "models.h"
+#include "models/compiled_models.h"
 #include "networks/layers.h"
 #include "peak.h"
 #include "runtime/src/file.h"

@@ -8,7 +8,7 @@
 
 #include "commands.h"
 #include "error.h"
-#include "models.h"
+#include "models/compiled_models.h"
 #include "runtime/src/isa.h"
 #include "terminal.h"
 

@@ -1,4 +1,4 @@
-#include "models.h"
+#include "models/compiled_models.h"
 
 #include "commands.h"
 #include "error.h"

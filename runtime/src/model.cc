@@ -267,7 +267,9 @@ Status Model::run(std::span<const float> input, int batch, std::span<float> logi
     }
 }
 
-FeatureShape Model::feature_shape(Feature feature) const { return state_->backbone.feature_shape(feature); }
+FeatureShape Model::feature_shape(Feature feature) const {
+    return state_ == nullptr ? FeatureShape{} : state_->backbone.feature_shape(feature);
+}
 
 Status Model::view(Feature feature, FeatureView *view) const {
     if (state_ == nullptr || state_->last_arena == nullptr) return {Code::kBadInput, "view() before a run()"};
@@ -296,16 +298,18 @@ ModelInfo describe(const shufflenet_descriptor &d) {
 }
 
 ModelInfo Model::info() const {
+    if (state_ == nullptr) return {};
     ModelInfo info = describe(*state_->backbone.descriptor);
     info.classes = classes();
     return info;
 }
 
 int Model::classes() const {
+    if (state_ == nullptr) return 0;
     return state_->weights != nullptr ? state_->weights->classes : state_->backbone.descriptor->classes;
 }
-int Model::threads() const { return state_->pool.threads(); }
+int Model::threads() const { return state_ == nullptr ? 0 : state_->pool.threads(); }
 bool Model::has_weights() const { return state_ != nullptr && state_->weights != nullptr; }
-const char *Model::isa() const { return state_->backbone.kernels->isa; }
+const char *Model::isa() const { return state_ == nullptr ? "" : state_->backbone.kernels->isa; }
 
 }  // namespace shufflenet

@@ -26,7 +26,7 @@ enum class Layout { kNCHW, kNHWC };
 
 /// Shape of one image's tensor.
 struct FeatureShape {
-    int channels, height, width;
+    int channels = 0, height = 0, width = 0;
     size_t elements() const { return size_t(channels) * height * width; }
 };
 
@@ -48,12 +48,12 @@ struct FeatureRequest {
 
 struct ModelInfo {
     std::string name, network;
-    int height, width;
-    int classes;          ///< As built, or as the weights say.
+    int height = 0, width = 0;
+    int classes = 0;      ///< As built, or as the weights say.
     std::string targets;  ///< Instruction sets compiled in, comma separated, best last.
-    bool embedded_weights;
-    std::string metadata;  ///< The embedded JSON (labels, resize, mean, std); empty: none.
-    size_t arena_bytes;    ///< Memory of activations and scratch for one thread; constant.
+    bool embedded_weights = false;
+    std::string metadata;    ///< The embedded JSON (labels, resize, mean, std); empty: none.
+    size_t arena_bytes = 0;  ///< Memory of activations and scratch for one thread; constant.
 };
 
 /// Which instruction set a model would use here: the best that the CPU has, or the one that the environment
@@ -91,6 +91,7 @@ class Model {
     Status run(std::span<const float> input, int batch, std::span<float> logits,
                std::span<const FeatureRequest> features = {}) noexcept;
 
+    /// Of a model that is not open, this and what follows is empty, 0 or "".
     FeatureShape feature_shape(Feature feature) const;
     /// kConv5 is there only if the last run asked for it; otherwise, and before the first run, an error.
     Status view(Feature feature, FeatureView *view) const;

@@ -1,7 +1,7 @@
 // One side of a comparison in a process of its own, driven through standard input and output, so that sides can take
 // turns: our library, or ONNX Runtime.
 //
-//   bench_peer ours MODEL WEIGHTS.safetensors BATCH THREADS INPUT.f32 OUTPUT.f32
+//   bench_peer ours MODEL WEIGHTS.safetensors|random BATCH THREADS INPUT.f32 OUTPUT.f32
 //   bench_peer onnxruntime LIBRARY MODEL.onnx BATCH THREADS INPUT.f32 OUTPUT.f32
 //
 // Runs once and writes the output, so that sides can be compared, then prints a line of JSON that says who it is. For
@@ -35,11 +35,15 @@ void check(const Status &status) {
 }
 
 Side ours(const std::string &name, const std::string &weights, int batch, int threads) {
-    for (const shufflenet_descriptor *descriptor : benched_models()) {
+    for (const shufflenet_descriptor *descriptor : compiled_models()) {
         if (name != descriptor->name) continue;
         auto model = std::make_shared<Model>();
         check(model->open(*descriptor, threads));
-        check(model->load_weights(weights));
+        if (weights == "random") {
+            check(model->load_weights(Workload(*descriptor, 1).safetensors(), weights));
+        } else {
+            check(model->load_weights(weights));
+        }
         return {{{"name", "ours"}, {"isa", model->isa()}, {"peak_gflops", peak_gflops(model->isa(), threads)}},
                 [model, batch](std::vector<float> &input, std::vector<float> &output) {
                     check(model->run(input, batch, output));

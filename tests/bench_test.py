@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""The benches' contracts: names, counters, and the autotuner's files and errors.
+
+    python3 tests/bench_test.py --bin build/x86/bin [unittest arguments]
+
+Needs Python's standard library only. Nothing here depends on how fast the machine is.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ARGUMENTS = argparse.Namespace(bin="")
+
+
+def run(program, *arguments, **options):
+    return subprocess.run([pathlib.Path(ARGUMENTS.bin) / program, *arguments], capture_output=True, text=True, **options)
+
+
+def benchmarks(program, pattern):
+    result = run(program, f"--benchmark_filter={pattern}", "--benchmark_min_time=0.001", "--benchmark_format=json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)["benchmarks"]
+
+
+class Benches(unittest.TestCase):
+    def test_network_names(self):
+        names = run("bench_network", "--benchmark_list_tests").stdout.split()
+        for name in names:
+            self.assertRegex(name, r"^network/[a-z0-9_]+/batch:[0-9]+/threads:[0-9]+/real_time$")
+        self.assertIn("network/cifar10_x0_5/batch:1/threads:1/real_time", names)
+
+    def test_unit_names(self):
+        names = run("bench_unit", "--benchmark_list_tests").stdout.split()
+        for name in names:
+            self.assertRegex(name, r"^(stage|unit)/[a-z0-9_]+/[a-z0-9_]+/threads:[0-9]+(/cold)?/manual_time$")
+        for stage in ["stem", "stage2", "stage3", "stage4", "conv5_pool", "fc"]:
+            self.assertIn(f"stage/cifar10_x0_5/{stage}/threads:2/manual_time", names)
+
+    def test_counters(self):
+        for program, pattern in [("bench_network", "cifar10_x0_5/batch:1/threads:1"),
+                                 ("bench_unit", "stage/cifar10_x0_5/stage3/threads:1$|cifar10_x0_5/fc/threads:1/cold")]:
+            for bench in benchmarks(program, pattern):
+                with self.subTest(bench["name"]):
+                    self.assertGreater(bench["GFLOPS"], 0)
+                    self.assertGreater(bench["peak_fraction"], 0)
+                    # A little above 1 is possible where the clock rises after the peak was measured.
+                    self.assertLess(bench["peak_fraction"], 1.2)
+
+    def test_unknown_flag(self):
+        for program in ["bench_network", "bench_unit"]:
+            self.assertNotEqual(run(program, "--nonsense").returncode, 0)
+
+
+class Autotune(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.path = pathlib.Path(self.folder.name)
+
+    def command(self, *more, kernel="stage4_basic", budget="1"):
+        return ["--model", "shufflenet_v2_x0_5", "--target", "sse41", "--height", "32", "--width", "32", "--kernel", kernel,
+                "--budget", budget, "--output", str(self.path), *more]
+
+    @property
+    def tuned(self):
+        return self.path / "sse41" / "shufflenet_v2_x0_5.json"
+
+    def check_file(self):
+        root = json.loads(self.tuned.read_text())
+        self.assertEqual(root["target"], "sse41")
+        self.assertTrue(root["machine"])
+        figures = root["microseconds"]["stage4_basic"]
+        for which in ["default", "tuned"]:
+            for threads in ["1", "2"]:
+                self.assertGreater(figures[which][threads], 0)
+        for numbers in root["kernels"].values():
+            for value in numbers.values():
+                self.assertGreater(value, 0)
+        return root
+
+    def test_writes_the_best_and_resumes(self):
+        result = run("autotune", *self.command())
+        self.assertEqual(result.returncode, 0, result.stderr)
+        root = self.check_file()
+        self.assertEqual(os.listdir(self.tuned.parent), [self.tuned.name], "nothing half-written is left")
+        result = run("autotune", *self.command("--resume"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.check_file()["model"], root["model"])
+
+    def test_interrupt_leaves_a_whole_file(self):
+        process = subprocess.Popen([pathlib.Path(ARGUMENTS.bin) / "autotune", *self.command(budget="600")],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(1200):
+            if self.tuned.exists():
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        self.assertEqual(process.returncode, 0)
+        self.check_file()
+
+    def test_runner_gets_the_timing_program(self):
+        log = self.path / "log"
+        runner = self.path / "runner"
+        runner.write_text(f"#!/bin/sh\necho \"$@\" >>{log}\nexec \"$@\"\n")
+        runner.chmod(0o755)
+        result = run("autotune", *self.command("--runner", str(runner)))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("kernel_trial", log.read_text())
+        self.assertIn(str(runner), self.check_file()["machine"])
+
+    def test_runner_that_fails(self):
+        result = run("autotune", *self.command("--runner", "false"))
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, r"autotune: error: .*stage4_basic")
+        self.assertFalse(self.tuned.exists())
+
+    def test_bad_input(self):
+        cases = [
+            (["--model", "nonsense", "--target", "avx2"], 1, "unknown network 'nonsense'"),
+            (["--model", "shufflenet_v2_x0_5", "--target", "nonsense"], 1, "unknown target 'nonsense'"),
+            (self.command(kernel="nonsense"), 1, "unknown kernel 'nonsense'"),
+            (self.command(budget="0"), 1, "--budget"),
+            (self.command("--threads", "0"), 1, "--threads"),
+            (self.command("--nonsense"), 2, "nonsense"),
+            ([], 2, "--model"),
+        ]
+        for arguments, status, text in cases:
+            with self.subTest(arguments):
+                result = run("autotune", *arguments)
+                self.assertEqual(result.returncode, status)
+                self.assertIn(text, result.stderr)
+                self.assertEqual(len(result.stderr.strip().splitlines()), 1)
+
+    def test_resume_of_something_else(self):
+        self.tuned.parent.mkdir()
+        self.tuned.write_text("[]")
+        result = run("autotune", *self.command("--resume"))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(str(self.tuned), result.stderr)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", required=True)
+    ARGUMENTS, rest = parser.parse_known_args()
+    unittest.main(argv=[sys.argv[0], *rest])
