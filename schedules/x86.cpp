@@ -168,18 +168,22 @@ class X86 final : public Schedule {
     /// block, so that a thread's share of the tasks is a share of the pixels.
     void store(Pointwise &f, Var c, Var p, int blocks) const {
         for (Pointwise::Part &part : f.parts) {
-            const Tile t = tile_of(f, part.channels, blocks);
+            const int runs = runs_of(part.channels, blocks);
+            const Tile t = tile_of(f, part.channels, runs);
             Var po("po"), co("co"), block("block"), group("group"), task("task");
             tile(f, part, c, p, t, po, co);
-            const int run = pieces(pieces(f.pixels, t.pixels), blocks);
-            part.out.split(po, block, po, run, TailStrategy::GuardWithIf)
-                .split(co, group, co, group_size(pieces(vectors_of(part.channels), t.vectors), blocks),
+            const int tiles = pieces(f.pixels, t.pixels);
+            part.out.split(po, block, po, pieces(tiles, std::min(tiles, runs)), TailStrategy::GuardWithIf)
+                .split(co, group, co, group_size(pieces(vectors_of(part.channels), t.vectors), runs),
                        TailStrategy::GuardWithIf)
                 .reorder(po, co, group, block)
                 .fuse(group, block, task)
                 .parallel(task);
         }
     }
+
+    /// Blocks of a part: a tail is too narrow to be divided by channels.
+    static int runs_of(const ChannelPart &part, int blocks) { return part.first == 0 ? blocks : std::max(blocks, 2); }
 
     /// Channel tiles of one task: enough tasks for a few threads, but no smaller ones.
     static int group_size(int tiles, int blocks) { return pieces(tiles, blocks == 1 ? tiles : pieces(8, blocks)); }
@@ -211,11 +215,14 @@ class X86 final : public Schedule {
     /// Depthwise convolutions stored as a whole, parallel over blocks of rows and channels.
     void store(Depthwise &f, Var c, Var x, Var y, Var p, int blocks) const {
         for (Depthwise::Part &part : f.parts) {
+            const int runs = runs_of(part.channels, blocks);
             Var co("co"), block("block"), group("group"), task("task");
             part.out.compute_root();
             depthwise(f, part, c, x, y, p, co);
-            part.out.split(y, block, y, pieces(f.out_size.height, blocks), TailStrategy::GuardWithIf)
-                .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, blocks),
+            part.out
+                .split(y, block, y, pieces(f.out_size.height, std::min(f.out_size.height, runs)),
+                       TailStrategy::GuardWithIf)
+                .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, runs),
                        TailStrategy::GuardWithIf)
                 .reorder(y, co, group, block)
                 .fuse(group, block, task)

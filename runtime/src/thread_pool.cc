@@ -26,9 +26,12 @@ void pause() {
 constexpr int kTaskBits = 20;
 constexpr uint64_t kTaskMask = (uint64_t{1} << kTaskBits) - 1;
 
+constexpr uint32_t kJobMask = (uint32_t{1} << (64 - 2 * kTaskBits)) - 1;
+
 constexpr uint64_t pack(uint32_t job, uint64_t first, uint64_t end) {
     return uint64_t{job} << 2 * kTaskBits | first << kTaskBits | end;
 }
+constexpr uint32_t job_of(uint64_t share) { return static_cast<uint32_t>(share >> 2 * kTaskBits); }
 constexpr uint64_t first_of(uint64_t share) { return share >> kTaskBits & kTaskMask; }
 constexpr uint64_t end_of(uint64_t share) { return share & kTaskMask; }
 
@@ -36,7 +39,7 @@ constexpr uint64_t end_of(uint64_t share) { return share & kTaskMask; }
 
 ThreadPool::~ThreadPool() {
     stop_.store(true);
-    job_.fetch_add(1);
+    job_.store((job_.load() + 1) & kJobMask);
     job_.notify_all();
     for (std::thread &worker : workers_) worker.join();
 }
@@ -60,12 +63,12 @@ void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
         for (int i = 0; i < tasks; ++i) task(argument, i, 0);
         return;
     }
-    task_.store(task, std::memory_order_relaxed);
-    argument_.store(argument, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
-    const uint32_t job = job_.load(std::memory_order_relaxed) + 1;
+    const uint32_t job = (job_.load(std::memory_order_relaxed) + 1) & kJobMask;
     const int64_t count = threads();
-    for (int64_t t = 0; t < count; ++t) {
+    for (int64_t t = count - 1; t >= 0; --t) {
+        shares_[t].task.store(task, std::memory_order_relaxed);
+        shares_[t].argument.store(argument, std::memory_order_relaxed);
         const uint64_t share = pack(job, t * tasks / count, (t + 1) * tasks / count);
         shares_[t].tasks.store(share, std::memory_order_release);
     }
@@ -91,7 +94,8 @@ bool ThreadPool::execute_one(Share &share, bool from_end, int thread) noexcept {
     } while (!share.tasks.compare_exchange_weak(tasks, rest, std::memory_order_acq_rel));
     // The job cannot end before this task does, so the function and its argument belong to it.
     const uint64_t number = from_end ? end_of(rest) : first_of(tasks);
-    task_.load(std::memory_order_relaxed)(argument_.load(std::memory_order_relaxed), static_cast<int>(number), thread);
+    const Task task = share.task.load(std::memory_order_relaxed);
+    task(share.argument.load(std::memory_order_relaxed), static_cast<int>(number), thread);
     return true;
 }
 
@@ -99,16 +103,19 @@ void ThreadPool::execute(int thread) noexcept {
     const int count = threads();
     int executed = 0;
     while (execute_one(shares_[thread], false, thread)) ++executed;
-    for (int other = 1; other < count; ++other) {
-        while (execute_one(shares_[(thread + other) % count], true, thread)) ++executed;
-    }
+    // Before looking at the others' shares: who waits for the end should not wait for that.
     if (executed > 0) done_.fetch_add(executed, std::memory_order_acq_rel);
+    for (int other = 1; other < count; ++other) {
+        while (execute_one(shares_[(thread + other) % count], true, thread)) {
+            done_.fetch_add(1, std::memory_order_acq_rel);
+        }
+    }
 }
 
-uint32_t ThreadPool::wait_for_job(uint32_t seen) noexcept {
+uint32_t ThreadPool::wait_for_job(int thread, uint32_t seen) noexcept {
     for (int spins = 0; spins < kSpinsBeforeSleep; ++spins) {
-        const uint32_t job = job_.load(std::memory_order_acquire);
-        if (job != seen) return job;
+        const uint32_t job = job_of(shares_[thread].tasks.load(std::memory_order_acquire));
+        if (job != seen || stop_.load(std::memory_order_relaxed)) return job;
         pause();
     }
     sleepers_.fetch_add(1);
@@ -120,7 +127,7 @@ uint32_t ThreadPool::wait_for_job(uint32_t seen) noexcept {
 void ThreadPool::work(int thread) noexcept {
     uint32_t seen = 0;
     while (true) {
-        seen = wait_for_job(seen);
+        seen = wait_for_job(thread, seen);
         if (stop_.load()) return;
         execute(thread);
     }

@@ -35,24 +35,26 @@ class ThreadPool {
     void run(int tasks, Task task, void *argument) noexcept;
 
   private:
-    /// Tasks that are a thread's own and not yet taken: job (24 bits), first and end task (20 bits each) in one word,
-    /// so that a thread that comes late cannot mistake one job's tasks for another's.
+    /// A thread's own tasks of a job, in one cache line, which is all that a worker must fetch to begin.
     struct alignas(64) Share {
+        /// Job (24 bits), first and end of the tasks not yet taken (20 bits each) in one word, so that a thread that
+        /// comes late cannot mistake one job's tasks for another's.
         std::atomic<uint64_t> tasks{0};
+        std::atomic<Task> task{nullptr};
+        std::atomic<void *> argument{nullptr};
     };
 
     void work(int thread) noexcept;
     /// Executes its own share in order, then others' from their ends.
     void execute(int thread) noexcept;
     bool execute_one(Share &share, bool from_end, int thread) noexcept;
-    uint32_t wait_for_job(uint32_t seen) noexcept;
+    /// Returns the job's tag once it is not `seen`, or when the pool stops.
+    uint32_t wait_for_job(int thread, uint32_t seen) noexcept;
 
     std::vector<std::thread> workers_;
     std::unique_ptr<Share[]> shares_;
 
     alignas(64) std::atomic<uint32_t> job_{0};
-    std::atomic<Task> task_{nullptr};
-    std::atomic<void *> argument_{nullptr};
     std::atomic<int> sleepers_{0};
     std::atomic<bool> stop_{false};
     alignas(64) std::atomic<int> done_{0};
