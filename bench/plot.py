@@ -60,6 +60,8 @@ def roofline(result, folder):
     stages = ["stem", "stage2", "stage3", "stage4", "conv5_pool", "fc"]
     hues = ["#137cbd", "#0d8050", "#d9822b", "#c23030", "#752f75", "#8f9398"]
     for point in result["stages"]:
+        if not point["name"].endswith("threads:1/cold"):
+            continue
         _, model, stage = point["name"].split("/")[:3]
         axis.plot(point["flops_per_byte"], 100 * point["peak_fraction"], markers[model[-4:]], color=hues[stages.index(stage)],
                   markersize=8, alpha=0.85)

@@ -95,7 +95,8 @@ TEST_P(Shuffle, EqualsThePlainStageBitForBit) {
             x = next;
         }
         for (int i = 0; i < 2 * c; ++i) {
-            EXPECT_EQ(x[i], channel(stage, block, plan.outputs[i])) << d.name << " stage " << number << " channel " << i;
+            EXPECT_EQ(x[i], channel(stage, block, plan.outputs[i]))
+                << d.name << " stage " << number << " channel " << i;
         }
     }
 }
