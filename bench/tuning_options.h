@@ -1,0 +1,25 @@
+// What a search is asked for.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "networks/network.h"
+
+namespace shufflenet::bench {
+
+/// The autotuner's command line; `budget` in seconds.
+struct TuningOptions {
+    std::string model, target, network, runner, output = SHUFFLENET_SOURCE_DIR "/schedules/tuned";
+    int height = kDefaultCrop, width = kDefaultCrop;
+    double budget = 300;
+    bool resume = false;
+    std::vector<int> threads = {1, 2};
+    std::vector<std::string> kernels;
+};
+
+/// Parses the command line; prints help or a usage error and exits itself. Throws std::runtime_error that names the
+/// option for a value that cannot be.
+TuningOptions parse_tuning_options(int argc, char **argv);
+
+}  // namespace shufflenet::bench

@@ -1,0 +1,77 @@
+#include "tuning_record.h"
+
+#include <cmath>
+#include <stdexcept>
+
+#include "machine_info.h"
+#include "text_file.h"
+
+namespace shufflenet::bench {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+namespace {
+
+Json rounded(const Times &times) {
+    Json result = Json::object();
+    for (const auto &[threads, time] : times) result[threads] = std::round(time * 10) / 10;
+    return result;
+}
+
+}  // namespace
+
+TuningRecord::TuningRecord(const TuningOptions &options)
+    : path_(fs::path(options.output) / options.target / (options.model + ".json")) {
+    if (options.resume && fs::exists(path_)) {
+        root_ = Json::parse(read_text(path_), nullptr, false);
+        check();
+    }
+    root_["model"] = options.model;
+    root_["network"] = options.network;
+    root_["target"] = options.target;
+    root_["input"] = {options.height, options.width};
+    root_["machine"] = options.runner.empty() ? machine_name() : "by " + options.runner;
+    if (!root_.contains("kernels")) root_["kernels"] = Json::object();
+    if (!root_.contains("microseconds")) root_["microseconds"] = Json::object();
+}
+
+void TuningRecord::check() const {
+    const auto numbers_only = [](const Json &kernel) {
+        return kernel.is_object() && std::ranges::all_of(kernel, [](const Json &n) { return n.is_number_integer(); });
+    };
+    if (!root_.is_object() || !root_.contains("kernels") || !root_["kernels"].is_object() ||
+        !std::ranges::all_of(root_["kernels"], numbers_only)) {
+        throw std::runtime_error(path_.string() +
+                                 ": --resume: expected a JSON object with \"kernels\": numbers by name");
+    }
+}
+
+Candidate TuningRecord::numbers(const std::string &kernel) const {
+    const Json &kernels = root_["kernels"];
+    return kernels.contains(kernel) ? kernels[kernel].get<Candidate>() : Candidate{};
+}
+
+void TuningRecord::store(const std::string &kernel, const Candidate &numbers, const Times &default_times,
+                         const Times &times) {
+    if (numbers.empty()) {
+        root_["kernels"].erase(kernel);
+    } else {
+        root_["kernels"][kernel] = numbers;
+    }
+    root_["microseconds"][kernel] = {{"default", rounded(default_times)}, {"tuned", rounded(times)}};
+    fs::create_directories(path_.parent_path());
+    write_text(path_, root_.dump(2) + "\n");
+}
+
+double TuningRecord::total(const std::vector<Kernel> &kernels, const char *which, const std::string &threads) const {
+    double sum = 0;
+    const Json &figures = root_["microseconds"];
+    for (const Kernel &kernel : kernels) {
+        if (!figures.contains(kernel.name)) continue;
+        sum += kernel.calls * figures[kernel.name][which].value(threads, 0.0);
+    }
+    return sum;
+}
+
+}  // namespace shufflenet::bench
