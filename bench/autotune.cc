@@ -140,6 +140,7 @@ class Search {
         if (interrupted()) return;
         if (measured.size() < 2) throw std::runtime_error(kernel.name + ": cannot be timed: " + trials_.failure());
         best = measured[1];
+        best.relative = 1;
         record_.store(kernel.name, best.numbers, measured[0].times, best.times);
 
         known_.clear();
@@ -153,26 +154,32 @@ class Search {
             tried += static_cast<int>(children.size());
             versions.insert(versions.begin(), best);
             versions = trials_.run(kernel, oracle, std::move(versions), kTrialMilliseconds);
-            if (versions.empty()) break;
-            parents.insert(parents.end(), versions.begin() + 1, versions.end());
-            std::sort(parents.begin(), parents.end(),
-                      [](const Version &a, const Version &b) { return a.relative < b.relative; });
-            if (parents.size() > kParents) parents.resize(kParents);
             ++idle;
-            if (improve(kernel, oracle, first, best, parents.front())) idle = 0;
+            if (versions.size() < 2) continue;
+            versions.erase(versions.begin());
+            std::sort(versions.begin(), versions.end(), faster);
+            if (challenge(kernel, oracle, first, best, versions.front(), parents)) idle = 0;
+            parents.insert(parents.end(), versions.begin(), versions.end());
+            std::sort(parents.begin(), parents.end(), faster);
+            if (parents.size() > kParents) parents.resize(kParents);
         }
         progress_.line(summary(kernel, best, tried));
     }
 
-    /// Whether `challenger` beats `best` again; then it takes its place.
-    bool improve(const Kernel &kernel, const Version &oracle, const Version &first, Version &best,
-                 const Version &challenger) {
-        if (challenger.relative >= kGain || challenger.numbers == best.numbers) return false;
-        std::vector<Version> both = trials_.run(kernel, oracle, {best, challenger, first}, kConfirmMilliseconds);
-        if (both.size() < 3 || both[1].relative >= kGain) return false;
-        best = both[1];
-        best.relative = 1;
-        record_.store(kernel.name, best.numbers, both[2].times, best.times);
+    static bool faster(const Version &a, const Version &b) { return a.relative < b.relative; }
+
+    /// Whether the fastest of a trial beats `best` again; then it takes its place, and `parents` are measured by it.
+    bool challenge(const Kernel &kernel, const Version &oracle, const Version &first, Version &best,
+                   Version &challenger, std::vector<Version> &parents) {
+        if (challenger.relative >= kGain) return false;
+        const std::vector<Version> again = trials_.run(kernel, oracle, {best, challenger, first}, kConfirmMilliseconds);
+        if (again.size() < 3) return false;
+        challenger = again[1];
+        if (challenger.relative >= kGain) return false;
+        for (Version &parent : parents) parent.relative /= challenger.relative;
+        challenger.relative = 1;
+        best = challenger;
+        record_.store(kernel.name, best.numbers, again[2].times, best.times);
         return true;
     }
 

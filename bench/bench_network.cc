@@ -22,7 +22,7 @@ void run_network(benchmark::State &state, const Workload &workload, int batch, i
     const std::span input = workload.input().first(size_t(batch) * 3 * workload.size().pixels());
     std::vector<float> logits(size_t(batch) * model.classes());
     const auto start = Clock::now();
-    for (auto iteration : state) {
+    while (state.KeepRunning()) {
         if (const Status status = model.run(input, batch, logits); !status.ok()) {
             state.SkipWithError(status.message().c_str());
             return;

@@ -75,9 +75,11 @@ void serve(const std::vector<std::string> &arguments) {
     Side side = arguments[0] == "ours" ? ours(arguments[1], arguments[2], batch, threads)
                                        : onnx_runtime(arguments[1], arguments[2], batch, threads);
     side.run(input, output);
-    std::ofstream(arguments[6], std::ios::binary)
-        .write(reinterpret_cast<const char *>(output.data()),
-               static_cast<std::streamsize>(output.size() * sizeof(float)));
+    std::ofstream out(arguments[6], std::ios::binary);
+    out.write(reinterpret_cast<const char *>(output.data()),
+              static_cast<std::streamsize>(output.size() * sizeof(float)));
+    out.close();
+    if (!out) throw std::runtime_error(arguments[6] + ": cannot be written");
     std::cout << side.about.dump() << std::endl;
     for (int count = 0; std::cin >> count;) {
         Json times = Json::array();

@@ -41,7 +41,7 @@ void run_piece(benchmark::State &state, const shufflenet_descriptor &descriptor,
     const Pieces &pieces = pieces_of(descriptor, threads);
     const Piece &piece = (unit ? pieces.units() : pieces.stages())[index];
     std::chrono::duration<double> total{0};
-    for (auto iteration : state) {
+    while (state.KeepRunning()) {
         if (cold) Pieces::evict(piece);
         const auto start = Clock::now();
         if (!piece.run()) return state.SkipWithError("the kernel reports an error");

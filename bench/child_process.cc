@@ -75,6 +75,47 @@ std::string describe(int status, const std::string &errors) {
     return "exit status " + std::to_string(WEXITSTATUS(status)) + ": " + last_line(errors);
 }
 
+/// Talks to a child through its three pipes.
+class Conversation {
+  public:
+    Conversation(Pipe &in, Pipe &out, Pipe &err, const std::string &input) : in_(in), input_(input) {
+        in.close_end(0);
+        out.close_end(1);
+        err.close_end(1);
+        fcntl(in.ends[1], F_SETFL, O_NONBLOCK);
+        if (input.empty()) in.close_end(1);
+        out_ = out.ends[0];
+        err_ = err.ends[0];
+    }
+
+    /// Until the child closes its ends, or until `end`, or an interrupt.
+    void run(Clock::time_point end) {
+        while (!over() && Clock::now() < end && !interrupted()) step();
+    }
+    bool over() const { return out_ < 0 && err_ < 0; }
+
+    std::string output, errors;
+
+  private:
+    void step() {
+        std::array<pollfd, 3> files = {{{out_, POLLIN, 0}, {err_, POLLIN, 0}, {in_.ends[1], POLLOUT, 0}}};
+        if (poll(files.data(), files.size(), kPollMilliseconds) < 0) return;
+        if (files[0].revents != 0 && !drain(out_, output)) out_ = -1;
+        if (files[1].revents != 0 && !drain(err_, errors)) err_ = -1;
+        if (files[2].revents != 0) send();
+    }
+    void send() {
+        const ssize_t count = write(in_.ends[1], input_.data() + written_, input_.size() - written_);
+        if (count > 0) written_ += static_cast<size_t>(count);
+        if (written_ == input_.size() || (count < 0 && errno != EAGAIN)) in_.close_end(1);
+    }
+
+    Pipe &in_;
+    const std::string &input_;
+    size_t written_ = 0;
+    int out_ = -1, err_ = -1;
+};
+
 }  // namespace
 
 bool interrupted() { return interrupt_seen.load(); }
@@ -94,41 +135,22 @@ ChildResult run_child(const std::vector<std::string> &command, const std::string
     if (child == 0) become(command, in, out, err);
     // In both processes: whichever comes first, the group is there before anyone kills it.
     setpgid(child, child);
-    in.close_end(0);
-    out.close_end(1);
-    err.close_end(1);
-    fcntl(in.ends[1], F_SETFL, O_NONBLOCK);
 
-    const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-    ChildResult result;
-    std::string errors;
-    size_t written = 0;
-    if (input.empty()) in.close_end(1);
-    bool out_open = true, err_open = true;
-    while ((out_open || err_open) && Clock::now() < end && !interrupted()) {
-        std::array<pollfd, 3> files = {{{out_open ? out.ends[0] : -1, POLLIN, 0},
-                                        {err_open ? err.ends[0] : -1, POLLIN, 0},
-                                        {in.ends[1], POLLOUT, 0}}};
-        if (poll(files.data(), files.size(), kPollMilliseconds) < 0) continue;
-        if (files[0].revents != 0) out_open = drain(out.ends[0], result.output);
-        if (files[1].revents != 0) err_open = drain(err.ends[0], errors);
-        if (files[2].revents != 0) {
-            const ssize_t count = write(in.ends[1], input.data() + written, input.size() - written);
-            if (count > 0) written += static_cast<size_t>(count);
-            if (written == input.size() || (count < 0 && errno != EAGAIN)) in.close_end(1);
-        }
-    }
-    const bool in_time = !out_open && !err_open;
-    if (!in_time) kill(-child, SIGKILL);
+    Conversation talk(in, out, err, input);
+    talk.run(Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds)));
+    if (!talk.over()) kill(-child, SIGKILL);
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
+
+    ChildResult result;
+    result.output = std::move(talk.output);
     if (interrupted()) {
         result.failure = "interrupted";
-    } else if (!in_time) {
+    } else if (!talk.over()) {
         result.failure = "no end within " + std::to_string(static_cast<int>(seconds)) + " s";
     } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        result.failure = describe(status, errors);
+        result.failure = describe(status, talk.errors);
     } else {
         result.ok = true;
     }

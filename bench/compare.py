@@ -55,7 +55,9 @@ class Side:
 def input_file(models, batch):
     path = models / f"input_b{batch}.f32"
     if not path.exists():
-        numpy.random.default_rng(batch).standard_normal((batch, 3, 224, 224)).astype("float32").tofile(path)
+        temporary = path.with_suffix(".new")
+        numpy.random.default_rng(batch).standard_normal((batch, 3, 224, 224)).astype("float32").tofile(temporary)
+        temporary.rename(path)
     return path
 
 

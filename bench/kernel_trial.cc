@@ -39,11 +39,11 @@ void shufflenet_halide_free(void *context, void *memory);
 void shufflenet_halide_error(void *context, const char *message);
 int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure);
 
-void *halide_malloc(void *context, size_t size) { return shufflenet_halide_malloc(context, size); }
-void halide_free(void *context, void *memory) { shufflenet_halide_free(context, memory); }
-void halide_error(void *context, const char *message) { shufflenet_halide_error(context, message); }
-int halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure) {
-    return shufflenet_halide_do_par_for(context, body, first, size, closure);
+void *halide_malloc(void *user_context, size_t x) { return shufflenet_halide_malloc(user_context, x); }
+void halide_free(void *user_context, void *ptr) { shufflenet_halide_free(user_context, ptr); }
+void halide_error(void *user_context, const char *message) { shufflenet_halide_error(user_context, message); }
+int halide_do_par_for(void *user_context, halide_task_t task, int min, int size, uint8_t *closure) {
+    return shufflenet_halide_do_par_for(user_context, task, min, size, closure);
 }
 }
 

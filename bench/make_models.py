@@ -25,6 +25,13 @@ def write_safetensors(path, tensors):
             file.write(value.tobytes())
 
 
+def whole(path, write):
+    """Under another name until it is complete."""
+    temporary = path.with_suffix(path.suffix + ".new")
+    write(temporary)
+    temporary.rename(path)
+
+
 def random_model(network):
     """Weights as trained ones are: batch normalisation that does something, activations that stay in range."""
     torch.manual_seed(7)
@@ -51,10 +58,11 @@ def main():
             continue
         model = random_model(network)
         state = {k: v.numpy() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-        write_safetensors(weights[0], state)
-        torch.save(model.state_dict(), weights[1])
+        whole(weights[0], lambda path: write_safetensors(path, state))
+        whole(weights[1], lambda path: torch.save(model.state_dict(), path))
         for batch, path in zip(batches, wanted):
-            torch.onnx.export(model, torch.randn(batch, 3, 224, 224), str(path), opset_version=13)
+            image = torch.randn(batch, 3, 224, 224)
+            whole(path, lambda path: torch.onnx.export(model, image, str(path), opset_version=13))
 
 
 if __name__ == "__main__":

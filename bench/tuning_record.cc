@@ -1,5 +1,6 @@
 #include "tuning_record.h"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -22,10 +23,15 @@ Json rounded(const Times &times) {
 }  // namespace
 
 TuningRecord::TuningRecord(const TuningOptions &options)
-    : path_(fs::path(options.output) / options.target / (options.model + ".json")) {
-    if (options.resume && fs::exists(path_)) {
+    : path_(fs::path(options.output) / options.target / (options.model + ".json")), resume_(options.resume) {
+    if (fs::exists(path_)) {
         root_ = Json::parse(read_text(path_), nullptr, false);
         check();
+        const Json same = {options.network, {options.height, options.width}};
+        if (Json{root_["network"], root_["input"]} != same) {
+            throw std::runtime_error(path_.string() + ": is for " + root_["network"].dump() + " at " +
+                                     root_["input"].dump() + ", expected " + same.dump());
+        }
     }
     root_["model"] = options.model;
     root_["network"] = options.network;
@@ -42,13 +48,13 @@ void TuningRecord::check() const {
     };
     if (!root_.is_object() || !root_.contains("kernels") || !root_["kernels"].is_object() ||
         !std::ranges::all_of(root_["kernels"], numbers_only)) {
-        throw std::runtime_error(path_.string() +
-                                 ": --resume: expected a JSON object with \"kernels\": numbers by name");
+        throw std::runtime_error(path_.string() + ": expected a JSON object with \"kernels\": numbers by name");
     }
 }
 
 Candidate TuningRecord::numbers(const std::string &kernel) const {
     const Json &kernels = root_["kernels"];
+    if (!resume_) return {};
     return kernels.contains(kernel) ? kernels[kernel].get<Candidate>() : Candidate{};
 }
 

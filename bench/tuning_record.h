@@ -13,10 +13,11 @@ namespace shufflenet::bench {
 /// The best numbers and figures of every kernel; on disk, whole, after each change.
 class TuningRecord {
   public:
-    /// Reads the file that is there if the options say so; throws std::runtime_error that names it if it is not one.
+    /// Reads the file that is there, to keep what is not searched this time; throws std::runtime_error that names it if
+    /// it is not one, or is for something else.
     explicit TuningRecord(const TuningOptions &options);
 
-    /// Empty: the defaults.
+    /// What a search starts from: the file's numbers if it resumes, otherwise none, which are the defaults.
     Candidate numbers(const std::string &kernel) const;
 
     /// `default_times`, `times`: of the hand-made schedule and of these numbers, in turn in one process.
@@ -31,6 +32,7 @@ class TuningRecord {
     void check() const;
 
     std::filesystem::path path_;
+    bool resume_;
     nlohmann::json root_ = nlohmann::json::object();
 };
 

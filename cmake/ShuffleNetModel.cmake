@@ -11,6 +11,9 @@ foreach(row ${rows})
   set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
 endforeach()
 set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
+file(STRINGS "${PROJECT_SOURCE_DIR}/networks/targets.h" row REGEX "kKernelFeatures = ")
+string(REGEX MATCH "\"([^\"]+)\"" matched "${row}")
+set(SHUFFLENET_KERNEL_FEATURES ${CMAKE_MATCH_1} CACHE INTERNAL "")
 set(SHUFFLENET_ROOT "${PROJECT_SOURCE_DIR}" CACHE INTERNAL "")
 
 # The networks that NETWORK may name: the rows of the table.
@@ -64,12 +67,35 @@ function(_shufflenet_generate out dir isa line)
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
     COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e object
-            target=${SHUFFLENET_HALIDE_TARGET_${isa}}-no_runtime-user_context-no_bounds_query
+            target=${SHUFFLENET_HALIDE_TARGET_${isa}}-${SHUFFLENET_KERNEL_FEATURES}
             network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${kernel} ${parameters}
     DEPENDS shufflenet_generators ${ARG_TUNED}
     COMMENT "Generating ${symbol}"
     VERBATIM)
   set(${out} "${dir}/${symbol}.o" PARENT_SCOPE)
+endfunction()
+
+# The tuned numbers of a model, if there are some for its network and input size; otherwise empty.
+function(_shufflenet_tuned out isa name network height width)
+  set(${out} "" PARENT_SCOPE)
+  # Configures again when a file comes or goes.
+  file(GLOB files CONFIGURE_DEPENDS "${SHUFFLENET_ROOT}/schedules/tuned/${isa}/*.json")
+  set(file "${SHUFFLENET_ROOT}/schedules/tuned/${isa}/${name}.json")
+  if(NOT file IN_LIST files)
+    return()
+  endif()
+  file(READ "${file}" text)
+  set(found "")
+  foreach(key "network" "input;0" "input;1")
+    string(JSON value ERROR_VARIABLE error GET "${text}" ${key})
+    if(error)
+      message(FATAL_ERROR "${file}: ${key}: ${error}")
+    endif()
+    list(APPEND found "${value}")
+  endforeach()
+  if(found STREQUAL "${network};${height};${width}")
+    set(${out} "${file}" PARENT_SCOPE)
+  endif()
 endfunction()
 
 # The C initialiser of one instruction set's kernels.
@@ -155,10 +181,7 @@ function(shufflenet_add_model)
     if(NOT isa IN_LIST ARG_TARGETS)
       continue()
     endif()
-    set(tuned "${SHUFFLENET_ROOT}/schedules/tuned/${isa}/${name}.json")
-    if(NOT EXISTS "${tuned}")
-      set(tuned "")
-    endif()
+    _shufflenet_tuned(tuned ${isa} ${name} ${ARG_NETWORK} ${height} ${width})
     set(isa_objects "")
     foreach(line ${kernels})
       _shufflenet_generate(object "${dir}/kernels" ${isa} "${line}" ${flags} NAME ${name} NETWORK ${ARG_NETWORK}

@@ -196,8 +196,8 @@ constexpr ArenaLayout arena_layout(const Network &n, Size input, int vec) {
     return a;
 }
 
-/// Scratch of one thread, in bytes: a schedule's intermediates must fit in it (the generator checks).
-/// Half of it is what a schedule aims at, so that intermediates stay in a 1 MiB L2 cache.
+/// Scratch of one thread, in bytes: a 1 MiB L2 cache, where intermediates are to stay. A kernel that needs more fails
+/// when it runs; generators refuse tuned numbers that are sure to.
 inline constexpr int kScratchBytes = 1 << 20;
 
 /// Bytes that a unit keeps between its layers when it is computed as a whole: the depthwise output, all lanes, and one

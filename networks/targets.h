@@ -8,7 +8,7 @@ namespace shufflenet {
 
 struct TargetSpec {
     std::string_view name;
-    /// Floats in a vector, vectors in the register file.
+    /// Floats in a vector register, and how many registers there are.
     int vec, registers;
     /// Halide's target string. The build reads it from this table, line by line.
     std::string_view halide;
@@ -22,7 +22,8 @@ inline constexpr std::array<TargetSpec, 3> kTargets = {{
 }};
 // clang-format on
 
-/// What every kernel is compiled with beside its target: Halide's runtime apart, our context as its user context.
+/// What every kernel is compiled with beside its target: Halide's runtime apart, our context as its user context. The
+/// build reads it from here.
 inline constexpr std::string_view kKernelFeatures = "no_runtime-user_context-no_bounds_query";
 
 /// The target of that name, or nullptr.

@@ -6,7 +6,7 @@
 namespace shufflenet::schedules {
 
 struct Machine {
-    int vec;                 ///< Floats in a vector register; also the layout's `vec`.
+    int vec;                 ///< Floats in a vector register.
     int registers;           ///< Architectural vector registers.
     bool fma;                ///< Multiply-add in one instruction, with a memory operand.
     bool broadcast_operand;  ///< A multiply-add can broadcast its memory operand (AVX-512).

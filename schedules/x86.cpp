@@ -264,7 +264,12 @@ class X86 final : public Schedule {
 
     /// The largest strip, in output rows, whose intermediates stay in the scratch memory.
     int strip_rows(Size out, const std::function<int64_t(int)> &bytes) const {
-        if (tuning_.strip_rows > 0) return std::min(tuning_.strip_rows, out.height);
+        if (tuning_.strip_rows > 0) {
+            const int rows = std::min(tuning_.strip_rows, out.height);
+            if (bytes(rows) <= kScratchBytes) return rows;
+            throw std::runtime_error("strip_rows " + std::to_string(rows) + ": needs " + std::to_string(bytes(rows)) +
+                                     " bytes of scratch memory, " + std::to_string(kScratchBytes) + " are there");
+        }
         int strip = out.height;
         while (strip > 1 && bytes(strip) > kScratchBytes / 2) strip = (strip + 1) / 2;
         return strip;
@@ -365,7 +370,7 @@ void X86::apply(Conv5Pool &f) const {
         .parallel(co);
     f.total.compute_at(f.out, co).align_bounds(f.c, m_.vec).split(f.c, cv, ci, m_.vec).vectorize(ci).unroll(cv);
     f.total.update().split(f.c, cv, ci, m_.vec).reorder(ci, cv, f.pixel).vectorize(ci).unroll(cv);
-    // All pixels of one channel tile: a few KiB in L1, summed and dropped.
+    // All pixels of one channel tile, summed and dropped: 3 KiB at 7x7.
     pw.out.compute_at(f.out, co).align_bounds(f.c, m_.vec);
     tile(f.pw, pw, f.c, f.p, t, po, tco);
 }

@@ -95,7 +95,7 @@ class GeneratingTest(unittest.TestCase):
 
     def generate(self, folder, generator, parameters):
         command = [ARGUMENTS.generators, "-g", generator, "-f", "some_kernel", "-o", folder, "-e", "object",
-                   "target=x86-64-linux-sse41-avx-avx2-f16c-fma-no_runtime-user_context-no_bounds_query",
+                   "target=x86-64-linux-sse41-avx-avx2-f16c-fma-no_runtime-user_context",
                    "network=shufflenet_v2_x0_5", "height=64", "width=48", f"kernel={generator}", *parameters]
         result = subprocess.run(command, stderr=subprocess.PIPE, timeout=600)
         self.assertEqual(result.returncode, 0, result.stderr.decode())

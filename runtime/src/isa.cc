@@ -27,7 +27,8 @@ bool cpu_has(std::string_view isa) {
     // The builtin includes the check that the operating system saves the wide registers.
     if (isa == "sse41") return __builtin_cpu_supports("sse4.1");
     if (isa == "avx2") {
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+               __builtin_cpu_supports("bmi2") && cpu_has_f16c();
     }
     if (isa == "avx512") {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&

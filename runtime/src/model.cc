@@ -226,8 +226,8 @@ Status Model::open(const shufflenet_descriptor &descriptor, int threads) {
 }
 
 Status Model::load_weights(std::span<const std::byte> safetensors, const std::string &name) {
-    if (state_ == nullptr) return {Code::kBadInput, name + ": weights for a model that is not open"};
     try {
+        if (state_ == nullptr) return {Code::kBadInput, name + ": weights for a model that is not open"};
         return state_->adopt(safetensors, name);
     } catch (const std::bad_alloc &) {
         return out_of_memory("weights");
@@ -241,10 +241,14 @@ Status Model::load_weights(const std::string &path) {
 }
 
 Status Model::load_embedded_weights() {
-    if (state_ == nullptr) return {Code::kBadInput, "embedded weights for a model that is not open"};
-    const shufflenet_descriptor &d = *state_->backbone.descriptor;
-    if (d.weights == nullptr) return {Code::kBadInput, std::string(d.name) + ": has no embedded weights"};
-    return load_weights(std::as_bytes(std::span(d.weights, d.weights_end)), std::string(d.name) + " (embedded)");
+    try {
+        if (state_ == nullptr) return {Code::kBadInput, "embedded weights for a model that is not open"};
+        const shufflenet_descriptor &d = *state_->backbone.descriptor;
+        if (d.weights == nullptr) return {Code::kBadInput, std::string(d.name) + ": has no embedded weights"};
+        return load_weights(std::as_bytes(std::span(d.weights, d.weights_end)), std::string(d.name) + " (embedded)");
+    } catch (const std::bad_alloc &) {
+        return out_of_memory("weights");
+    }
 }
 
 Status Model::share(Model *other, int threads) const {

@@ -48,7 +48,7 @@ struct UnitWeights {
     KernelWeights branch1, branch2;
 };
 
-/// All of a model's weights, for one vector length. Immutable once made; shared between models.
+/// All of a model's weights. Immutable once made; shared between models.
 struct PackedWeights {
     int classes = 0;
     KernelWeights stem;
@@ -58,7 +58,7 @@ struct PackedWeights {
     std::array<std::vector<int32_t>, kStages + 1> channel_offset;
 };
 
-/// Packs a checkpoint of `network` for kernels compiled for `input` and vectors of `vec` floats.
+/// Packs a checkpoint of `network` for kernels compiled for `input`, in panels of `vec` floats.
 Status pack_weights(const Checkpoint &checkpoint, const Network &network, Size input, int vec, PackedWeights *out);
 
 }  // namespace shufflenet

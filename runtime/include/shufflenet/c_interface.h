@@ -20,6 +20,16 @@ inline int c_report(const Status &status, char *error, int error_size) {
     return static_cast<int>(status.code());
 }
 
+/// What `call` returns; no exception leaves a C function.
+template <typename F>
+Status c_guard(F &&call) noexcept {
+    try {
+        return call();
+    } catch (const std::bad_alloc &) {
+        return {Code::kOutOfMemory, {}};
+    }
+}
+
 template <typename T>
 int c_open(const shufflenet_descriptor &descriptor, T **model, const char *weights_path, int threads, char *error,
            int error_size) {
@@ -28,8 +38,10 @@ int c_open(const shufflenet_descriptor &descriptor, T **model, const char *weigh
     if (made == nullptr) return c_report({Code::kOutOfMemory, "out of memory"}, error, error_size);
     Status status = made->model.open(descriptor, threads);
     if (status.ok()) {
-        status = weights_path != nullptr ? made->model.load_weights(std::string(weights_path))
-                                         : made->model.load_embedded_weights();
+        status = c_guard([&] {
+            return weights_path != nullptr ? made->model.load_weights(std::string(weights_path))
+                                           : made->model.load_embedded_weights();
+        });
     }
     if (status.ok()) {
         *model = made;
@@ -58,8 +70,11 @@ inline int c_run(CModel &model, const float *input, int batch, float *logits, si
     const size_t images = batch > 0 ? size_t(batch) : 0;
     const Status status =
         model.model.run({input, images * image}, batch, {logits, images * size_t(model.model.classes())});
-    if (!status.ok()) model.error = status.message();
-    return static_cast<int>(status.code());
+    if (status.ok()) return 0;
+    return static_cast<int>(c_guard([&] {
+                                model.error = status.message();
+                                return status;
+                            }).code());
 }
 
 }  // namespace shufflenet
