@@ -46,9 +46,10 @@ function(_shufflenet_kernels out)
   set(${out} "${kernels}" PARENT_SCOPE)
 endfunction()
 
-# Adds the commands that generate one kernel for one instruction set; the object's path goes to ${out}.
+# Adds the commands that generate one kernel for one instruction set; the object's path goes to ${out}. TUNED: a file
+# of tuned numbers; TUNED_AS: the kernel whose numbers they are, if not of the same name.
 function(_shufflenet_generate out dir isa line)
-  cmake_parse_arguments(PARSE_ARGV 4 ARG "REFERENCE" "NAME;NETWORK;HEIGHT;WIDTH;TUNED" "")
+  cmake_parse_arguments(PARSE_ARGV 4 ARG "REFERENCE" "NAME;NETWORK;HEIGHT;WIDTH;TUNED;TUNED_AS" "")
   string(REPLACE "|" ";" fields "${line}")
   list(GET fields 0 kernel)
   list(GET fields 1 generator)
@@ -61,15 +62,27 @@ function(_shufflenet_generate out dir isa line)
     list(APPEND parameters "tuned=${ARG_TUNED}")
   endif()
   set(symbol "${ARG_NAME}_${isa}_${kernel}")
+  if(NOT ARG_TUNED_AS)
+    set(ARG_TUNED_AS ${kernel})
+  endif()
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
     COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e object
             target=${SHUFFLENET_HALIDE_TARGET_${isa}}-no_runtime-user_context-no_bounds_query
-            network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${kernel} ${parameters}
+            network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${ARG_TUNED_AS} ${parameters}
     DEPENDS shufflenet_generators ${ARG_TUNED}
     COMMENT "Generating ${symbol}"
     VERBATIM)
   set(${out} "${dir}/${symbol}.o" PARENT_SCOPE)
+endfunction()
+
+# The path of a model's tuned numbers; empty where there are none.
+function(_shufflenet_tuned out isa name)
+  set(tuned "${SHUFFLENET_ROOT}/schedules/tuned/${isa}/${name}.json")
+  if(NOT EXISTS "${tuned}")
+    set(tuned "")
+  endif()
+  set(${out} "${tuned}" PARENT_SCOPE)
 endfunction()
 
 # The C initialiser of one instruction set's kernels.
@@ -155,10 +168,7 @@ function(shufflenet_add_model)
     if(NOT isa IN_LIST ARG_TARGETS)
       continue()
     endif()
-    set(tuned "${SHUFFLENET_ROOT}/schedules/tuned/${isa}/${name}.json")
-    if(NOT EXISTS "${tuned}")
-      set(tuned "")
-    endif()
+    _shufflenet_tuned(tuned ${isa} ${name})
     set(isa_objects "")
     foreach(line ${kernels})
       _shufflenet_generate(object "${dir}/kernels" ${isa} "${line}" ${flags} NAME ${name} NETWORK ${ARG_NETWORK}
