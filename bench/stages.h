@@ -30,6 +30,10 @@ class Pieces {
     const std::vector<Piece> &stages() const { return stages_; }
     const std::vector<Piece> &units() const { return units_; }
     const char *isa() const { return kernels_->isa; }
+    const Backbone &backbone() const { return backbone_; }
+    const PackedWeights &weights() const { return weights_; }
+    const float *arena() const { return arena_.data(); }
+    KernelContext &context() { return context_; }
 
     /// Takes a piece's weights out of the caches, as the rest of a network does.
     static void evict(const Piece &piece);

@@ -49,9 +49,10 @@ function(_shufflenet_kernels out)
   set(${out} "${kernels}" PARENT_SCOPE)
 endfunction()
 
-# Adds the commands that generate one kernel for one instruction set; the object's path goes to ${out}.
+# Adds the commands that generate one kernel for one instruction set; the object's path goes to ${out}. TUNED: a file
+# of tuned numbers; TUNED_AS: the kernel whose numbers they are, if not of the same name.
 function(_shufflenet_generate out dir isa line)
-  cmake_parse_arguments(PARSE_ARGV 4 ARG "REFERENCE" "NAME;NETWORK;HEIGHT;WIDTH;TUNED" "")
+  cmake_parse_arguments(PARSE_ARGV 4 ARG "REFERENCE" "NAME;NETWORK;HEIGHT;WIDTH;TUNED;TUNED_AS" "")
   string(REPLACE "|" ";" fields "${line}")
   list(GET fields 0 kernel)
   list(GET fields 1 generator)
@@ -64,11 +65,14 @@ function(_shufflenet_generate out dir isa line)
     list(APPEND parameters "tuned=${ARG_TUNED}")
   endif()
   set(symbol "${ARG_NAME}_${isa}_${kernel}")
+  if(NOT ARG_TUNED_AS)
+    set(ARG_TUNED_AS ${kernel})
+  endif()
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
     COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e object
             target=${SHUFFLENET_HALIDE_TARGET_${isa}}-${SHUFFLENET_KERNEL_FEATURES}
-            network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${kernel} ${parameters}
+            network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${ARG_TUNED_AS} ${parameters}
     DEPENDS shufflenet_generators ${ARG_TUNED}
     COMMENT "Generating ${symbol}"
     VERBATIM)

@@ -46,6 +46,15 @@ Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, cons
     return f;
 }
 
+void shuffle_with(Pointwise &f, const Activation &other, Var c, Var p) {
+    for (Pointwise::Part &part : f.parts) {
+        Func shuffled(part.out.name() + "_shuffled");
+        shuffled(c, p) = select(c % 2 == 0, other(part.channels.first + c / 2, p), part.out(c / 2, p));
+        part.out = shuffled;
+    }
+    f.shuffled = true;
+}
+
 Expr in_range(const Expr &at, int tap, int size, int out_size, int stride) {
     Expr inside = Halide::Internal::const_true();
     if (tap == 0) inside = inside && at >= 0;

@@ -45,10 +45,15 @@ struct Pointwise {
     std::vector<RDom> k;
     std::vector<Part> parts;
     Halide::Internal::Parameter blob;  ///< The packed weights' buffer.
+    bool shuffled = false;             ///< Whether `out` has two lanes for each channel: see shuffle_with().
 };
 
 Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
                     int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p);
+
+/// Concat with as many channels of `other`, and channel shuffle: lane 2i of `out` is other(i), lane 2i + 1 the
+/// convolution's channel i.
+void shuffle_with(Pointwise &f, const Activation &other, Var c, Var p);
 
 /// Whether input coordinate `at`, reached with tap `tap` (0 to 2) of a 3-wide window with padding 1, is in [0, size);
 /// constant true where the shapes make it so.

@@ -1,96 +1,12 @@
 // The kernels of ShuffleNetV2: stem, branch 1 and branch 2 of a unit, conv5 (with and without pool), FC.
 // Shapes come from networks/ by name; everything but the number of images (FC) and classes is a constant.
-#include "generators/kernels.h"
-#include "schedules/schedules.h"
+#include "generators/kernel_generator.h"
 
 namespace shufflenet::generators {
 
-using Halide::Generator;
-using Halide::GeneratorParam;
 using Halide::likely;
 using Halide::select;
 using Halide::unsafe_promise_clamped;
-using schedules::Machine;
-
-/// What every kernel's generator has: the network, its input size, and a choice of schedule.
-template <typename T>
-class Kernel : public Generator<T> {
-  public:
-    template <typename U>
-    using Output = typename Generator<T>::template Output<U>;
-    template <typename U>
-    using Buffer = typename Generator<T>::template Buffer<U>;
-    template <typename U>
-    using Input = typename Generator<T>::template Input<U>;
-
-    GeneratorParam<std::string> network{"network", "shufflenet_v2_x1_0"};
-    GeneratorParam<int> height{"height", kDefaultCrop, kMinInput, kMaxInput};
-    GeneratorParam<int> width{"width", kDefaultCrop, kMinInput, kMaxInput};
-    /// Kernel name in the tuned file, e.g. "stage3_basic".
-    GeneratorParam<std::string> kernel{"kernel", ""};
-    /// Path of the tuned numbers; empty: defaults.
-    GeneratorParam<std::string> tuned{"tuned", ""};
-    /// Build with the reference schedule instead of the target's.
-    GeneratorParam<bool> reference{"reference", false};
-
-  protected:
-    Var c{"c"}, x{"x"}, y{"y"}, p{"p"};
-
-    const Network &net() const {
-        const Network *n = find_network(network.value());
-        if (n == nullptr) throw std::runtime_error("unknown network: " + network.value());
-        return *n;
-    }
-    Size input_size() const { return {height, width}; }
-    static constexpr int vec() { return kPanelFloats; }
-
-    template <typename Funcs>
-    void schedule(Funcs &funcs) const {
-        const Machine machine = schedules::machine_of(this->get_target());
-        const auto how = reference ? schedules::reference_schedule()
-                                   : schedules::x86_schedule(machine, schedules::read_tuning(tuned, kernel));
-        how->apply(funcs);
-    }
-
-    /// Fixes a buffer's dimension: [0, extent), with that stride.
-    template <typename Buffer>
-    static void fix(Buffer &buffer, int dimension, int extent, int stride) {
-        buffer.dim(dimension).set_bounds(0, extent).set_stride(stride);
-    }
-    /// Fixes a packed (lanes, pixels) tensor.
-    template <typename Buffer>
-    static void fix_block(Buffer &buffer, int lanes, int pixels) {
-        fix(buffer, 0, lanes, 1);
-        fix(buffer, 1, pixels, lanes);
-        buffer.set_host_alignment(64);
-    }
-    /// Hands the parts of a (lanes, pixels) tensor out: the first to `out`, the second, or nothing, to `tail`.
-    /// Both lie in one packed tensor, `lanes` a pixel.
-    template <typename Part>
-    void emit(const std::vector<Part> &parts, int lanes, int pixels, Output<Buffer<float>> &out,
-              Output<Buffer<float>> &tail) {
-        out = parts[0].out;
-        fix(out, 0, parts[0].channels.lanes, 1);
-        if (parts.size() > 1) {
-            tail = parts[1].out;
-            fix(tail, 0, parts[1].channels.lanes, 1);
-        } else {
-            Func nothing("nothing");
-            nothing(c, p) = 0.0F;
-            tail = nothing;
-            fix(tail, 0, 0, 1);
-        }
-        fix(out, 1, pixels, lanes);
-        fix(tail, 1, pixels, lanes);
-        out.set_host_alignment(64);
-        tail.set_host_alignment(16);
-    }
-    template <typename Buffer>
-    static void fix_line(Buffer &buffer, int size) {
-        fix(buffer, 0, size, 1);
-        buffer.set_host_alignment(64);
-    }
-};
 
 /// 3x3 stride-2 convolution with ReLU, then 3x3 stride-2 max-pool (paper Table 5: Conv1, MaxPool).
 class StemGenerator : public Kernel<StemGenerator> {

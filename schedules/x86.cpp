@@ -152,14 +152,18 @@ class X86 final : public Schedule {
     /// Loops over register tiles: channels by `vectors`, pixels by `pixels`; leaves the loops `po` (pixel tiles) and
     /// `co` (channel tiles) outside.
     void tile(Pointwise &f, Pointwise::Part &part, Var c, Var p, Tile t, Var po, Var co) const {
-        Var cv("cv"), ci("ci"), cu("cu"), pi("pi");
-        part.out.split(c, cv, ci, vector_of(part.channels))
+        Var cv("cv"), ci("ci"), cu("cu"), pi("pi"), channel("channel"), parity("parity");
+        // The two lanes of a channel are the innermost loop, so that Halide joins the two stores of every other lane
+        // into stores of whole vectors, interleaved in registers.
+        if (f.shuffled) part.out.split(c, channel, parity, 2, TailStrategy::RoundUp);
+        part.out.split(f.shuffled ? channel : c, cv, ci, vector_of(part.channels))
             .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
             .split(p, po, pi, t.pixels, TailStrategy::ShiftInwards)
             .reorder(ci, cu, pi, po, co)
             .vectorize(ci)
             .unroll(cu)
             .unroll(pi);
+        if (f.shuffled) part.out.reorder(ci, parity).unroll(parity);
         accumulate(f, part, c, p, po);
         if (t.vectors * vector_of(part.channels) == part.channels.vec) prefetch(f, part);
     }

@@ -18,6 +18,7 @@ import tempfile
 import time
 import unittest
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 ARGUMENTS = argparse.Namespace(bin="")
 
 
@@ -25,8 +26,8 @@ def run(program, *arguments, **options):
     return subprocess.run([pathlib.Path(ARGUMENTS.bin) / program, *arguments], capture_output=True, text=True, **options)
 
 
-def benchmarks(program, pattern):
-    result = run(program, f"--benchmark_filter={pattern}", "--benchmark_min_time=0.001", "--benchmark_format=json")
+def benchmarks(program, pattern, **options):
+    result = run(program, f"--benchmark_filter={pattern}", "--benchmark_min_time=0.001", "--benchmark_format=json", **options)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)["benchmarks"]
 
@@ -55,8 +56,42 @@ class Benches(unittest.TestCase):
                     # A little above 1 is possible where the clock rises after the peak was measured.
                     self.assertLess(bench["peak_fraction"], 1.2)
 
+    def test_shuffle_names(self):
+        names = run("bench_shuffle", "--benchmark_list_tests").stdout.split()
+        networks = set(re.findall(r"^network/(shufflenet_v2_[a-z0-9_]+)/", run(
+            "bench_network", "--benchmark_list_tests").stdout, re.MULTILINE))
+        expected = [f"shuffle/{network}/stage{stage}/{version}/threads:{threads}/manual_time" for network in networks
+                    for stage in (2, 3, 4) for version in ("slots", "fused") for threads in (1, 2)]
+        self.assertCountEqual(names, expected)
+
+    def test_shuffled_units_equal_those_with_slots(self):
+        # The program ends with an error where a unit's outputs differ.
+        for isa in ["avx2", "avx512"]:
+            with self.subTest(isa):
+                environment = {**os.environ, "SHUFFLENET_ISA": isa}
+                result = run("bench_shuffle", "--benchmark_list_tests", env=environment)
+                if f"does not have {isa}" in result.stderr or not result.stdout:
+                    self.skipTest("no such CPU, or no full-size networks")
+                for bench in benchmarks("bench_shuffle", "stage./fused", env=environment):
+                    self.assertEqual(bench["label"], isa)
+                    self.assertLessEqual(bench["error"], 1e-6)
+
+    def test_shuffle_table(self):
+        times = {"slots": [4.0, 2.0, 6.0], "fused": [3.0, 9.0, 6.0]}
+        result = [{"name": f"shuffle/net/stage3/{version}/threads:2/manual_time", "run_type": "iteration", "real_time": time}
+                  for version in times for time in times[version]]
+        result.append({"name": "shuffle/net/stage3/slots/threads:2/manual_time_mean", "run_type": "aggregate",
+                       "real_time": 4.0})
+        with tempfile.TemporaryDirectory() as folder:
+            source, table = pathlib.Path(folder, "shuffle.json"), pathlib.Path(folder, "shuffle.md")
+            source.write_text(json.dumps({"benchmarks": result}))
+            subprocess.run([sys.executable, ROOT / "bench/shuffle_table.py", source, table], check=True, capture_output=True)
+            self.assertCountEqual(os.listdir(folder), [source.name, table.name])
+            row = table.read_text().splitlines()[-1]
+        self.assertEqual(row, "| net | stage3 | 2 | 2.0 / 4.0 | 3.0 / 6.0 | 1.50 / 1.50 |")
+
     def test_unknown_flag(self):
-        for program in ["bench_network", "bench_unit"]:
+        for program in ["bench_network", "bench_unit", "bench_shuffle"]:
             self.assertNotEqual(run(program, "--nonsense").returncode, 0)
 
 

@@ -89,6 +89,7 @@ class GeneratingTest(unittest.TestCase):
         ("branch1", ["stage=3"]),
         ("branch2", ["stage=3", "downsample=true"]),
         ("branch2", ["stage=2"]),
+        ("unit_shuffled", ["stage=2"]),
         ("conv5_pool", []),
         ("fc", []),
     )
