@@ -18,7 +18,6 @@ namespace {
 
 using generators::Depthwise;
 using generators::Pointwise;
-using Halide::Func;
 using Halide::PrefetchBoundStrategy;
 using Halide::TailStrategy;
 using Halide::Var;
@@ -135,7 +134,7 @@ class X86 final : public Schedule {
         Var cv("cv"), ci("ci");
         part.sum.compute_at(part.out, tile_loop).align_bounds(c, vec);
         part.sum.split(c, cv, ci, vec).reorder(ci, cv, p).vectorize(ci).unroll(cv).unroll(p);
-        for (size_t i = 0; i < f.k.size(); ++i) {
+        for (int i = 0; i < static_cast<int>(f.k.size()); ++i) {
             part.sum.update(i).split(c, cv, ci, vec).reorder(ci, cv, p, f.k[i]).vectorize(ci).unroll(cv).unroll(p);
         }
     }
@@ -144,7 +143,7 @@ class X86 final : public Schedule {
     /// for tiles of one panel: the weights of wider ones are several runs in memory.
     void prefetch(Pointwise &f, Pointwise::Part &part) const {
         const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec;
-        for (size_t i = 0; i < f.k.size(); ++i) {
+        for (int i = 0; i < static_cast<int>(f.k.size()); ++i) {
             part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], distance, PrefetchBoundStrategy::NonFaulting);
         }
     }

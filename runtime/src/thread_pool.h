@@ -47,7 +47,7 @@ class ThreadPool {
     void work(int thread) noexcept;
     /// Executes its own share in order, then others' from their ends.
     void execute(int thread) noexcept;
-    bool execute_one(Share &share, bool from_end, int thread) noexcept;
+    static bool execute_one(Share &share, bool from_end, int thread) noexcept;
     /// Returns the job's tag once it is not `seen`, or when the pool stops.
     uint32_t wait_for_job(int thread, uint32_t seen) noexcept;
 
