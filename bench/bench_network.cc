@@ -3,10 +3,10 @@
 #include <benchmark/benchmark.h>
 
 #include <chrono>
-#include <iostream>
 #include <memory>
 #include <set>
 
+#include "benchmark_main.h"
 #include "workload.h"
 
 namespace shufflenet::bench {
@@ -35,7 +35,7 @@ void run_network(benchmark::State &state, const Workload &workload, int batch, i
     state.SetLabel(model.isa());
 }
 
-void register_networks() {
+void register_all() {
     constexpr int kMostImages = 8;
     for (const shufflenet_descriptor *descriptor : compiled_models()) {
         const auto workload = std::make_shared<Workload>(*descriptor, kMostImages);
@@ -59,15 +59,5 @@ void register_networks() {
 }  // namespace shufflenet::bench
 
 int main(int argc, char **argv) {
-    try {
-        shufflenet::bench::register_networks();
-        benchmark::Initialize(&argc, argv);
-        if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-        benchmark::RunSpecifiedBenchmarks();
-        benchmark::Shutdown();
-        return 0;
-    } catch (const std::exception &error) {
-        std::cerr << "bench_network: error: " << error.what() << '\n';
-        return 1;
-    }
+    return shufflenet::bench::benchmark_main("bench_network", argc, argv, shufflenet::bench::register_all);
 }

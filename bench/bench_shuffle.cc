@@ -10,12 +10,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <iostream>
 #include <limits>
 #include <map>
 #include <memory>
 #include <stdexcept>
 
+#include "benchmark_main.h"
 #include "runtime/src/isa.h"
 #include "shuffled_kernels.h"
 #include "stages.h"
@@ -239,7 +239,7 @@ void register_stage(const shufflenet_descriptor &descriptor, const ShuffledKerne
     }
 }
 
-void register_stages() {
+void register_all() {
     for (const shufflenet_descriptor *descriptor : compiled_models()) {
         const ShuffledKernels *kernels = kernels_of(*descriptor);
         for (int s = 0; s < kStages && kernels != nullptr; ++s) register_stage(*descriptor, *kernels, s + 2);
@@ -251,15 +251,5 @@ void register_stages() {
 }  // namespace shufflenet::bench
 
 int main(int argc, char **argv) {
-    try {
-        shufflenet::bench::register_stages();
-        benchmark::Initialize(&argc, argv);
-        if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-        benchmark::RunSpecifiedBenchmarks();
-        benchmark::Shutdown();
-        return 0;
-    } catch (const std::exception &error) {
-        std::cerr << "bench_shuffle: error: " << error.what() << '\n';
-        return 1;
-    }
+    return shufflenet::bench::benchmark_main("bench_shuffle", argc, argv, shufflenet::bench::register_all);
 }

@@ -4,10 +4,10 @@
 #include <benchmark/benchmark.h>
 
 #include <chrono>
-#include <iostream>
 #include <map>
 #include <memory>
 
+#include "benchmark_main.h"
 #include "stages.h"
 
 namespace shufflenet::bench {
@@ -72,7 +72,7 @@ void register_piece(const shufflenet_descriptor &descriptor, const std::string &
     }
 }
 
-void register_pieces() {
+void register_all() {
     for (const shufflenet_descriptor *descriptor : compiled_models()) {
         size_t index = 0;
         for (const char *name : {"stem", "stage2", "stage3", "stage4", "conv5_pool", "fc"}) {
@@ -96,15 +96,5 @@ void register_pieces() {
 }  // namespace shufflenet::bench
 
 int main(int argc, char **argv) {
-    try {
-        shufflenet::bench::register_pieces();
-        benchmark::Initialize(&argc, argv);
-        if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-        benchmark::RunSpecifiedBenchmarks();
-        benchmark::Shutdown();
-        return 0;
-    } catch (const std::exception &error) {
-        std::cerr << "bench_unit: error: " << error.what() << '\n';
-        return 1;
-    }
+    return shufflenet::bench::benchmark_main("bench_unit", argc, argv, shufflenet::bench::register_all);
 }
