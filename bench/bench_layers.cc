@@ -148,6 +148,10 @@ std::vector<LoopTime> sum_up(const std::vector<LoopCall> &run, const std::string
         sum->busy += *std::ranges::max_element(call.busy);
         for (const double busy : call.busy) sum->mean_busy += busy / threads;
     }
+    for (const LoopTime &sum : sums) {
+        // A loop of one task is no loop, and its time is nowhere: a small network's.
+        if (sum.calls == 0) throw std::runtime_error(prefix + sum.kernel + ": " + sum.func + " has but one task");
+    }
     return sums;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Our library and its peers, in turn: JSON, a Markdown table and charts.
+"""Our library and its peers, in turn: JSON, Markdown tables and charts.
 
-Every side is a process (bench_peer, torch_peer.py); they take turns within seconds, so that the noise of a shared
+Every side is a process (bench_peer, torch_peer.py, ncnn_peer.py); they take turns within seconds, so that the noise of a shared
 machine hits all alike, and a pause between turns lets the threads that spin for their next job go to sleep. The
 outputs are compared before anything is timed. The floor is the multiply-adds of the network at the multiply-add peak
 that is measured in our process.
@@ -21,6 +21,7 @@ NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "s
 # Sides compute in single precision and sum in another order; the logits' range is the unit.
 TOLERANCE = 1e-4
 PAUSE = 0.02
+LAYER_RUNS = 1500
 
 
 class Side:
@@ -80,6 +81,10 @@ def open_sides(args, network, batch, threads):
     missing = None if weights.exists() else "not installed: ./dev peers"
     sides.append(Side("pytorch", ["/usr/bin/python3", HERE / "torch_peer.py", network, models / f"{network}.pt", *tail,
                                   output], output, missing=missing))
+    output, param = models / "ncnn.f32", models / f"{network}.ncnn.param"
+    missing = None if param.exists() else "not installed: it is for pip (ncnn, pnnx), not in Debian"
+    sides.append(Side("ncnn", ["/usr/bin/python3", HERE / "ncnn_peer.py", param, param.with_suffix(".bin"), *tail,
+                               output], output, missing=missing))
     return sides
 
 
@@ -179,6 +184,40 @@ def stage_table(stages):
     return "\n".join(lines) + "\n"
 
 
+def measure_layers(build, networks):
+    """The fastest of many runs of every network, loop by loop."""
+    lines = [subprocess.run([build / "bin" / "bench_layers", network, str(threads), str(LAYER_RUNS)], check=True,
+                            capture_output=True).stdout for network in networks for threads in (1, 2)]
+    return [json.loads(line) for line in lines]
+
+
+def layer_table(runs):
+    """Where the time of one run goes, and what is lost to what."""
+    lines = ["Microseconds of the fastest run of many, batch 1. Floor: multiply-adds at the peak; stores: writing as many "
+             "bytes as the loop's output has, alone, in cache; fork and join: what the loop takes beyond its busiest "
+             "thread; uneven: the busiest thread beyond the mean. Layers that the schedule fuses are one loop. What is "
+             "not in a loop (the rest) is the calls between kernels and, with two threads, the pool's first waking."]
+    for one, two in zip(runs[::2], runs[1::2]):
+        peak = [run["peak_gflops"] * 1e3 for run in (one, two)]
+        lines += ["", f"## {one['model']} on {one['isa']}", "",
+                  "| kernel | layers | calls | kB moved | floor | 1 thread | share of peak | stores | 2 threads | share of peak "
+                  "| fork and join | uneven |", "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+        for a, b in zip(one["loops"], two["loops"]):
+            floor = [a["flops"] / p for p in peak]
+            lines.append(f"| {a['kernel']} | {a['layers']} | {a['calls']} | {a['bytes'] / 1e3:.0f} | {floor[0]:.1f} "
+                         f"| {a['us']:.1f} | {100 * floor[0] / a['us']:.0f} % | {a['store_us']:.1f} | {b['us']:.1f} "
+                         f"| {100 * floor[1] / b['us']:.0f} % | {b['us'] - b['busy_us']:.1f} "
+                         f"| {b['busy_us'] - b['mean_busy_us']:.1f} |")
+        rest = [run["run_us"] - run["loops_us"] for run in (one, two)]
+        lines.append(f"| the rest | | | | | {rest[0]:.1f} | | | {rest[1]:.1f} | | | |")
+        flops, moved, stores = (sum(loop[key] for loop in one["loops"]) for key in ("flops", "bytes", "store_us"))
+        wall, busy, mean = (sum(loop[key] for loop in two["loops"]) for key in ("us", "busy_us", "mean_busy_us"))
+        shares = [100 * flops / p / run["run_us"] for p, run in zip(peak, (one, two))]
+        lines.append(f"| **all** | | | {moved / 1e3:.0f} | {flops / peak[0]:.1f} | {one['run_us']:.1f} | {shares[0]:.0f} % "
+                     f"| {stores:.1f} | {two['run_us']:.1f} | {shares[1]:.0f} % | {wall - busy:.1f} | {busy - mean:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
 def save(path, text):
     temporary = path.with_suffix(path.suffix + ".new")
     temporary.write_text(text)
@@ -208,6 +247,9 @@ def main():
     print("\r\033[K", end="", file=sys.stderr)
     result["stages"] = measure_stages(args.build)
     save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
+    result["layers"] = measure_layers(args.build, args.networks)
+    save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
+    save(args.output / "layers.md", f"Machine: {machine}, {result['date']}. " + layer_table(result["layers"]))
     table = markdown(result) + stage_table(result["stages"])
     save(args.output / "peers.md", table)
     print(table)

@@ -1,10 +1,14 @@
 #!/usr/bin/python3
 """The same random network for all sides: make_models.py FOLDER BATCH... writes, for each network and batch,
-NETWORK.safetensors, NETWORK.pt and NETWORK_bN.onnx. Files that are there are kept."""
+NETWORK.safetensors, NETWORK.pt and NETWORK_bN.onnx, and, where pnnx is installed, NETWORK.ncnn.param and .ncnn.bin. Files
+that are there are kept."""
 import json
 import pathlib
+import shutil
 import struct
+import subprocess
 import sys
+import tempfile
 
 import torch
 import torchvision
@@ -47,6 +51,17 @@ def random_model(network):
     return model.eval()
 
 
+def write_ncnn(model, network, folder):
+    """pnnx writes a dozen files beside its input."""
+    with tempfile.TemporaryDirectory() as scratch:
+        traced = pathlib.Path(scratch, f"{network}.pt")
+        torch.jit.trace(model, torch.randn(1, 3, 224, 224)).save(str(traced))
+        subprocess.run(["pnnx", traced.name, "inputshape=[1,3,224,224]", "fp16=0"], cwd=scratch, check=True,
+                       stdout=subprocess.DEVNULL)
+        for suffix in [".ncnn.param", ".ncnn.bin"]:
+            whole(folder / (network + suffix), lambda path: shutil.copy(traced.with_suffix(suffix), path))
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +69,8 @@ def main():
     for network in NETWORKS:
         wanted = [folder / f"{network}_b{batch}.onnx" for batch in batches]
         weights = [folder / f"{network}.safetensors", folder / f"{network}.pt"]
-        if all(path.exists() for path in wanted + weights):
+        ncnn = [folder / f"{network}.ncnn.{part}" for part in ("param", "bin")] if shutil.which("pnnx") else []
+        if all(path.exists() for path in wanted + weights + ncnn):
             continue
         model = random_model(network)
         state = {k: v.numpy() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -63,6 +79,8 @@ def main():
         for batch, path in zip(batches, wanted):
             image = torch.randn(batch, 3, 224, 224)
             whole(path, lambda path: torch.onnx.export(model, image, str(path), opset_version=13))
+        if ncnn:
+            write_ncnn(model, network, folder)
 
 
 if __name__ == "__main__":

@@ -394,11 +394,13 @@ void X86::apply(FullyConnected &f) const {
     f.sum.compute_at(f.out, cg).align_bounds(f.c, lanes);
     f.sum.bound_extent(f.c, lanes).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv).unroll(f.n);
     f.sum.update().split(f.c, cv, cl, m_.vec).reorder(cl, cv, f.n, f.k).vectorize(cl).unroll(cv).unroll(f.n);
-    // Several images use a vector of weights while it is in a register.
-    constexpr int kImages = 4;
-    f.out.specialize(f.images >= kImages)
-        .split(f.n, no, ni, kImages, TailStrategy::ShiftInwards)
-        .reorder(ci, cv, ni, cg, no, co);
+    // Several images use a vector of weights while it is in a register: as many as it has accumulators for, and then
+    // half of them for what is left.
+    for (int images = m_.registers * m_.vec / lanes / 2; images >= 4; images /= 2) {
+        f.out.specialize(f.images >= images)
+            .split(f.n, no, ni, images, TailStrategy::ShiftInwards)
+            .reorder(ci, cv, ni, cg, no, co);
+    }
     if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel;
         distance > 0 && lanes == panel) {
         f.sum.update().prefetch(f.blob, f.k, f.k, distance, PrefetchBoundStrategy::NonFaulting);

@@ -90,6 +90,42 @@ class Benches(unittest.TestCase):
             row = table.read_text().splitlines()[-1]
         self.assertEqual(row, "| net | stage3 | 2 | 2.0 / 4.0 | 3.0 / 6.0 | 1.50 / 1.50 |")
 
+    def test_layers_add_up_to_the_run(self):
+        model = "shufflenet_v2_x0_5"
+        info = run("shufflenet", "info", model, "--json")
+        if info.returncode != 0:
+            self.skipTest("no full-size networks")
+        flops = json.loads(info.stdout)["total"]["flops"]
+        for threads in [1, 2]:
+            with self.subTest(threads=threads):
+                result = run("bench_layers", model, str(threads), "5")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                found = json.loads(result.stdout)
+                self.assertEqual(found["threads"], threads)
+                self.assertEqual(sum(loop["flops"] for loop in found["loops"]), 2 * flops)
+                self.assertAlmostEqual(sum(loop["us"] for loop in found["loops"]), found["loops_us"], places=3)
+                self.assertLess(found["loops_us"], found["run_us"])
+                for loop in found["loops"]:
+                    self.assertGreater(loop["mean_busy_us"], 0, loop)
+                    self.assertLessEqual(loop["mean_busy_us"], loop["busy_us"] * 1.000001, loop)
+                    self.assertLessEqual(loop["busy_us"], loop["us"] * 1.000001, loop)
+                layers = {(loop["kernel"], name) for loop in found["loops"] for name in loop["layers"].split("+")}
+                for unit, names in [("basic", ["pw1", "dw", "pw2"]), ("down_branch1", ["dw", "pw"]),
+                                    ("down_branch2", ["pw1", "dw", "pw2"])]:
+                    for name in names:
+                        for stage in [2, 3, 4]:
+                            self.assertIn((f"stage{stage}_{unit}", name), layers)
+
+    def test_layers_bad_input(self):
+        for arguments, text in [(["nonsense", "1", "1"], "nonsense: not compiled in"), ([], "expected MODEL THREADS RUNS"),
+                                (["cifar10_x0_5", "1", "1"], "cifar10_x0_5_"),
+                                (["cifar10_x0_5", "0", "1"], "0: expected a number from 1 to 64"),
+                                (["cifar10_x0_5", "1", "x"], "x: expected a number")]:
+            with self.subTest(arguments):
+                result = run("bench_layers", *arguments)
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(f"bench_layers: error: {text}", result.stderr)
+
     def test_unknown_flag(self):
         for program in ["bench_network", "bench_unit", "bench_shuffle"]:
             self.assertNotEqual(run(program, "--nonsense").returncode, 0)
