@@ -85,7 +85,7 @@ Version TuningCompiler::compile_one(const Kernel &kernel, const Candidate &numbe
                                         "-o",
                                         folder.string(),
                                         "-e",
-                                        "object",
+                                        "assembly",
                                         "target=" + std::string(target_.halide) + "-" + std::string(kKernelFeatures),
                                         "network=" + options_.network,
                                         "height=" + std::to_string(options_.height),
@@ -96,6 +96,12 @@ Version TuningCompiler::compile_one(const Kernel &kernel, const Candidate &numbe
     if (oracle) command.emplace_back("reference=true");
     ChildResult made = run_child(command, "", kCompileSeconds);
     const fs::path object = folder / "kernel.so";
+    if (made.ok) {
+        made = run_child({SHUFFLENET_CMAKE, "-D", "INPUT=" + (folder / "kernel.s").string(), "-D",
+                          "OUTPUT=" + (folder / "kernel.o").string(), "-D", "CXX=" SHUFFLENET_CXX, "-P",
+                          SHUFFLENET_SOURCE_DIR "/cmake/assemble_kernel.cmake"},
+                         "", kCompileSeconds);
+    }
     if (made.ok) {
         made = run_child({SHUFFLENET_CXX, "-shared", "-o", object.string(), (folder / "kernel.o").string()}, "",
                          kCompileSeconds);

@@ -70,10 +70,12 @@ function(_shufflenet_generate out dir isa line)
   endif()
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
-    COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e object
+    COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e assembly
             target=${SHUFFLENET_HALIDE_TARGET_${isa}}-${SHUFFLENET_KERNEL_FEATURES}
             network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${ARG_TUNED_AS} ${parameters}
-    DEPENDS shufflenet_generators ${ARG_TUNED}
+    COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${dir}/${symbol}.o" -D "INPUT=${dir}/${symbol}.s" -D "CXX=${CMAKE_CXX_COMPILER}"
+            -P "${SHUFFLENET_ROOT}/cmake/assemble_kernel.cmake"
+    DEPENDS shufflenet_generators ${ARG_TUNED} "${SHUFFLENET_ROOT}/cmake/assemble_kernel.cmake"
     COMMENT "Generating ${symbol}"
     VERBATIM)
   set(${out} "${dir}/${symbol}.o" PARENT_SCOPE)
