@@ -56,15 +56,18 @@ OptionText describe(const CLI::Option &option) {
 CommandText describe_command(const CLI::App &app) {
     CommandText text{app.get_name(), app.get_description(), {}, app.get_footer()};
     for (const CLI::Option *option : app.get_options({})) text.options.push_back(describe(*option));
-    std::stable_partition(text.options.begin(), text.options.end(), [](const auto &option) { return option.positional; });
+    std::stable_partition(text.options.begin(), text.options.end(),
+                          [](const auto &option) { return option.positional; });
     return text;
 }
 
 ProgramText describe(const CLI::App &app) {
     ProgramText text{describe_command(app), {}, {}, {}};
     for (const CLI::App *command : app.get_subcommands({})) text.commands.push_back(describe_command(*command));
-    for (const auto &[name, meaning] : kEnvironment) text.environment.push_back({std::string(name), std::string(meaning)});
-    for (const auto &[name, meaning] : kExitStatus) text.exit_status.push_back({std::string(name), std::string(meaning)});
+    for (const auto &[name, meaning] : kEnvironment)
+        text.environment.push_back({std::string(name), std::string(meaning)});
+    for (const auto &[name, meaning] : kExitStatus)
+        text.exit_status.push_back({std::string(name), std::string(meaning)});
     return text;
 }
 
@@ -182,9 +185,9 @@ Command add_classify(CLI::App &parent) {
         ->excludes(csv);
     app->callback([options] { check_images(*options); });
     app->footer(
-        "A folder's images are the files whose names end in .jpg, .jpeg, .png, .bmp, .ppm or .pgm, sorted by path; names\n"
-        "that start with a dot, and links to folders, are passed over, other files are counted. An image that cannot be\n"
-        "read is reported, the others are classified, and the exit status is 1. A file named - is ./-.\n\n"
+        "A folder's images are the files whose names end in .jpg, .jpeg, .png, .bmp, .ppm or .pgm, sorted by path;\n"
+        "names that start with a dot, and links to folders, are passed over, other files are counted. An image that\n"
+        "cannot be read is reported, the others are classified, and the exit status is 1. A file named - is ./-.\n\n"
         "Examples:\n"
         "  shufflenet classify --top 3 cat.jpg dog.png\n"
         "  shufflenet classify --csv photos/ > labels.csv\n"
@@ -296,7 +299,7 @@ std::string without_command(int argc, char **argv) {
 std::function<int()> parse_arguments(int argc, char **argv) {
     CLI::App app("", "shufflenet");
     describe_program(app);
-    const Command commands[] = {add_list(app), add_run(app),     add_classify(app),  add_info(app),
+    const Command commands[] = {add_list(app),    add_run(app),        add_classify(app), add_info(app),
                                 add_convert(app), add_completion(app), add_manual(app)};
     try {
         app.parse(argc, argv);

@@ -18,7 +18,7 @@ struct Candidates {
     std::vector<std::string> words = {};
     bool files = false;
     std::vector<std::string> suffixes = {};  ///< Of files; empty: any.
-    bool words_go_on = false;           ///< A file comes straight after the word.
+    bool words_go_on = false;                ///< A file comes straight after the word.
 };
 
 std::vector<std::string> model_names() {
@@ -199,8 +199,7 @@ std::string zsh_action(const std::string &value) {
 std::string zsh_option(const OptionText &option) {
     const std::string action = option.value.empty() ? "" : zsh_action(option.value);
     if (option.positional) return quoted((option.repeatable ? "*" : "") + action);
-    const std::string text =
-        "[" + replaced(on_one_line(option.text), "[]", "\\") + "]" + action;
+    const std::string text = "[" + replaced(on_one_line(option.text), "[]", "\\") + "]" + action;
     std::vector<std::string> not_with = option.not_with;
     if (!option.repeatable) not_with.insert(not_with.end(), option.names.begin(), option.names.end());
     const std::string prefix = option.repeatable ? "*" : "(" + joined(not_with) + ")";

@@ -21,8 +21,9 @@ struct ImageList {
 };
 
 /// Files and standard input as they are given; instead of a folder the images in it and below, sorted by path. Entries
-/// whose names start with a dot, and links to folders, are not looked at; other files of a folder are counted in a note.
-/// `files_from`: a file with one more path on each line, or kStandardInput. Throws Error where that cannot be read.
+/// whose names start with a dot, and links to folders, are not looked at; other files of a folder are counted in a
+/// note. `files_from`: a file with one more path on each line, or kStandardInput. Throws Error where that cannot be
+/// read.
 ImageList list_images(const std::vector<std::string> &arguments, const std::optional<std::string> &files_from);
 
 }  // namespace shufflenet::cli

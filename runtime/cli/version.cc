@@ -3,10 +3,6 @@
 #include "error.h"
 #include "models/compiled_models.h"
 
-#if !defined(SHUFFLENET_VERSION) || !defined(SHUFFLENET_HALIDE_VERSION) || !defined(SHUFFLENET_LLVM_VERSION)
-#error "define the versions as strings"
-#endif
-
 namespace shufflenet::cli {
 
 std::string version_number() { return SHUFFLENET_VERSION; }
@@ -15,9 +11,9 @@ std::string version_text() {
     const ModelInfo info = describe(default_model());
     std::string isa;
     const Status status = chosen_isa(default_model(), &isa);
-    return "shufflenet " + version_number() + "\nkernels: Halide " SHUFFLENET_HALIDE_VERSION
-           ", LLVM " SHUFFLENET_LLVM_VERSION "\ntargets: " + info.targets + "\nruns on: " +
-           (status.ok() ? isa : message_of(status)) + "\n";
+    return "shufflenet " + version_number() +
+           "\nkernels: Halide " SHUFFLENET_HALIDE_VERSION ", LLVM " SHUFFLENET_LLVM_VERSION "\ntargets: " +
+           info.targets + "\nruns on: " + (status.ok() ? isa : message_of(status)) + "\n";
 }
 
 }  // namespace shufflenet::cli

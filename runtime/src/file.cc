@@ -196,9 +196,7 @@ Status write_file_atomically(const std::string &path, std::span<const std::byte>
     return message::from_exception(path);
 }
 
-Status write_files_atomically(std::span<const NewFile> files) try {
-    return write_all_or_none(files);
-} catch (...) {
+Status write_files_atomically(std::span<const NewFile> files) try { return write_all_or_none(files); } catch (...) {
     return message::from_exception(files.front().path);
 }
 

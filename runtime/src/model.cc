@@ -187,8 +187,9 @@ class BatchRun {
                         timed(run.stage(3)) && timed(run.stage(4)) && timed(!conv5_wanted_ || run.conv5()) &&
                         timed(run.pool(pooled(image)));
         if (!ok) return fail(run.failed(), context);
-        log_debug("%s: image %zu, thread %d: stem %.3f, stage2 %.3f, stage3 %.3f, stage4 %.3f, conv5 %.3f, pool %.3f ms",
-                  name(), number, thread, ms[0], ms[1], ms[2], ms[3], ms[4], ms[5]);
+        log_debug(
+            "%s: image %zu, thread %d: stem %.3f, stage2 %.3f, stage3 %.3f, stage4 %.3f, conv5 %.3f, pool %.3f ms",
+            name(), number, thread, ms[0], ms[1], ms[2], ms[3], ms[4], ms[5]);
         for (const FeatureRequest &request : features_) {
             if (request.out.empty()) continue;
             float *out = request.out.data() + number * m_.backbone.feature_shape(request.feature).elements();
