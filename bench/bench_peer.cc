@@ -13,6 +13,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <stdexcept>
 
 #include "onnxruntime.h"
@@ -27,7 +28,7 @@ using Json = nlohmann::json;
 
 struct Side {
     Json about;
-    std::function<void(std::vector<float> &input, std::vector<float> &output)> run;
+    std::function<void(std::span<float> input, std::span<float> output)> run;
 };
 
 void check(const Status &status) {
@@ -45,7 +46,7 @@ Side ours(const std::string &name, const std::string &weights, int batch, int th
             check(model->load_weights(weights));
         }
         return {{{"name", "ours"}, {"isa", model->isa()}, {"peak_gflops", peak_gflops(model->isa(), threads)}},
-                [model, batch](std::vector<float> &input, std::vector<float> &output) {
+                [model, batch](std::span<float> input, std::span<float> output) {
                     check(model->run(input, batch, output));
                 }};
     }
@@ -55,7 +56,7 @@ Side ours(const std::string &name, const std::string &weights, int batch, int th
 Side onnx_runtime(const std::string &library, const std::string &model, int batch, int threads) {
     auto session = std::make_shared<OnnxRuntime>(library, model, threads);
     return {{{"name", "onnxruntime"}, {"version", session->version()}},
-            [session, batch](std::vector<float> &input, std::vector<float> &output) {
+            [session, batch](std::span<float> input, std::span<float> output) {
                 const int64_t in[] = {batch, 3, kDefaultCrop, kDefaultCrop};
                 const int64_t out[] = {batch, kDefaultClasses};
                 session->run(input, in, output, out);

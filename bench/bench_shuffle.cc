@@ -142,7 +142,7 @@ class PlainStage {
                 low = std::min(low, value);
                 high = std::max(high, value);
                 const float difference = std::abs(found[p * lanes_ + ch] - value);
-                worst = std::max(worst, std::isnan(difference) ? std::numeric_limits<float>::infinity() : difference);
+                worst = std::isnan(difference) ? difference : std::max(worst, difference);
             });
             const double error = double{worst} / (double{high} - double{low});
             if (!(error <= kTolerance)) {
@@ -197,7 +197,7 @@ void run_stage(benchmark::State &state, const shufflenet_descriptor &descriptor,
         }
     }
     PlainStage &plain = *versions.fused[number - 2];
-    for (auto iteration : state) {
+    while (state.KeepRunning()) {
         const auto start = Clock::now();
         if (fused) {
             plain.run();

@@ -39,7 +39,7 @@ class Pieces {
     static void evict(const Piece &piece);
 
   private:
-    Piece piece(const std::string &name, const std::vector<std::string> &layers, std::function<bool()> run,
+    Piece piece(const std::string &name, const std::vector<std::string> &prefixes, std::function<bool()> run,
                 std::vector<const KernelWeights *> weights) const;
     void add_stage(int number);
 

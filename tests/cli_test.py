@@ -8,15 +8,24 @@ Needs Python's standard library only.
 
 import argparse
 import array
+import csv
+import fcntl
+import io
 import json
 import math
 import os
+import pty
 import random
+import re
 import resource
+import select
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import time
 import unittest
 
 ARGUMENTS = argparse.Namespace(shufflenet="", shared="")
@@ -32,6 +41,7 @@ NETWORKS = {
     "shufflenet_v2_x1_5": ((176, 352, 704, 1024), 299, 3_503_624),
     "shufflenet_v2_x2_0": ((244, 488, 976, 2048), 591, 7_393_996),
 }
+COMMANDS = ("list", "run", "classify", "info", "convert", "completion", "manual")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -172,10 +182,12 @@ class CliTest(unittest.TestCase):
             file.write(content if isinstance(content, bytes) else content.encode())
         return self.path(name)
 
-    def cli(self, *arguments, isa=None, **options):
-        environment = {k: v for k, v in os.environ.items() if k != "SHUFFLENET_ISA"}
+    def cli(self, *arguments, isa=None, log=None, **options):
+        environment = {k: v for k, v in os.environ.items() if k not in ("SHUFFLENET_ISA", "SHUFFLENET_LOG")}
         if isa is not None:
             environment["SHUFFLENET_ISA"] = isa
+        if log is not None:
+            environment["SHUFFLENET_LOG"] = log
         options.setdefault("stdout", subprocess.PIPE)
         command = [ARGUMENTS.shufflenet, *map(str, arguments)]
         return subprocess.run(command, stderr=subprocess.PIPE, env=environment, timeout=600, **options)
@@ -212,19 +224,25 @@ class CliTest(unittest.TestCase):
 
 
 class UsageTest(CliTest):
-    COMMANDS = ("list", "run", "classify", "info", "convert")
-
     def test_help(self):
         overview = self.succeeds("--help")
         self.assertEqual(overview, self.succeeds("-h"))
-        for command in self.COMMANDS:
+        for command in COMMANDS:
             self.assertIn(command, overview)
             text = self.succeeds(command, "--help")
             self.assertIn(f"Usage: shufflenet {command}", text)
             self.assertRegex(text, rf"Examples?:\n(.*\n)*  .*shufflenet {command}")
 
     def test_version(self):
-        self.assertRegex(self.succeeds("--version"), r"\Ashufflenet \d+\.\d+\.\d+\n\Z")
+        model = next(m for m in self.models() if m["default"])
+        lines = self.succeeds("--version").splitlines()
+        with open(os.path.join(os.path.dirname(__file__), "..", "CMakeLists.txt")) as file:
+            version = re.search(r"project\(ShuffleNet VERSION (\S+)", file.read())[1]
+        self.assertEqual(lines[0], f"shufflenet {version}")
+        self.assertRegex(lines[1], r"\Akernels: Halide \d+\.\d+\.\d+, LLVM \d[\d.]*\Z")
+        self.assertEqual(lines[2:], ["targets: " + ",".join(model["targets"]), "runs on: " + model["isa"]])
+        self.assertIn("runs on: sse41", self.succeeds("--version", isa="sse41"))
+        self.assertIn("SHUFFLENET_ISA=mmx", self.succeeds("--version", isa="mmx"))
 
     def test_bad_usage(self):
         run = ("run", "--model", DEFAULT, "--input", "x.npy", "--output", "y.npy")
@@ -247,7 +265,14 @@ class UsageTest(CliTest):
             (run + ("--features", "stage2"), "stage2"),
             (run + ("--features", "stage2="), "stage2="),
             (run + ("--features", "=f.npy"), "=f.npy"),
+            (run + ("--features", "stage2=y.npy"), "y.npy"),
+            (run + ("--features", "stage2=./y.npy"), "y.npy"),
+            (run + ("--features", "stage2=f.npy", "--features", "conv5=" + os.path.abspath("f.npy")), "f.npy"),
             (("classify",), "images"),
+            (("classify", "-", "-"), "standard input"),
+            (("classify", "-", "--files-from", "-"), "standard input"),
+            (("classify", "--json", "--csv", "a.jpg"), "--csv"),
+            (("classify", "--peak", "--csv", "a.jpg"), "--csv"),
             (("classify", "--top", "0", "a.jpg"), "--top"),
             (("classify", "--top", "-3", "a.jpg"), "--top"),
             (("classify", "--top", "many", "a.jpg"), "--top"),
@@ -256,6 +281,9 @@ class UsageTest(CliTest):
             (("info",), "model"),
             (("convert", "in.safetensors"), "output"),
             (("convert", "--f16", "--f32", "in.safetensors", "out.safetensors"), "--f16"),
+            (("completion",), "shell"),
+            (("completion", "csh"), "csh"),
+            (("manual", "surplus"), "surplus"),
         ]
         for arguments, word in table:
             with self.subTest(arguments=arguments):
@@ -273,10 +301,24 @@ class UsageTest(CliTest):
             with self.subTest(arguments=arguments):
                 self.fails(1, arguments, "nope" if "nope" in arguments else "test_prime", known)
 
+    def test_empty_paths(self):
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        source = self.write("x.npy", npy((1, 3, 64, 64)))
+        weights = self.write("w.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 3)))
+        run = ("run", "--model", DEFAULT)
+        for arguments in (("classify", ""), ("classify", "--weights", "", image), ("classify", "--labels", "", image),
+                          ("classify", "--metadata", "", image), ("classify", "--files-from", ""),
+                          run + ("--input", "", "--output", "y.npy"), run + ("--input", source, "--output", ""),
+                          ("convert", "", "out"), ("convert", weights, "")):
+            with self.subTest(arguments=arguments):
+                self.fails(1, arguments, 'error: "": cannot be ', cwd=self.folder)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["image.ppm", "w.safetensors", "x.npy"])
+
     def test_stdout_that_cannot_be_written(self):
         image = self.write("image.ppm", ppm(64, 64)[0])
         for arguments in (["list"], ["list", "--json"], ["--help"], ["--version"], ["run", "--help"], ["info", DEFAULT],
-                          ["classify", image], ["classify", "--json", image]):
+                          ["classify", image], ["classify", "--json", image], ["classify", "--csv", image], ["manual"],
+                          ["completion", "bash"]):
             with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
                 self.fails(1, arguments, "standard output", stdout=full)
 
@@ -446,6 +488,34 @@ class OutputTest(CliTest):
         self.fails(1, [*run(self.path("y.npy")), "--features", "stage2=/dev/full"], "/dev/full")
         self.assertFalse(os.path.exists(self.path("y.npy")))
 
+    def test_all_or_none(self):
+        """An output that cannot be written leaves the others as they were, whichever comes first."""
+        run = self.commands()[0]
+        old = [self.write(name, b"precious") for name in ("y.npy", "s2.npy", "s3.npy")]
+        before = sorted(os.listdir(self.folder))
+        features = [f"stage{i + 1}={path}" for i, path in enumerate(old) if i > 0]
+        for bad in (self.path("missing/f"), self.folder, "/dev/full"):
+            for arguments in ([*run(old[0]), "--features", features[0], "--features", f"conv5={bad}"],
+                              [*run(old[0]), "--features", f"conv5={bad}", "--features", features[1]],
+                              [*run(bad), "--features", features[0], "--features", features[1]]):
+                with self.subTest(arguments=arguments):
+                    self.fails(1, arguments, bad)
+                    self.assertEqual(sorted(os.listdir(self.folder)), before)
+                    for path in old:
+                        with open(path, "rb") as file:
+                            self.assertEqual(file.read(), b"precious")
+        self.succeeds(*run("/dev/null"), "--features", "stage2=/dev/null")
+        self.succeeds(*run(old[0]), "--features", features[0], "--features", features[1])
+        self.assertEqual([read_npy(path)[0][1] for path in old], [DEFAULT_CLASSES, 48, 96])
+
+    def test_outputs_by_links(self):
+        os.symlink("y.npy", self.path("link.npy"))
+        for target in (None, b"precious"):
+            if target is not None:
+                self.write("y.npy", target)
+                self.fails(2, [*self.commands()[0](self.path("y.npy")), "--features",
+                               "stage2=" + self.path("link.npy")], "link.npy")
+
     def test_disk_that_fills_up(self):
         """A limit on the size of files, where a write stops half-way as on a full disk."""
         for command in self.commands():
@@ -522,12 +592,11 @@ class ClassifyTest(CliTest):
             "huge.ppm": b"P6\n2000000000 2000000000\n255\n",
         }
         bad = [self.path(name) if content is None else self.write(name, content) for name, content in table.items()]
-        bad.append(self.folder)
         for image in bad:
             with self.subTest(image):
                 self.fails(1, ["classify", image], image)
                 self.fails(1, ["classify", "--json", image], image)
-        for flags in ([], ["--json"]):
+        for flags in ([], ["--json"], ["--csv"]):
             result = self.cli("classify", "--top", "1", *flags, bad[0], good, *bad[1:], good)
             self.assertEqual(result.returncode, 1)
             self.assertEqual(result.stdout.decode().count(good), 2)
@@ -536,6 +605,95 @@ class ClassifyTest(CliTest):
             for image, error in zip(bad, errors):
                 self.assertTrue(error.startswith("shufflenet: error: "), error)
                 self.assertIn(image, error)
+
+    def test_folder(self):
+        os.makedirs(self.path("photos/below/empty"))
+        os.makedirs(self.path("photos/.hidden"))
+        good = ["photos/a.ppm", "photos/b.PPM", "photos/below/c.pgm", "photos/z.ppm"]
+        for name in [*good, "photos/.hidden/h.ppm", "photos/.h.ppm", "elsewhere.ppm"]:
+            self.write(name, b"P5\n64 64\n255\n" + bytes(4096) if name.endswith("pgm") else ppm(64, 64, name)[0])
+        os.symlink("../photos", self.path("photos/loop"))
+        os.mkfifo(self.path("photos/pipe.jpg"))
+        self.write("photos/notes.txt", "not an image")
+        arguments = ["classify", "--json", "--top", "1"]
+        result = self.cli(*arguments, "photos", "elsewhere.ppm", cwd=self.folder)
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual([json.loads(line)["file"] for line in result.stdout.splitlines()], [*good, "elsewhere.ppm"])
+        self.assertRegex(result.stderr.decode(), r"\Ashufflenet: note: photos: 2 other files skipped [^\n]+\n\Z")
+
+        self.write("photos/below/broken.jpg", b"not an image")
+        result = self.cli(*arguments, "photos", cwd=self.folder)
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual([json.loads(line)["file"] for line in result.stdout.splitlines()], good)
+        self.assertRegex(result.stderr.decode(), r"(?m)^shufflenet: error: photos/below/broken\.jpg: expected a JPEG")
+
+        self.fails(1, [*arguments, "photos/below/empty"], "photos/below/empty", "*.jpg", "found none", cwd=self.folder)
+        self.write("photos/below/empty/README", "")
+        self.fails(1, [*arguments, "photos/below/empty"], "only 1 other file", cwd=self.folder)
+        self.assertEqual(self.succeeds(*arguments, "elsewhere.ppm", cwd=self.folder).count("\n"), 1)
+
+    def test_folder_that_cannot_be_read(self):
+        os.makedirs(self.path("photos/closed"))
+        image = self.write("photos/a.ppm", ppm(64, 64)[0])
+        os.chmod(self.folder, 0o755)
+        os.chmod(self.path("photos/closed"), 0)
+        self.addCleanup(os.chmod, self.path("photos/closed"), 0o700)
+        # Root reads everything.
+        user = {"user": "nobody"} if os.geteuid() == 0 else {}
+        try:
+            result = self.cli("classify", "--json", self.path("photos"), **user)
+        except PermissionError:
+            self.skipTest("the program lies where only root comes")
+        self.assertEqual((result.returncode, json.loads(result.stdout)["file"]), (1, image))
+        self.assertIn("photos/closed: cannot be read", result.stderr.decode())
+
+    def test_standard_input(self):
+        content, _ = ppm(70, 90)
+        image = self.write("image.ppm", content)
+        (expected,) = self.classify(image)
+        (found,) = self.classify("-", input=content)
+        self.assertEqual(found, {**expected, "file": "-"})
+        with open(image, "rb") as file:  # A file, from where it stands.
+            self.assertEqual(self.classify("-", stdin=file), [found])
+        self.write("-", ppm(64, 64, seed=9)[0])
+        (dash,) = self.classify("./-", cwd=self.folder)
+        self.assertNotEqual(dash["top"], found["top"])
+        self.fails(1, ["classify", "-"], "standard input", "empty", input=b"")
+        self.fails(1, ["classify", "-"], "standard input", "truncated", input=content[:-1])
+
+    def test_files_from(self):
+        images = [self.write(f"{i}.ppm", ppm(64, 64, seed=i)[0]) for i in range(3)]
+        os.mkdir(self.path("folder"))
+        inside = self.write("folder/in.ppm", ppm(64, 64)[0])
+        self.write("-", ppm(64, 64)[0])
+        expected = [images[2], images[0], images[1], inside, "./-"]
+        lines = "\n".join([images[0], "", images[1] + "\r", self.path("folder"), "-"]).encode()
+        for source, options in ((self.write("list", lines), {}), ("-", {"input": lines + b"\n"})):
+            found = self.classify("--files-from", source, images[2], cwd=self.folder, **options)
+            self.assertEqual([result["file"] for result in found], expected)
+        table = {"nothing": (b"\n\n", "found none"), "NUL": (b"a.ppm\nb\0c.ppm\n", "line 2")}
+        for name, (content, words) in table.items():
+            with self.subTest(name):
+                self.fails(1, ["classify", "--files-from", self.write("list", content)], self.path("list"), words)
+                self.fails(1, ["classify", "--files-from", "-"], "standard input", words, input=content)
+        self.fails(1, ["classify", "--files-from", self.path("absent")], self.path("absent"))
+
+    def test_csv(self):
+        names = ["plain.ppm", "a,b.ppm", 'quote".ppm', "new\nline.ppm", "return\r.ppm", " blank .ppm"]
+        for name in names:
+            self.write(name, ppm(64, 64, seed=name)[0])
+        labels = [f'class "{i}", or not' for i in range(DEFAULT_CLASSES)]
+        arguments = ["--top", "3", "--labels", self.write("labels.txt", "\n".join(labels)), "--", *names]
+        text = self.succeeds("classify", "--csv", *arguments, cwd=self.folder)
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        self.assertEqual(rows[0], ["file", "rank", "class", "label", "probability"])
+        expected = [[result["file"], str(rank), str(guess["class"]), guess["label"], guess["probability"]]
+                    for result in self.classify(*arguments, cwd=self.folder)
+                    for rank, guess in enumerate(result["top"], start=1)]
+        self.assertEqual([[*row[:4], float(row[4])] for row in rows[1:]], expected)
+        self.assertEqual(len(expected), 3 * len(names))
+        self.assertIn("\nplain.ppm,1,", text)
+        self.assertIn('\n"quote"".ppm",1,', text)
 
     def test_odd_file_names(self):
         content, _ = ppm(64, 64)
@@ -866,6 +1024,289 @@ class BadWeightsTest(CliTest):
         for source in (self.path("absent.safetensors"), self.folder, image + "/w"):
             self.fails(1, ["classify", "--weights", source, image], source)
             self.fails(1, ["convert", source, self.path("out")], source)
+
+
+class LogTest(CliTest):
+    LINE = r"\Ashufflenet: debug: [ -~]+\Z"
+
+    def log(self, *arguments, **options):
+        result = self.cli(*arguments, log="debug", **options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stderr.decode().splitlines()
+        for line in lines:
+            self.assertRegex(line, self.LINE)
+        return "\n".join(lines)
+
+    def test_what_it_says(self):
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        weights = self.write("w.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 7)))
+        isa = self.models()[0]["isa"]
+        log = self.log("classify", "--weights", weights, "--threads", "3", image)
+        for text in (f"{weights}: {os.path.getsize(weights)} bytes read", f"{weights}: 338 tensors, 7 classes, checked",
+                     f"{weights}: packed for {DEFAULT} in ", f"{DEFAULT}: {isa} chosen of sse41,avx2,avx512, 3 threads",
+                     f"{image}: {os.path.getsize(image)} bytes read"):
+            self.assertIn(text, log)
+        self.assertRegex(log, rf"{DEFAULT}: run, batch 1, 3 threads: \d+\.\d+ ms")
+        self.assertIn("sse41 chosen", self.log("classify", image, isa="sse41"))
+        output = self.path("out.safetensors")
+        log = self.log("convert", weights, output)
+        self.assertIn(f"{output}: {os.path.getsize(output)} bytes written", log)
+
+    def test_steps_add_up(self):
+        source = self.write("x.npy", npy((1, 3, 64, 64)))
+        log = self.log("run", "--model", DEFAULT, "--input", source, "--output", self.path("y.npy"))
+        steps = re.search(r"image 0, thread 0: (.*) ms", log)[1]
+        names, times = zip(*(step.split() for step in steps.split(", ")))
+        self.assertEqual(names, ("stem", "stage2", "stage3", "stage4", "conv5", "pool"))
+        fc = float(re.search(r"fc, batch 1: (\S+) ms", log)[1])
+        whole = float(re.search(r"run, batch 1, 1 threads: (\S+) ms", log)[1])
+        # Each figure is rounded to a microsecond.
+        self.assertLessEqual(sum(map(float, times)) + fc, whole + 0.008 * 0.5)
+        self.assertEqual(float(times[4]), 0)
+
+    def test_lines_of_threads_do_not_mix(self):
+        source = self.write("x.npy", npy((64, 3, 64, 64)))
+        log = self.log("run", "--model", DEFAULT, "--input", source, "--output", self.path("y.npy"), "--threads", "4")
+        images = re.findall(r"(?m)^.*image (\d+), thread [0-3]: .* ms$", log)
+        self.assertEqual(sorted(map(int, images)), list(range(64)))
+
+    def test_silent_unless_asked(self):
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        self.succeeds("classify", image)
+        self.succeeds("classify", image, log="")
+        result = self.cli("classify", image, log="loud")
+        self.assertEqual((result.returncode, result.stderr), (0, b"shufflenet: SHUFFLENET_LOG=loud: expected debug\n"))
+
+    def test_odd_and_long_names(self):
+        name = "x" * 200 + "\n\x1b[31m.ppm"
+        self.write(name, ppm(64, 64)[0])
+        self.log("classify", name, cwd=self.folder)
+        deep = "/".join(["d" * 200] * 6)
+        os.makedirs(self.path(deep))
+        self.write(deep + "/image.ppm", ppm(64, 64)[0])
+        lines = self.log("classify", deep + "/image.ppm", cwd=self.folder).splitlines()
+        self.assertEqual([len(line) for line in lines if "ddd" in line], [999])
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, command, environment, cwd=None, stdout=None):
+        self.program, keyboard = pty.openpty()
+        # No echo of what is typed: a shell's line editor does that.
+        fcntl.ioctl(self.program, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 500, 0, 0))
+        options = {**os.environ, "TERM": "xterm", **environment}
+        for name, value in environment.items():
+            if value is None:
+                del options[name]
+        self.process = subprocess.Popen(
+            command, stdin=keyboard, stdout=keyboard if stdout is None else stdout, stderr=keyboard, cwd=cwd,
+            env=options, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(keyboard)
+        self.text = b""
+
+    def type(self, text):
+        os.write(self.program, text.encode())
+
+    def read(self, until=None):
+        """What it shows up to a pattern, or until it ends."""
+        deadline = time.monotonic() + 300
+        while until is None or not re.search(until, self.text):
+            if not select.select([self.program], [], [], max(0, deadline - time.monotonic()))[0]:
+                raise AssertionError(f"waiting for {until}, found {self.text!r}")
+            try:
+                more = os.read(self.program, 65536)
+            except OSError:  # Nobody has the other end open any more.
+                break
+            if not more:
+                break
+            self.text += more
+        return self.text
+
+    def close(self):
+        os.close(self.program)
+        return self.process.wait(timeout=300)
+
+
+class TerminalTest(CliTest):
+    def show(self, *arguments, stdout=None, **environment):
+        environment = {"NO_COLOR": "", "SHUFFLENET_LOG": "", "SHUFFLENET_ISA": "", **environment}
+        terminal = Terminal([ARGUMENTS.shufflenet, *arguments], environment, cwd=self.folder, stdout=stdout)
+        text = terminal.read().decode()
+        return terminal.close(), text
+
+    def photos(self, count=30):
+        os.mkdir(self.path("photos"))
+        for i in range(count):
+            self.write(f"photos/{i}.ppm", ppm(300, 200, seed=i)[0])
+        return count
+
+    def test_colours(self):
+        _, text = self.show("list")
+        self.assertRegex(text, r"\A\x1b\[1mname .*\x1b\[0m\r\n")
+        status, text = self.show("info", "nope")
+        self.assertEqual(status, 1)
+        self.assertRegex(text, r"\Ashufflenet: \x1b\[1;31merror:\x1b\[0m unknown model")
+        for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": None}):
+            for arguments in (["list"], ["info", "nope"]):
+                with self.subTest(environment=environment, arguments=arguments):
+                    self.assertNotIn("\x1b", self.show(*arguments, **environment)[1])
+
+    def test_progress(self):
+        count = self.photos()
+        status, text = self.show("classify", "--top", "1", "photos")
+        self.assertEqual(status, 0)
+        bar = r"\r\[[#.]{30}\] (\d+)/(\d+)"
+        shown = [(int(done), int(total)) for done, total in re.findall(bar, text)]
+        self.assertEqual(shown[0], (0, count))
+        self.assertEqual(shown, sorted(set(shown)))
+        self.assertRegex(text, rf"\A({bar})+\r\x1b\[K\x1b\[1mfile ")
+        self.assertEqual(text.count(".ppm "), count)
+
+    def test_progress_and_errors(self):
+        self.photos(2)
+        self.write("photos/00.jpg", b"bad")
+        status, text = self.show("classify", "--top", "1", "photos", NO_COLOR="1")
+        self.assertEqual(status, 1)
+        self.assertIn("\r\x1b[Kshufflenet: error: photos/00.jpg: expected", text)
+
+    def test_progress_beside_redirected_results(self):
+        count = self.photos()
+        for flag in ("--json", "--csv"):
+            with open(self.path("out"), "w+b") as out:
+                status, text = self.show("classify", "--top", "1", flag, "photos", stdout=out)
+                self.assertEqual(status, 0)
+                self.assertIn(f"] 0/{count}", text)
+                self.assertTrue(text.endswith("\r\x1b[K"), text)
+                out.seek(0)
+                self.assertEqual(out.read().count(b".ppm"), count)
+
+    def test_no_progress(self):
+        self.photos(3)
+        for arguments, environment in (
+            (["--json", "photos"], {}),
+            (["--csv", "photos"], {}),
+            (["photos/0.ppm"], {}),
+            (["photos"], {"TERM": "dumb"}),
+            (["photos"], {"SHUFFLENET_LOG": "debug"}),
+        ):
+            with self.subTest(arguments=arguments, environment=environment):
+                self.assertNotRegex(self.show("classify", *arguments, **environment)[1], r"\[[#.]{30}\]")
+
+
+class CompletionTest(CliTest):
+    """Shells complete what is typed; the first column is followed by a tab key."""
+
+    TABLE = [
+        ("conv", "convert"),
+        ("--ver", "--version"),
+        ("run --mod", "run --model"),
+        ("run --model cif", f"run --model {DEFAULT}"),
+        ("run --model cif --feat", "run --model cif --features"),
+        ("run --features conv", "run --features conv5="),
+        ("run --threads 2 --inp", "run --threads 2 --input"),
+        ("run --input ten", "run --input tensor.npy"),
+        ("run --weights ten", "run --weights tensor.safetensors"),
+        ("classify --fil", "classify --files-from"),
+        ("classify --files-from tensor.n", "classify --files-from tensor.npy"),
+        ("classify --json ima", "classify --json image.jpg"),
+        ("classify ima", "classify image.jpg"),
+        ("info cif", f"info {DEFAULT}"),
+        ("completion z", "completion zsh"),
+    ]
+
+    def setUp(self):
+        super().setUp()
+        for name in ("tensor.npy", "tensor.txt", "tensor.safetensors", "image.jpg", "image.txt"):
+            self.write(name, b"")
+
+    def require_shell(self, shell):
+        if shutil.which(shell) is None:
+            self.skipTest(f"{shell} is not installed")
+
+    def complete(self, shell, start, typed):
+        """What an interactive shell makes of each line with a tab key behind it."""
+        script = self.write("script", self.succeeds("completion", shell))
+        environment = {"TERM": "dumb", "PS1": "$ ", "INPUTRC": "/dev/null", "HOME": self.folder, "ZDOTDIR": self.folder}
+        terminal = Terminal(start, environment, cwd=self.folder)
+        terminal.type(f"{'autoload -U compinit; compinit -u -D; ' if shell == 'zsh' else ''}source {script}; echo REA''DY\n")
+        terminal.read(b"READY")
+        results = []
+        for number, line in enumerate(typed):
+            # Control-A and Control-E are the start and the end of the line, which is printed, not executed.
+            terminal.type(f"shufflenet {line}\t\x01echo A''{number}: \x05 '' :Z''{number}\n")
+            text = terminal.read(rb"A%d: [^\r\n]* :Z%d" % (number, number))
+            found = re.search(rb"A%d: shufflenet ([^\r\n]*?) *:Z%d" % (number, number), text)
+            results.append(found[1].decode().strip() if found else text.decode())
+        terminal.type("exit\n")
+        terminal.read()
+        terminal.close()
+        return results
+
+    def test_bash(self):
+        typed, expected = zip(*self.TABLE)
+        typed += ("run --model=cif", "run --features stage2=ten", "run --input=ten")
+        expected += (f"run --model={DEFAULT}", "run --features stage2=tensor.npy", "run --input=tensor.npy")
+        self.assertEqual(self.complete("bash", ["bash", "--norc", "--noprofile", "-i"], typed), list(expected))
+
+    def test_zsh(self):
+        self.require_shell("zsh")
+        typed, expected = zip(*self.TABLE)
+        found = self.complete("zsh", ["zsh", "-f", "-i"], typed)
+        # There an option that takes a value gets its equals sign.
+        self.assertEqual([re.sub(r"(--[a-z-]+)=$", r"\1", line) for line in found], list(expected))
+
+    def test_fish(self):
+        self.require_shell("fish")
+        script = self.write("script", self.succeeds("completion", "fish"))
+        for typed, expected in self.TABLE:
+            with self.subTest(typed):
+                command = ["fish", "--no-config", "-c", f"source {script}; complete -C 'shufflenet {typed}'"]
+                result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder,
+                                        env={**os.environ, "HOME": self.folder}, timeout=600)
+                self.assertEqual(result.stderr, b"")
+                first = result.stdout.decode().splitlines()[0].split("\t")[0]
+                self.assertEqual(first, expected.split()[-1])
+
+    def test_every_option_is_in_every_script(self):
+        scripts = {shell: self.succeeds("completion", shell) for shell in ("bash", "zsh", "fish")}
+        for command in COMMANDS:
+            options = re.findall(r"(?m)^  (?:-\w,)?--([a-z0-9-]+)", self.succeeds(command, "--help"))
+            self.assertIn("help", options)
+            for option in options:
+                for line in (rf"'{command} '-\*\).*--{option}\b",
+                             rf"(?s)        {command}\) _arguments(?:(?! ;;\n).)*--{option}[=\[]",
+                             rf"from {command}'.* -l {option} "):
+                    shell = {"'": "bash", "(": "zsh", "f": "fish"}[line[0]]
+                    self.assertRegex(scripts[shell], line)
+
+
+class ManualTest(CliTest):
+    def page(self):
+        if shutil.which("groff") is None:
+            self.skipTest("groff is not installed")
+        source = self.succeeds("manual").encode()
+        command = ["groff", "-man", "-ww", "-b", "-rHY=0", "-Tascii", "-P-cbou"]
+        result = subprocess.run(command, input=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600)
+        self.assertEqual((result.returncode, result.stderr.decode()), (0, ""))
+        return result.stdout.decode()
+
+    def test_says_what_help_says(self):
+        page = self.page()
+        for title in ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "COMMANDS", "ENVIRONMENT", "EXIT STATUS"):
+            self.assertRegex(page, rf"(?m)^{title}$")
+        text = " ".join(page.split())
+        for command in ((), *((name,) for name in COMMANDS)):
+            lines = self.succeeds(*command, "--help").splitlines()
+            lines = lines[1 + [i for i, line in enumerate(lines) if line.startswith("Usage:")][0] :]
+            self.assertGreater(len(lines), 3)
+            for line in lines:
+                # An option's names, or the name in a list; what is beside it; what stands alone.
+                name, _, rest = re.match(r"(  \S.*?)?(  +|$)(.*)|.*", line).groups(default="")
+                names = [word for word in re.split("[ ,=]", name) if word.startswith("-") or word.isupper()]
+                names = [name for name in names if name != "REQUIRED"]
+                for part in names + [rest]:
+                    self.assertIn(" ".join(part.split()), text, (command, line))
 
 
 def main():

@@ -2,18 +2,20 @@
 #include "arguments.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "commands.h"
-
-#ifndef SHUFFLENET_VERSION
-#error "define SHUFFLENET_VERSION as a string"
-#endif
+#include "error.h"
+#include "images.h"
+#include "runtime/src/isa.h"
+#include "runtime/src/log.h"
 
 namespace shufflenet::cli {
 
@@ -21,10 +23,53 @@ namespace {
 
 constexpr int kMaxThreads = 256;
 
+// What --help and the manual page say beside the options.
+constexpr std::pair<std::string_view, std::string_view> kEnvironment[] = {
+    {kIsaVariable, "an instruction set to use: one of a model's targets, see 'shufflenet list'"},
+    {kLogVariable, "debug: say on stderr what is read, chosen and run, and how long it takes"},
+    {"NO_COLOR", "anything: no colours on a terminal"}};
+constexpr std::pair<std::string_view, std::string_view> kExitStatus[] = {
+    {"0", "success"}, {"1", "bad input"}, {"2", "bad usage"}};
+
 struct Command {
     CLI::App *app;
     std::function<int()> run;
 };
+
+OptionText describe(const CLI::Option &option) {
+    constexpr auto kTakeAll = CLI::MultiOptionPolicy::TakeAll;
+    OptionText text;
+    for (const std::string &name : option.get_snames()) text.names.push_back("-" + name);
+    for (const std::string &name : option.get_lnames()) text.names.push_back("--" + name);
+    text.positional = option.get_positional();
+    if (text.positional) text.names = {option.get_type_name()};
+    if (option.get_items_expected_max() > 0) text.value = option.get_type_name();
+    text.text = option.get_description();
+    text.default_value = option.get_default_str();
+    for (const CLI::Option *other : option.get_excludes()) text.not_with.push_back(other->get_name());
+    std::sort(text.not_with.begin(), text.not_with.end());
+    text.required = option.get_required();
+    text.repeatable = option.get_items_expected_max() > 1 || option.get_multi_option_policy() == kTakeAll;
+    return text;
+}
+
+CommandText describe_command(const CLI::App &app) {
+    CommandText text{app.get_name(), app.get_description(), {}, app.get_footer()};
+    for (const CLI::Option *option : app.get_options({})) text.options.push_back(describe(*option));
+    std::stable_partition(text.options.begin(), text.options.end(),
+                          [](const auto &option) { return option.positional; });
+    return text;
+}
+
+ProgramText describe(const CLI::App &app) {
+    ProgramText text{describe_command(app), {}, {}, {}};
+    for (const CLI::App *command : app.get_subcommands({})) text.commands.push_back(describe_command(*command));
+    for (const auto &[name, meaning] : kEnvironment)
+        text.environment.push_back({std::string(name), std::string(meaning)});
+    for (const auto &[name, meaning] : kExitStatus)
+        text.exit_status.push_back({std::string(name), std::string(meaning)});
+    return text;
+}
 
 CLI::App *add_command(CLI::App &parent, const std::string &name, const std::string &description) {
     return parent.add_subcommand(name, description)->group("Commands");
@@ -61,12 +106,8 @@ Command add_list(CLI::App &parent) {
 
 /// "stage3=path.npy"
 RunOptions::FeatureFile parse_feature(const std::string &text) {
-    constexpr std::pair<std::string_view, Feature> kNames[] = {{"stage2", Feature::kStage2},
-                                                               {"stage3", Feature::kStage3},
-                                                               {"stage4", Feature::kStage4},
-                                                               {"conv5", Feature::kConv5}};
     const size_t equals = text.find('=');
-    for (const auto &[name, feature] : kNames) {
+    for (const auto &[name, feature] : kFeatureNames) {
         if (text.substr(0, equals) == name && equals < text.size() - 1) return {feature, text.substr(equals + 1)};
     }
     throw CLI::ValidationError("--features", "expected stage2, stage3, stage4 or conv5, '=' and a path, found " + text);
@@ -77,7 +118,7 @@ Command add_run(CLI::App &parent) {
     CLI::App *app = add_command(parent, "run", "Run a model on tensors: .npy in, .npy out");
     app->add_option("--model", options->model, "Name of a model, as 'shufflenet list' shows it")
         ->required()
-        ->type_name("NAME");
+        ->type_name("MODEL");
     add_weights(*app, options->weights);
     app->add_option("--input", options->input, "float32 (N, 3, height, width), normalised already")
         ->required()
@@ -92,7 +133,7 @@ Command add_run(CLI::App &parent) {
            "--features", take_features,
            "Write a backbone output too: stage2, stage3, stage4 or conv5,\n"
            "float32 (N, channels, height, width); may be given several times")
-        ->type_name("NAME=PATH.npy")
+        ->type_name("FEATURE=FILE.npy")
         ->expected(1)
         ->take_all();
     add_threads(*app, options->threads);
@@ -103,13 +144,26 @@ Command add_run(CLI::App &parent) {
     return make_command(app, run, options);
 }
 
+void check_images(const ClassifyOptions &options) {
+    const bool list = options.files_from == kStandardInput;
+    const auto dashes = std::count(options.images.begin(), options.images.end(), kStandardInput);
+    if (dashes + (list ? 1 : 0) > 1) throw CLI::ValidationError("-", "standard input can be read only once");
+    if (options.images.empty() && !options.files_from) throw CLI::RequiredError("images or --files-from");
+}
+
 Command add_classify(CLI::App &parent) {
     auto options = std::make_shared<ClassifyOptions>();
     CLI::App *app = add_command(parent, "classify", "Say what photographs show");
-    app->add_option("images", options->images, "JPEG, PNG, BMP, PPM or PGM files")->required()->type_name("IMAGE");
+    app->add_option("images", options->images,
+                    "JPEG, PNG, BMP, PPM or PGM files; folders, for all such files\n"
+                    "in them and below; - for standard input")
+        ->type_name("IMAGE");
+    app->add_option("--files-from", options->files_from,
+                    "Take more paths from a file, one on each line;\n- for standard input")
+        ->type_name("LIST");
     app->add_option("--model", options->model,
                     "Name of a model, as 'shufflenet list' shows it;\ndefault: the default of that list")
-        ->type_name("NAME");
+        ->type_name("MODEL");
     add_weights(*app, options->weights);
     app->add_option("--labels", options->labels,
                     "Names of the classes, one a line;\ndefault: those of the metadata, or 'class N'")
@@ -124,10 +178,20 @@ Command add_classify(CLI::App &parent) {
         ->capture_default_str();
     add_threads(*app, options->threads);
     CLI::Option *json = app->add_flag("--json", options->json, "Print one line for each image: a JSON object");
-    app->add_flag("--peak", options->peak, "Compare the speed with this machine's multiply-add peak")->excludes(json);
+    CLI::Option *csv = app->add_flag("--csv", options->csv, "Print comma-separated values: a line for each label");
+    csv->excludes(json);
+    app->add_flag("--peak", options->peak, "Compare the speed with this machine's multiply-add peak")
+        ->excludes(json)
+        ->excludes(csv);
+    app->callback([options] { check_images(*options); });
     app->footer(
+        "A folder's images are the files whose names end in .jpg, .jpeg, .png, .bmp, .ppm or .pgm, sorted by path;\n"
+        "names that start with a dot, and links to folders, are passed over, other files are counted. An image that\n"
+        "cannot be read is reported, the others are classified, and the exit status is 1. A file named - is ./-.\n\n"
         "Examples:\n"
         "  shufflenet classify --top 3 cat.jpg dog.png\n"
+        "  shufflenet classify --csv photos/ > labels.csv\n"
+        "  curl -s https://example.org/cat.jpg | shufflenet classify -\n"
         "  shufflenet classify --model shufflenet_v2_x1_0 --weights x1_0.safetensors --labels imagenet.txt cat.jpg");
     return make_command(app, classify, options);
 }
@@ -157,21 +221,55 @@ Command add_convert(CLI::App &parent) {
         ->required()
         ->type_name("OUT.safetensors");
     app->add_option("--network", options->network, "Network that it must be of; default: recognised by its shapes")
-        ->type_name("NAME");
+        ->type_name("NETWORK");
     CLI::Option *f16 = app->add_flag("--f16", options->f16, "Convert to half precision, rounded to nearest even");
     app->add_flag("--f32", options->f32, "Convert to single precision")->excludes(f16);
     app->footer("Example:\n  shufflenet convert --f16 shufflenet_v2_x1_0.safetensors small.safetensors");
     return make_command(app, convert, options);
 }
 
+Command add_completion(CLI::App &parent) {
+    auto options = std::make_shared<CompletionOptions>();
+    CLI::App *app = add_command(parent, "completion", "Print a script that completes this command line in a shell");
+    app->add_option("shell", options->shell, "bash, zsh or fish")
+        ->required()
+        ->check(CLI::IsMember(shells()).description(""))
+        ->type_name("SHELL");
+    app->callback([options, &parent] { options->program = describe(parent); });
+    app->footer(
+        "In ~/.bashrc, or in ~/.zshrc after compinit, a line does; fish has a folder for such files.\n\n"
+        "Examples:\n"
+        "  source <(shufflenet completion bash)\n"
+        "  source <(shufflenet completion zsh)\n"
+        "  shufflenet completion fish > ~/.config/fish/completions/shufflenet.fish");
+    return make_command(app, completion, options);
+}
+
+Command add_manual(CLI::App &parent) {
+    auto options = std::make_shared<ManualOptions>();
+    CLI::App *app = add_command(parent, "manual", "Print the manual page, for man");
+    app->callback([options, &parent] { options->program = describe(parent); });
+    app->footer("Example:\n  shufflenet manual | man -l -");
+    return make_command(app, manual, options);
+}
+
+/// Names and texts in columns.
+std::string list_text(std::span<const std::pair<std::string_view, std::string_view>> rows) {
+    size_t width = 0;
+    for (const auto &[name, text] : rows) width = std::max(width, name.size());
+    std::string list;
+    for (const auto &[name, text] : rows) {
+        list += "  " + std::string(name) + std::string(width - name.size() + 2, ' ') + std::string(text) + "\n";
+    }
+    return list;
+}
+
 void describe_program(CLI::App &app) {
     app.description("Image classification with ShuffleNetV2 networks that were compiled ahead of time.");
-    app.footer(
-        "'shufflenet COMMAND --help' explains a command and gives an example.\n\n"
-        "Environment: SHUFFLENET_ISA=sse41, avx2 or avx512 forces an instruction set.\n"
-        "Exit status: 0 success, 1 bad input, 2 bad usage.\n\n"
-        "Example:\n  shufflenet classify cat.jpg");
-    app.set_version_flag("--version", "shufflenet " SHUFFLENET_VERSION, "Print the version and exit");
+    app.footer("'shufflenet COMMAND --help' explains a command and gives an example.\n\nEnvironment:\n" +
+               list_text(kEnvironment) + "\nExit status:\n" + list_text(kExitStatus) +
+               "\nExample:\n  shufflenet classify cat.jpg");
+    app.set_version_flag("--version", version_text, "Print version, compilers and targets, and exit");
     app.require_subcommand(1);
     app.get_formatter()->column_width(34);
     app.get_formatter()->label("SUBCOMMAND", "COMMAND");
@@ -201,13 +299,14 @@ std::string without_command(int argc, char **argv) {
 std::function<int()> parse_arguments(int argc, char **argv) {
     CLI::App app("", "shufflenet");
     describe_program(app);
-    const Command commands[] = {add_list(app), add_run(app), add_classify(app), add_info(app), add_convert(app)};
+    const Command commands[] = {add_list(app),    add_run(app),        add_classify(app), add_info(app),
+                                add_convert(app), add_completion(app), add_manual(app)};
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp &) {
         return print(app.help());
     } catch (const CLI::CallForVersion &version) {
-        return print(version.what() + std::string("\n"));
+        return print(version.what());
     } catch (const CLI::ParseError &error) {
         const bool has_command = !app.get_subcommands().empty();
         throw usage_error(app, has_command ? error.what() : without_command(argc, argv));

@@ -1,20 +1,23 @@
 // shufflenet classify: photographs to labels.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "commands.h"
 #include "error.h"
+#include "images.h"
 #include "models/compiled_models.h"
 #include "networks/layers.h"
 #include "peak.h"
+#include "results.h"
 #include "runtime/src/file.h"
 #include "runtime/src/metadata.h"
 #include "shufflenet/image.h"
@@ -28,17 +31,6 @@ namespace {
 struct NamedMetadata {
     std::string name;
     Metadata data;
-};
-
-struct Guess {
-    int label;
-    double probability;
-};
-
-struct Result {
-    std::string file;
-    std::vector<Guess> top;
-    double milliseconds = 0;
 };
 
 /// Metadata written for another input size serve too: the resize keeps its proportion to the crop.
@@ -116,6 +108,19 @@ std::vector<Guess> best_guesses(std::span<const float> logits, int top) {
     return guesses;
 }
 
+Image read_image(const std::string &path) {
+    Image image;
+    if (path != kStandardInput) {
+        check(decode_image_file(path, &image));
+        return image;
+    }
+    const std::string name = "standard input";
+    std::vector<std::byte> bytes;
+    check(read_stream(STDIN_FILENO, name, &bytes));
+    check(decode_image({reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()}, name, &image));
+    return image;
+}
+
 /// A model with everything that stands between a photograph and labels.
 class Classifier {
   public:
@@ -134,8 +139,7 @@ class Classifier {
     }
 
     Result classify(const std::string &path) {
-        Image image;
-        check(decode_image_file(path, &image));
+        const Image image = read_image(path);
         if (const Status status = preprocess(image, how_, input_); !status.ok()) {
             throw Error(path + ": " + message_of(status));
         }
@@ -148,7 +152,7 @@ class Classifier {
         return {path, best_guesses(logits_, top_), time.count()};
     }
 
-    const std::string &label(const Guess &guess) const { return labels_[guess.label]; }
+    const std::vector<std::string> &labels() const { return labels_; }
     const Model &model() const { return model_; }
 
   private:
@@ -159,31 +163,6 @@ class Classifier {
     std::vector<std::string> labels_;
     std::vector<float> input_, logits_;
 };
-
-void print_json(const Classifier &classifier, const Result &result) {
-    using Json = nlohmann::ordered_json;
-    Json top = Json::array();
-    for (const Guess &guess : result.top) {
-        top.push_back({{"class", guess.label}, {"label", classifier.label(guess)}, {"probability", guess.probability}});
-    }
-    const Json object = {{"file", result.file}, {"top", top}};
-    // A file's name need not be UTF-8, JSON must be.
-    std::cout << object.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
-}
-
-void print_table(const Classifier &classifier, const std::vector<Result> &results) {
-    using enum Table::Align;
-    Table table({{"file"}, {"label"}, {"probability", kRight}, {"ms", kRight}});
-    for (const Result &result : results) {
-        bool first = true;
-        for (const Guess &guess : result.top) {
-            table.add_row({first ? result.file : "", classifier.label(guess), fixed(100 * guess.probability, 1) + " %",
-                           first ? fixed(result.milliseconds, 2) : ""});
-            first = false;
-        }
-    }
-    table.print();
-}
 
 void print_peak(const Model &model, const std::vector<Result> &results) {
     double fastest = std::numeric_limits<double>::infinity();
@@ -202,26 +181,34 @@ void print_peak(const Model &model, const std::vector<Result> &results) {
 
 int classify(const ClassifyOptions &options) {
     Classifier classifier(options);
+    const ImageList images = list_images(options.images, options.files_from);
+    for (const std::string &note : images.notes) report_note(note);
+    for (const std::string &problem : images.problems) report_error(problem);
+
+    const bool at_the_end = !options.json && !options.csv;
+    Progress progress(images.paths.size(), at_the_end ? Progress::Results::kAtTheEnd : Progress::Results::kOneByOne);
     std::vector<Result> results;
-    bool all_good = true;
-    for (const std::string &path : options.images) {
+    size_t done = 0, good = 0;
+    for (const std::string &path : images.paths) {
+        progress.show(done++);
         try {
             Result result = classifier.classify(path);
-            if (options.json) {
-                print_json(classifier, result);
-            } else {
-                results.push_back(std::move(result));
-            }
+            if (options.csv && good == 0) print_csv_header();
+            ++good;
+            if (options.csv) print_csv(result, classifier.labels());
+            if (options.json) print_json(result, classifier.labels());
+            if (at_the_end) results.push_back(std::move(result));
         } catch (const Error &error) {
+            progress.clear();
             report_error(error.what());
-            all_good = false;
         }
     }
+    progress.clear();
     if (!results.empty()) {
-        print_table(classifier, results);
+        print_table(results, classifier.labels());
         if (options.peak) print_peak(classifier.model(), results);
     }
-    return all_good ? 0 : 1;
+    return good == images.paths.size() && images.problems.empty() ? 0 : 1;
 }
 
 }  // namespace shufflenet::cli

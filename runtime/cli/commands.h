@@ -1,10 +1,14 @@
 // The commands of `shufflenet`, one source file each. They print on stdout, return the exit status and throw Error.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "description.h"
 #include "shufflenet/descriptor.h"
 #include "shufflenet/model.h"
 
@@ -14,6 +18,13 @@ struct ListOptions {
     bool json = false;
 };
 int list(const ListOptions &options);
+
+/// As --features calls them.
+inline constexpr std::array<std::pair<std::string_view, Feature>, kFeatures> kFeatureNames = {
+    {{"stage2", Feature::kStage2},
+     {"stage3", Feature::kStage3},
+     {"stage4", Feature::kStage4},
+     {"conv5", Feature::kConv5}}};
 
 struct RunOptions {
     struct FeatureFile {
@@ -28,10 +39,10 @@ struct RunOptions {
 int run(const RunOptions &options);
 
 struct ClassifyOptions {
-    std::optional<std::string> model, weights, labels, metadata;
+    std::optional<std::string> model, weights, labels, metadata, files_from;
     std::vector<std::string> images;
     int top = 5, threads = 1;
-    bool json = false, peak = false;
+    bool json = false, csv = false, peak = false;
 };
 int classify(const ClassifyOptions &options);
 
@@ -47,6 +58,21 @@ struct ConvertOptions {
     bool f16 = false, f32 = false;
 };
 int convert(const ConvertOptions &options);
+
+struct CompletionOptions {
+    std::string shell;
+    ProgramText program;
+};
+int completion(const CompletionOptions &options);
+
+struct ManualOptions {
+    ProgramText program;
+};
+int manual(const ManualOptions &options);
+
+/// What --version prints: several lines, of which the first is "shufflenet 1.0.0".
+std::string version_text();
+std::string version_number();
 
 // What several of them need.
 

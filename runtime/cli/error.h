@@ -14,6 +14,12 @@ class Error : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+/// Bad usage, and where to read about it: exits with 2.
+class UsageError : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
 /// What went wrong; a status may lack a message where there was no memory for one.
 inline std::string message_of(const Status &status) {
     if (!status.message().empty()) return status.message();

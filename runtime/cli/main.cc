@@ -3,6 +3,7 @@
 #include <new>
 
 #include "arguments.h"
+#include "error.h"
 #include "terminal.h"
 
 int main(int argc, char **argv) {

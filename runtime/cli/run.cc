@@ -1,9 +1,13 @@
 // shufflenet run: tensors in, tensors out.
 #include <algorithm>
+#include <deque>
+#include <filesystem>
+#include <set>
 #include <vector>
 
 #include "commands.h"
 #include "error.h"
+#include "runtime/src/file.h"
 #include "runtime/src/message.h"
 #include "runtime/src/npy.h"
 
@@ -15,6 +19,21 @@ struct FeatureTensor {
     std::vector<int64_t> shape;
     std::vector<float> data;
 };
+
+/// The later of two outputs would replace the earlier. Devices and pipes take any number.
+void refuse_equal_paths(const RunOptions &options) {
+    namespace fs = std::filesystem;
+    std::set<fs::path> seen;
+    const auto add = [&](const std::string &path) {
+        std::error_code ignored;
+        const bool stream = fs::exists(path, ignored) && !fs::is_regular_file(path, ignored);
+        if (!stream && !seen.insert(fs::weakly_canonical(fs::absolute(path, ignored), ignored)).second) {
+            throw UsageError("two outputs to one file: " + path + " (see shufflenet run --help)");
+        }
+    };
+    add(options.output);
+    for (const RunOptions::FeatureFile &feature : options.features) add(feature.path);
+}
 
 Npy read_input(const std::string &path, const ModelInfo &info) {
     Npy input;
@@ -33,9 +52,25 @@ FeatureTensor make_feature(const Model &model, Feature feature, int64_t batch) {
     return {{batch, shape.channels, shape.height, shape.width}, std::vector<float>(batch * shape.elements())};
 }
 
+/// The files of a run, which appear together.
+class Outputs {
+  public:
+    void add(const std::string &path, std::span<const int64_t> shape, std::span<const float> data) {
+        std::vector<std::byte> &content = contents_.emplace_back();
+        check(serialize_npy(shape, data, path, &content));
+        files_.push_back({path, content});
+    }
+    void write() const { check(write_files_atomically(files_)); }
+
+  private:
+    std::deque<std::vector<std::byte>> contents_;
+    std::vector<NewFile> files_;
+};
+
 }  // namespace
 
 int run(const RunOptions &options) {
+    refuse_equal_paths(options);
     Model model = open_model(get_model(options.model), options.weights, options.threads);
     const Npy input = read_input(options.input, model.info());
     const int64_t batch = input.shape[0];
@@ -50,10 +85,12 @@ int run(const RunOptions &options) {
 
     check(model.run(input.data, static_cast<int>(batch), logits, requests));
 
+    Outputs outputs;
     for (size_t i = 0; i < features.size(); ++i) {
-        check(write_npy(options.features[i].path, features[i].shape, features[i].data));
+        outputs.add(options.features[i].path, features[i].shape, features[i].data);
     }
-    check(write_npy(options.output, std::vector<int64_t>{batch, classes}, logits));
+    outputs.add(options.output, std::vector<int64_t>{batch, classes}, logits);
+    outputs.write();
     return 0;
 }
 

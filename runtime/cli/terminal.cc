@@ -1,12 +1,16 @@
 #include "terminal.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <utility>
 
 #include "error.h"
+#include "runtime/src/log.h"
 #include "runtime/src/message.h"
 
 namespace shufflenet::cli {
@@ -18,9 +22,29 @@ size_t display_width(std::string_view text) {
     return std::count_if(text.begin(), text.end(), [](char ch) { return (ch & 0xC0) != 0x80; });
 }
 
+bool is_terminal(int descriptor) {
+    const char *type = std::getenv("TERM");
+    return ::isatty(descriptor) == 1 && type != nullptr && type != std::string_view("dumb");
+}
+
+/// The text in a style of ECMA-48 (SGR), where the terminal may show it.
+std::string styled(int descriptor, std::string_view style, const std::string &text) {
+    const char *no_color = std::getenv("NO_COLOR");
+    if (!is_terminal(descriptor) || (no_color != nullptr && *no_color != '\0')) return text;
+    return "\x1b[" + std::string(style) + "m" + text + "\x1b[0m";
+}
+
+constexpr std::string_view kBold = "1", kBoldRed = "1;31", kBoldCyan = "1;36";
+
 }  // namespace
 
-void report_error(std::string_view text) { std::cerr << "shufflenet: error: " + message::one_line(text) + "\n"; }
+void report_error(std::string_view text) {
+    std::cerr << "shufflenet: " + styled(STDERR_FILENO, kBoldRed, "error:") + " " + message::one_line(text) + "\n";
+}
+
+void report_note(std::string_view text) {
+    std::cerr << "shufflenet: " + styled(STDERR_FILENO, kBoldCyan, "note:") + " " + message::one_line(text) + "\n";
+}
 
 void flush_stdout() {
     if (!std::cout.flush()) throw Error("standard output: could not be written");
@@ -57,11 +81,11 @@ void Table::add_row(std::vector<std::string> cells) {
 void Table::print() const {
     std::vector<std::string> titles;
     for (const Column &column : columns_) titles.push_back(column.title);
-    print_row(titles);
-    for (const auto &row : rows_) print_row(row);
+    std::cout << styled(STDOUT_FILENO, kBold, line_of(titles)) << '\n';
+    for (const auto &row : rows_) std::cout << line_of(row) << '\n';
 }
 
-void Table::print_row(const std::vector<std::string> &cells) const {
+std::string Table::line_of(const std::vector<std::string> &cells) const {
     std::string line;
     for (size_t i = 0; i < cells.size(); ++i) {
         const std::string padding(widths_[i] - display_width(cells[i]), ' ');
@@ -69,7 +93,29 @@ void Table::print_row(const std::vector<std::string> &cells) const {
         line += columns_[i].align == Align::kRight ? padding + cells[i] : cells[i] + padding;
     }
     line.erase(line.find_last_not_of(' ') + 1);
-    std::cout << line << '\n';
+    return line;
+}
+
+Progress::Progress(size_t total, Results results)
+    : total_(total),
+      wanted_(total > 1 && is_terminal(STDERR_FILENO) && !logging() &&
+              (results == Results::kAtTheEnd || !is_terminal(STDOUT_FILENO))) {}
+
+void Progress::show(size_t done) {
+    constexpr size_t kWidth = 30;
+    constexpr std::chrono::milliseconds kPause{50};
+    const auto now = std::chrono::steady_clock::now();
+    if (!wanted_ || (drawn_ && now - last_ < kPause)) return;
+    const size_t filled = kWidth * done / total_;
+    std::cerr << "\r[" + std::string(filled, '#') + std::string(kWidth - filled, '.') + "] " + std::to_string(done) +
+                     "/" + std::to_string(total_);
+    drawn_ = true;
+    last_ = now;
+}
+
+void Progress::clear() {
+    if (drawn_) std::cerr << "\r\x1b[K";
+    drawn_ = false;
 }
 
 }  // namespace shufflenet::cli

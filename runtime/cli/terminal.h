@@ -1,6 +1,8 @@
-// What the commands print.
+// What the commands print. Colours appear on a terminal only, and not where NO_COLOR is set (https://no-color.org).
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -10,6 +12,9 @@ namespace shufflenet::cli {
 
 /// One error line on stderr, whatever the text contains.
 void report_error(std::string_view text);
+
+/// The same for what is no error, but should not pass in silence.
+void report_note(std::string_view text);
 
 /// Sends what was printed on its way; throws Error if not all of it could be written.
 void flush_stdout();
@@ -36,11 +41,33 @@ class Table {
     void print() const;
 
   private:
-    void print_row(const std::vector<std::string> &cells) const;
+    std::string line_of(const std::vector<std::string> &cells) const;
 
     std::vector<Column> columns_;
     std::vector<std::vector<std::string>> rows_;
     std::vector<size_t> widths_;
+};
+
+/// How far a long job is: a bar on stderr, drawn again in its place. Only on a terminal, and only where nothing else
+/// is printed in between: not with results on the same terminal, nor with log lines.
+class Progress {
+  public:
+    enum class Results { kAtTheEnd, kOneByOne };
+
+    Progress(size_t total, Results results);
+    Progress(const Progress &) = delete;
+    Progress &operator=(const Progress &) = delete;
+    ~Progress() { clear(); }
+
+    void show(size_t done);
+    /// Makes room for another line.
+    void clear();
+
+  private:
+    size_t total_;
+    bool wanted_;
+    bool drawn_ = false;
+    std::chrono::steady_clock::time_point last_;
 };
 
 }  // namespace shufflenet::cli

@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <deque>
 #include <filesystem>
 #include <limits>
 #include <optional>
 #include <system_error>
 #include <utility>
 
+#include "log.h"
 #include "message.h"
 
 namespace shufflenet {
@@ -46,9 +48,9 @@ class Descriptor {
     int fd_;
 };
 
-Status read_all(const Descriptor &file, const std::string &path, std::vector<std::byte> *bytes) {
+Status read_all(int file, const std::string &path, std::vector<std::byte> *bytes) {
     struct stat info {};
-    if (::fstat(file.get(), &info) != 0) return failed(path, "cannot be read", errno);
+    if (::fstat(file, &info) != 0) return failed(path, "cannot be read", errno);
     const bool regular = S_ISREG(info.st_mode);
     const size_t limit = regular ? std::numeric_limits<size_t>::max() : kMaxStreamBytes;
     std::vector<std::byte> content;
@@ -56,7 +58,7 @@ Status read_all(const Descriptor &file, const std::string &path, std::vector<std
     content.resize(regular ? static_cast<size_t>(info.st_size) + 1 : size_t{1} << 16);
     size_t size = 0;
     for (;;) {
-        const ssize_t count = ::read(file.get(), content.data() + size, content.size() - size);
+        const ssize_t count = ::read(file, content.data() + size, content.size() - size);
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) return failed(path, "cannot be read", errno);
         if (count == 0) break;
@@ -66,6 +68,7 @@ Status read_all(const Descriptor &file, const std::string &path, std::vector<std
         }
         if (size == content.size()) content.resize(std::min(2 * size, limit));
     }
+    log_debug("%s: %zu bytes read", path.c_str(), size);
     content.resize(size);
     *bytes = std::move(content);
     return {};
@@ -103,10 +106,11 @@ std::optional<std::string> replaceable(const std::string &path) {
     return target;
 }
 
-/// A new file beside `target`, removed again unless it has become `target`.
+/// A new file beside `target`, removed again unless it has become `target`; errors call it `name`.
 class TemporaryFile {
   public:
-    TemporaryFile(std::string target, mode_t mode) : target_(std::move(target)), file_(create(mode)) {}
+    TemporaryFile(std::string name, std::string target, mode_t mode)
+        : name_(std::move(name)), target_(std::move(target)), file_(create(mode)) {}
     TemporaryFile(const TemporaryFile &) = delete;
     TemporaryFile &operator=(const TemporaryFile &) = delete;
     ~TemporaryFile() {
@@ -114,10 +118,10 @@ class TemporaryFile {
     }
 
     Descriptor &file() { return file_; }
-    bool replace_target() {
-        if (::rename(path_.c_str(), target_.c_str()) != 0) return false;
+    Status replace_target() {
+        if (::rename(path_.c_str(), target_.c_str()) != 0) return failed(name_, "cannot be written", errno);
         exists_ = false;
-        return true;
+        return {};
     }
 
   private:
@@ -133,19 +137,39 @@ class TemporaryFile {
         return fd;
     }
 
-    std::string target_, path_;
+    std::string name_, target_, path_;
     bool exists_ = false;
     Descriptor file_;
 };
 
-Status replace(const std::string &path, const std::string &target, std::span<const std::byte> bytes) {
+/// Writes the content beside its target.
+Status prepare(const NewFile &file, const std::string &target, std::deque<TemporaryFile> *ready) {
     struct stat old {};
     const bool exists = ::stat(target.c_str(), &old) == 0;
-    if (exists && ::access(target.c_str(), W_OK) != 0) return failed(path, "cannot be written", errno);
-    TemporaryFile temporary(target, exists ? old.st_mode & 0777 : 0666);
-    if (!temporary.file().valid()) return failed(path, "cannot be written", errno);
-    if (Status status = write_all(temporary.file(), path, bytes); !status.ok()) return status;
-    if (!temporary.replace_target()) return failed(path, "cannot be written", errno);
+    if (exists && ::access(target.c_str(), W_OK) != 0) return failed(file.path, "cannot be written", errno);
+    TemporaryFile &temporary = ready->emplace_back(file.path, target, exists ? old.st_mode & 0777 : 0666);
+    if (!temporary.file().valid()) return failed(file.path, "cannot be written", errno);
+    return write_all(temporary.file(), file.path, file.bytes);
+}
+
+Status write_all_or_none(std::span<const NewFile> files) {
+    std::deque<TemporaryFile> ready;
+    std::vector<const NewFile *> straight;
+    for (const NewFile &file : files) {
+        const std::optional<std::string> target = replaceable(file.path);
+        if (!target) {
+            straight.push_back(&file);
+        } else if (Status status = prepare(file, *target, &ready); !status.ok()) {
+            return status;
+        }
+    }
+    for (const NewFile *file : straight) {
+        if (Status status = write_straight(file->path, file->bytes); !status.ok()) return status;
+    }
+    for (TemporaryFile &temporary : ready) {
+        if (Status status = temporary.replace_target(); !status.ok()) return status;
+    }
+    for (const NewFile &file : files) log_debug("%s: %zu bytes written", file.path.c_str(), file.bytes.size());
     return {};
 }
 
@@ -154,16 +178,26 @@ Status replace(const std::string &path, const std::string &target, std::span<con
 Status read_file(const std::string &path, std::vector<std::byte> *bytes) try {
     const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!file.valid()) return failed(path, "cannot be opened", errno);
-    return read_all(file, path, bytes);
+    return read_all(file.get(), path, bytes);
 } catch (...) {
     return message::from_exception(path);
 }
 
+Status read_stream(int descriptor, const std::string &name, std::vector<std::byte> *bytes) try {
+    return read_all(descriptor, name, bytes);
+} catch (...) {
+    return message::from_exception(name);
+}
+
 Status write_file_atomically(const std::string &path, std::span<const std::byte> bytes) try {
-    const std::optional<std::string> target = replaceable(path);
-    return target ? replace(path, *target, bytes) : write_straight(path, bytes);
+    const NewFile file{path, bytes};
+    return write_all_or_none({&file, 1});
 } catch (...) {
     return message::from_exception(path);
+}
+
+Status write_files_atomically(std::span<const NewFile> files) try { return write_all_or_none(files); } catch (...) {
+    return message::from_exception(files.front().path);
 }
 
 }  // namespace shufflenet

@@ -34,6 +34,9 @@ inline std::string escaped(std::string_view text, unsigned char last) {
 /// For text that is probably UTF-8: a file's name, a tensor's.
 inline std::string one_line(std::string_view text) { return escaped(text, 0xFF); }
 
+/// A file as messages call it, which can be seen even if its name is empty.
+inline std::string file_text(std::string_view file) { return file.empty() ? "\"\"" : one_line(file); }
+
 /// For bytes that need not be text.
 inline std::string ascii(std::string_view bytes) { return escaped(bytes, 0x7F); }
 
@@ -71,7 +74,7 @@ inline std::string list_text(std::span<const std::string> items) {
 }
 
 inline Status bad_input(std::string_view file, std::string_view problem) {
-    return {Code::kBadInput, one_line(file) + ": " + std::string(problem)};
+    return {Code::kBadInput, file_text(file) + ": " + std::string(problem)};
 }
 
 /// For a catch (...) clause: the exception in flight as a status.
@@ -80,9 +83,9 @@ inline Status from_exception(std::string_view file) noexcept {
         try {
             throw;
         } catch (const std::bad_alloc &) {
-            return {Code::kOutOfMemory, one_line(file) + ": out of memory"};
+            return {Code::kOutOfMemory, file_text(file) + ": out of memory"};
         } catch (const std::length_error &) {
-            return {Code::kOutOfMemory, one_line(file) + ": out of memory"};
+            return {Code::kOutOfMemory, file_text(file) + ": out of memory"};
         } catch (const std::exception &error) {
             return bad_input(file, shortened(error.what()));
         }

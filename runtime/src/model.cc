@@ -7,6 +7,7 @@
 #include "backbone.h"
 #include "file.h"
 #include "isa.h"
+#include "log.h"
 #include "safetensors.h"
 
 namespace shufflenet {
@@ -69,17 +70,25 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
         }
         scratch[t] = {.begin = arenas[t].scratch.data(), .size = arenas[t].scratch.size()};
     }
+    if (logging()) {
+        log_debug("%s: %s chosen of %s, %d threads, an arena of %zu bytes each", descriptor.name, kernels->isa,
+                  isa_names(descriptor).c_str(), threads, arena_bytes(*network, backbone.input));
+    }
     return pool.start(threads);
 }
 
 Status ModelState::adopt(std::span<const std::byte> file, const std::string &name) {
+    LogTimer timer;
     Safetensors tensors;
     if (Status status = Safetensors::parse(file, name, &tensors); !status.ok()) return status;
     Checkpoint checkpoint;
     if (Status status = read_checkpoint(tensors, name, *backbone.network, &checkpoint); !status.ok()) return status;
+    log_debug("%s: %zu tensors, %d classes, checked and folded in %.2f ms", name.c_str(), tensors.tensors().size(),
+              checkpoint.classes, timer.lap());
     auto packed = std::make_shared<PackedWeights>();
     Status status = pack_weights(checkpoint, *backbone.network, backbone.input, kPanelFloats, packed.get());
     if (status.ok()) {
+        log_debug("%s: packed for %s in %.2f ms", name.c_str(), backbone.descriptor->name, timer.lap());
         weights = std::move(packed);
         last_arena = nullptr;
     }
@@ -122,6 +131,7 @@ class BatchRun {
     }
 
     Status run(int batch) noexcept {
+        LogTimer timer;
         batch_ = batch;
         m_.last_arena = nullptr;
         m_.last_conv5 = conv5_wanted_;
@@ -129,6 +139,7 @@ class BatchRun {
             if (!run_group(first, std::min(kImageGroup, batch - first))) return error();
         }
         m_.last_arena = last_;
+        log_debug("%s: run, batch %d, %d threads: %.3f ms", name(), batch, m_.pool.threads(), timer.lap());
         return {};
     }
 
@@ -141,10 +152,12 @@ class BatchRun {
         use_scratch(m_.scratch.data());
         for (int i = apart; i < images && !failed(); ++i) run_image(i, 0, shared_);
         if (!failed()) {
+            LogTimer timer;
             ImageRun head(m_.backbone, *m_.weights, nullptr, shared_);
             if (!head.fully_connected(pooled(0), images, logits_ + size_t(first) * m_.weights->classes)) {
                 fail(head.failed(), shared_);
             }
+            log_debug("%s: fc, batch %d: %.3f ms", name(), images, timer.lap());
         }
         return !failed();
     }
@@ -163,9 +176,20 @@ class BatchRun {
         float *arena = m_.arenas[thread].activations.data();
         const size_t number = size_t(first_) + image;
         ImageRun run(m_.backbone, *m_.weights, arena, context);
-        const bool ok = run.stem(input_ + number * 3 * m_.backbone.input.pixels()) && run.stage(2) && run.stage(3) &&
-                        run.stage(4) && (!conv5_wanted_ || run.conv5()) && run.pool(pooled(image));
+        LogTimer timer;
+        std::array<double, 6> ms{};
+        size_t step = 0;
+        const auto timed = [&](bool ok) {
+            ms[step++] = timer.lap();
+            return ok;
+        };
+        const bool ok = timed(run.stem(input_ + number * 3 * m_.backbone.input.pixels())) && timed(run.stage(2)) &&
+                        timed(run.stage(3)) && timed(run.stage(4)) && timed(!conv5_wanted_ || run.conv5()) &&
+                        timed(run.pool(pooled(image)));
         if (!ok) return fail(run.failed(), context);
+        log_debug(
+            "%s: image %zu, thread %d: stem %.3f, stage2 %.3f, stage3 %.3f, stage4 %.3f, conv5 %.3f, pool %.3f ms",
+            name(), number, thread, ms[0], ms[1], ms[2], ms[3], ms[4], ms[5]);
         for (const FeatureRequest &request : features_) {
             if (request.out.empty()) continue;
             float *out = request.out.data() + number * m_.backbone.feature_shape(request.feature).elements();
@@ -179,6 +203,7 @@ class BatchRun {
                size_t(image) * pooled_stride(*m_.backbone.network);
     }
 
+    const char *name() const { return m_.backbone.descriptor->name; }
     bool failed() const { return failed_.load(); }
     void fail(const Name &stage, const KernelContext &context) noexcept {
         if (failed_.exchange(true)) return;

@@ -242,19 +242,27 @@ Status read_npy(const std::string &path, Npy *out) {
     return parse_npy(bytes, path, out);
 }
 
-Status write_npy(const std::string &path, std::span<const int64_t> shape, std::span<const float> data) try {
+Status serialize_npy(std::span<const int64_t> shape, std::span<const float> data, const std::string &name,
+                     std::vector<std::byte> *out) try {
     const std::optional<std::string> header = make_header(shape);
     const std::optional<int64_t> bytes = tensor_bytes(shape, sizeof(float));
     if (!header || !bytes || static_cast<uint64_t>(*bytes) != data.size_bytes()) {
-        return message::bad_input(path, "cannot be written: " + std::to_string(data.size()) +
+        return message::bad_input(name, "cannot be written: " + std::to_string(data.size()) +
                                             " values do not make the shape " + message::shape_text(shape));
     }
     std::vector<std::byte> file(header->size() + data.size_bytes());
     std::memcpy(file.data(), header->data(), header->size());
     if (!data.empty()) std::memcpy(file.data() + header->size(), data.data(), data.size_bytes());
-    return write_file_atomically(path, file);
+    *out = std::move(file);
+    return {};
 } catch (...) {
-    return message::from_exception(path);
+    return message::from_exception(name);
+}
+
+Status write_npy(const std::string &path, std::span<const int64_t> shape, std::span<const float> data) {
+    std::vector<std::byte> file;
+    if (Status status = serialize_npy(shape, data, path, &file); !status.ok()) return status;
+    return write_file_atomically(path, file);
 }
 
 }  // namespace shufflenet
