@@ -16,6 +16,13 @@ struct FeatureTensor {
     std::vector<float> data;
 };
 
+FeatureTensor make_feature(const Model &model, Feature feature, int64_t batch) {
+    const FeatureShape shape = model.feature_shape(feature);
+    return {{batch, shape.channels, shape.height, shape.width}, std::vector<float>(batch * shape.elements())};
+}
+
+}  // namespace
+
 Npy read_input(const std::string &path, const ModelInfo &info) {
     Npy input;
     check(read_npy(path, &input));
@@ -27,13 +34,6 @@ Npy read_input(const std::string &path, const ModelInfo &info) {
     }
     return input;
 }
-
-FeatureTensor make_feature(const Model &model, Feature feature, int64_t batch) {
-    const FeatureShape shape = model.feature_shape(feature);
-    return {{batch, shape.channels, shape.height, shape.width}, std::vector<float>(batch * shape.elements())};
-}
-
-}  // namespace
 
 int run(const RunOptions &options) {
     Model model = open_model(get_model(options.model), options.weights, options.threads);

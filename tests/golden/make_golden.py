@@ -1,6 +1,6 @@
 """Golden outputs of torchvision's ShuffleNetV2, written to golden.json next to this file.
 
-Weights and inputs are random, and are not in the file: tests/reference/random_weights.h generates the same bits from
+Weights and inputs are random, and are not in the file: reference/random_weights.h generates the same bits from
 the same seed, and says how. torch runs in double precision, so a golden value is exact but for its rounding to float32.
 Sampled elements are enough to compare: any mistake in a layer moves most of its outputs.
 """
