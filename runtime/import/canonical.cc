@@ -182,7 +182,7 @@ std::vector<std::vector<int>> Canonicaliser::residence(const std::vector<UnitRow
             }
             if (reader[block][channel.channel] != count) {
                 refuse(row, "reads channel " + std::to_string(channel.channel) + " of " + row_name(channel.row) +
-                                ", which a unit before it has read");
+                                ", which a branch has read already");
             }
             reader[block][channel.channel] = u;
         }

@@ -91,19 +91,37 @@ class Matcher {
           row_of_(trace.layers.size(), -1) {}
 
     Matched run() {
+        take_all();
+        std::string logits = check_rest();
+        return {std::move(layers_), std::move(row_of_), std::move(logits)};
+    }
+
+    /// Until no layer is left.
+    void run_to_end() {
+        try {
+            take_all();
+        } catch (const Missing &) {
+            return;
+        }
+    }
+
+  private:
+    /// No layer is left that could be the next row.
+    class Missing : public Refusal {
+      public:
+        using Refusal::Refusal;
+    };
+
+    void take_all() {
         take(2);  // The stem: convolution and pool.
         take_next(2);
         for (const int units : network_.units) {
             for (int u = 0; u < units; ++u) take_unit(u == 0);
         }
-        take(1);  // conv5
+        take(1);  // conv5, pool, fully connected
         take_next(1);
         take_next(1);
-        std::string logits = check_rest();
-        return {std::move(layers_), std::move(row_of_), std::move(logits)};
     }
-
-  private:
     void take_unit(bool down) {
         if (down) {
             take(2);  // Branch 1: depthwise, pointwise.
@@ -151,7 +169,7 @@ class Matcher {
     }
 
     [[noreturn]] void refuse_missing() const {
-        throw Refusal("no node left for " + std::string(next_row().id.view()) + ", " +
+        throw Missing("no node left for " + std::string(next_row().id.view()) + ", " +
                       std::string(to_string(next_row().kind)) + " with " + std::to_string(next_row().in_channels) +
                       " inputs and " + std::to_string(next_row().out_channels) + " outputs");
     }
@@ -247,6 +265,8 @@ const Network &nearest_network(const Trace &trace) {
 }
 
 Matched match_layers(const Trace &trace, const Network &network) { return Matcher(trace, network).run(); }
+
+void check_layers(const Trace &trace, const Network &network) { Matcher(trace, network).run_to_end(); }
 
 std::vector<std::optional<FoundFeature>> find_features(const Trace &trace, const Matched &matched,
                                                        const Canonical &canonical) {

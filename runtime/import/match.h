@@ -21,6 +21,9 @@ struct Matched {
 /// Checks kernels, strides, pads and groups. Throws a Refusal that names the node that differs, and how.
 Matched match_layers(const Trace &trace, const Network &network);
 
+/// The same for the layers of a graph whose trace broke off: throws only if one of them differs.
+void check_layers(const Trace &trace, const Network &network);
+
 /// Where the graph has a feature: channel i of the tensor is torchvision's canonical[i].
 struct FoundFeature {
     std::string tensor;

@@ -56,32 +56,50 @@ bool is_folded(const std::vector<SourceLayer> &layers) {
                        [](const SourceLayer &layer) { return layer.weight != nullptr && !layer.norm; });
 }
 
-OnnxNetwork read_model(const onnx::ModelProto &model, const Network *network, Size assumed) {
-    const Trace trace = trace_graph(model.graph(), operator_set(model), assumed);
+/// A graph that breaks off: at a layer that differs from the network's, if there is one, else where it did.
+Trace read_trace(const onnx::ModelProto &model, const Network *network, Size assumed) {
+    Trace trace;
+    const int64_t opset = operator_set(model);
+    try {
+        trace_graph(model.graph(), opset, assumed, &trace);
+    } catch (const Refusal &) {
+        if (!trace.layers.empty()) check_layers(trace, network != nullptr ? *network : nearest_network(trace));
+        throw;
+    }
+    return trace;
+}
+
+/// The weights and what else is known of a traced graph.
+OnnxNetwork read_network(const Trace &trace, const Network &network) {
     OnnxNetwork out;
-    out.network = network != nullptr ? network : &nearest_network(trace);
+    out.network = &network;
     out.size = trace.size;
     out.batch = trace.batch;
     out.half = trace.half;
     out.input = trace.input;
-    try {
-        Matched matched = match_layers(trace, *out.network);
-        const Canonical canonical = canonical_form(*out.network, matched.layers);
-        out.classes = canonical.classes;
-        out.order = channel_order(matched.layers, *out.network, canonical.same_order);
-        out.folded = is_folded(matched.layers);
-        out.logits = matched.logits;
-        auto found = find_features(trace, matched, canonical);
-        for (int i = 0; i < kFeatures; ++i) {
-            if (!found[i]) continue;
-            out.features.push_back(
-                {static_cast<Feature>(i), std::move(found[i]->tensor), std::move(found[i]->canonical)});
-        }
-        out.safetensors = to_safetensors(canonical.tensors);
-    } catch (const Refusal &refusal) {
-        throw Refusal("not " + std::string(out.network->name) + ": " + refusal.what());
+    Matched matched = match_layers(trace, network);
+    const Canonical canonical = canonical_form(network, matched.layers);
+    out.classes = canonical.classes;
+    out.order = channel_order(matched.layers, network, canonical.same_order);
+    out.folded = is_folded(matched.layers);
+    out.logits = matched.logits;
+    auto found = find_features(trace, matched, canonical);
+    for (int i = 0; i < kFeatures; ++i) {
+        if (!found[i]) continue;
+        out.features.push_back({static_cast<Feature>(i), std::move(found[i]->tensor), std::move(found[i]->canonical)});
     }
+    out.safetensors = to_safetensors(canonical.tensors);
     return out;
+}
+
+OnnxNetwork read_model(const onnx::ModelProto &model, const Network *network, Size assumed) {
+    const Trace trace = read_trace(model, network, assumed);
+    const Network &of = network != nullptr ? *network : nearest_network(trace);
+    try {
+        return read_network(trace, of);
+    } catch (const Refusal &refusal) {
+        throw Refusal("not " + std::string(of.name) + ": " + refusal.what());
+    }
 }
 
 /// A node that makes `output` of `input`.

@@ -87,19 +87,19 @@ size_t elements(const Value &value) {
 
 class Tracer {
   public:
-    Tracer(const onnx::GraphProto &graph, int64_t opset, Size assumed)
-        : graph_(graph), opset_(opset), budget_(kMaxWork + static_cast<int64_t>(graph.ByteSizeLong())) {
+    Tracer(const onnx::GraphProto &graph, int64_t opset, Size assumed, Trace &out)
+        : graph_(graph), opset_(opset), budget_(kMaxWork + static_cast<int64_t>(graph.ByteSizeLong())), trace_(out) {
         for (const onnx::TensorProto &tensor : graph.initializer()) initializers_[tensor.name()] = &tensor;
         read_input(assumed);
     }
 
-    Trace run() {
+    void run() {
+        check_names();
         const std::vector<bool> needed = count_uses();
         for (int i = 0; i < graph_.node_size(); ++i) {
             if (needed[i]) run_node(Node(graph_.node(i), i));
         }
         for (const auto &output : graph_.output()) trace_.outputs.push_back(output_of(output.name()));
-        return std::move(trace_);
     }
 
   private:
@@ -112,6 +112,7 @@ class Tracer {
     };
 
     void read_input(Size assumed);
+    void check_names() const;
     std::vector<bool> count_uses();
     void run_node(const Node &node);
     std::vector<Value> outputs_of(const Node &node, const Inputs &inputs);
@@ -146,7 +147,7 @@ class Tracer {
     int64_t budget_;
     std::unordered_map<std::string, const onnx::TensorProto *> initializers_;
     std::unordered_map<std::string, Entry> values_;
-    Trace trace_;
+    Trace &trace_;
 };
 
 // The graph's frame: input, order of nodes, values that come and go.
@@ -186,6 +187,19 @@ void Tracer::read_input(Size assumed) {
         for (int c = 0; c < 3; ++c) image.channels.data.push_back({n, kImage, c, 0});
     }
     store(input->name(), image);
+}
+
+/// A name stands for one value.
+void Tracer::check_names() const {
+    std::unordered_set<std::string> made = {trace_.input};
+    for (const auto &[name, tensor] : initializers_) made.insert(name);
+    for (int i = 0; i < graph_.node_size(); ++i) {
+        for (const std::string &name : graph_.node(i).output()) {
+            if (name.empty() || made.insert(name).second) continue;
+            throw Refusal(Node(graph_.node(i), i).text() + ": makes '" + message::shortened(name) +
+                          "', which is there already");
+        }
+    }
 }
 
 /// Which nodes the outputs depend on; notes how often each value is read.
@@ -248,10 +262,6 @@ Inputs Tracer::take_inputs(const Node &node) {
 }
 
 void Tracer::store(const std::string &name, Value value) {
-    Entry &entry = values_[name];
-    if (entry.value != nullptr || initializers_.contains(name)) {
-        throw Refusal("makes '" + message::shortened(name) + "', which is there already");
-    }
     constexpr size_t kMaxRank = 16;
     if (dims_of(value).size() > kMaxRank)
         throw Refusal("makes a tensor of rank " + std::to_string(dims_of(value).size()));
@@ -263,7 +273,7 @@ void Tracer::store(const std::string &name, Value value) {
             trace_.tensors.push_back({name, {begin, begin + tensor->channels.dims[1]}, tensor->size});
         }
     }
-    entry.value = std::make_shared<const Value>(std::move(value));
+    values_[name].value = std::make_shared<const Value>(std::move(value));
 }
 
 TracedOutput Tracer::output_of(const std::string &name) {
@@ -579,8 +589,8 @@ Value Tracer::cast(const Node &node, const Inputs &inputs) {
 
 }  // namespace
 
-Trace trace_graph(const onnx::GraphProto &graph, int64_t opset, Size assumed) {
-    return Tracer(graph, opset, assumed).run();
+void trace_graph(const onnx::GraphProto &graph, int64_t opset, Size assumed, Trace *out) {
+    Tracer(graph, opset, assumed, *out).run();
 }
 
 }  // namespace shufflenet::imports

@@ -88,7 +88,7 @@ struct Trace {
 inline constexpr int64_t kOldestOpset = 9, kNewestOpset = 22;
 
 /// Runs a graph of operator set `opset`; where its input may have any size it is run at `assumed`. Throws a Refusal
-/// that names the node that is none of ShuffleNetV2's.
-Trace trace_graph(const onnx::GraphProto &graph, int64_t opset, Size assumed);
+/// that names the node that is none of ShuffleNetV2's; `out` has what came before it.
+void trace_graph(const onnx::GraphProto &graph, int64_t opset, Size assumed, Trace *out);
 
 }  // namespace shufflenet::imports
