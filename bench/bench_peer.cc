@@ -16,7 +16,8 @@
 #include <span>
 #include <stdexcept>
 
-#include "onnxruntime.h"
+#include "runtime/import/onnxruntime.h"
+#include "runtime/src/file.h"
 #include "workload.h"
 
 namespace shufflenet::bench {
@@ -54,12 +55,13 @@ Side ours(const std::string &name, const std::string &weights, int batch, int th
 }
 
 Side onnx_runtime(const std::string &library, const std::string &model, int batch, int threads) {
-    auto session = std::make_shared<OnnxRuntime>(library, model, threads);
+    std::vector<std::byte> file;
+    check(read_file(model, &file));
+    auto session = std::make_shared<OnnxRuntime>(library, file, threads);
     return {{{"name", "onnxruntime"}, {"version", session->version()}},
             [session, batch](std::span<float> input, std::span<float> output) {
-                const int64_t in[] = {batch, 3, kDefaultCrop, kDefaultCrop};
-                const int64_t out[] = {batch, kDefaultClasses};
-                session->run(input, in, output, out);
+                const OnnxRuntime::Tensor logits{session->output_name(), {batch, kDefaultClasses}, output};
+                session->run({session->input_name(), {batch, 3, kDefaultCrop, kDefaultCrop}, input}, {&logits, 1});
             }};
 }
 

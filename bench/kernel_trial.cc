@@ -27,10 +27,10 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "reference/random_weights.h"
 #include "runtime/src/backbone.h"
 #include "runtime/src/isa.h"
 #include "runtime/src/safetensors.h"
-#include "tests/reference/random_weights.h"
 
 // The kernels here come straight from the generator: their Halide hooks have not been renamed yet.
 extern "C" {

@@ -5,9 +5,9 @@
 #include <map>
 #include <stdexcept>
 
+#include "reference/random_weights.h"
+#include "reference/reference.h"
 #include "runtime/cli/peak.h"
-#include "tests/reference/random_weights.h"
-#include "tests/reference/reference.h"
 
 namespace shufflenet::bench {
 

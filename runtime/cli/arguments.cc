@@ -214,18 +214,67 @@ Command add_info(CLI::App &parent) {
 Command add_convert(CLI::App &parent) {
     auto options = std::make_shared<ConvertOptions>();
     CLI::App *app = add_command(parent, "convert", "Check a weight file and write it in canonical form");
-    app->add_option("input", options->input, "safetensors file with torchvision's state_dict names, F32 or F16")
+    app->add_option("input", options->input,
+                    "safetensors file with torchvision's or Megvii's state_dict names,\nor ONNX graph; F32 or F16")
         ->required()
-        ->type_name("IN.safetensors");
-    app->add_option("output", options->output, "Receives the weights alone, sorted by name; may be the input")
+        ->type_name("IN.onnx|IN.safetensors");
+    app->add_option(
+           "output", options->output,
+           "Receives the weights alone, with torchvision's names and\nchannel order, sorted by name; may be the "
+           "input")
         ->required()
         ->type_name("OUT.safetensors");
     app->add_option("--network", options->network, "Network that it must be of; default: recognised by its shapes")
         ->type_name("NETWORK");
     CLI::Option *f16 = app->add_flag("--f16", options->f16, "Convert to half precision, rounded to nearest even");
     app->add_flag("--f32", options->f32, "Convert to single precision")->excludes(f16);
-    app->footer("Example:\n  shufflenet convert --f16 shufflenet_v2_x1_0.safetensors small.safetensors");
+    app->footer(
+        "ONNX graphs: exports of torchvision's ShuffleNetV2 (operator sets 9 to 22), batch normalisation folded or "
+        "not,\n"
+        "simplified or not, FLOAT or FLOAT16, which become F32. Megvii's own network: x0.5 only, the wider ones split\n"
+        "stage 2 otherwise. What differs is named by its node. PyTorch's own files are refused, with a way in "
+        "Python.\n\n"
+        "Examples:\n"
+        "  shufflenet convert model.onnx model.safetensors\n"
+        "  shufflenet convert --f16 shufflenet_v2_x1_0.safetensors small.safetensors");
     return make_command(app, convert, options);
+}
+
+Command add_verify(CLI::App &parent) {
+    auto options = std::make_shared<VerifyOptions>();
+    CLI::App *app = add_command(parent, "verify", "Compare a model's outputs with those of an ONNX file");
+    app->add_option("model", options->model, "Name of a model, as 'shufflenet list' shows it")
+        ->required()
+        ->type_name("MODEL");
+    add_weights(*app, options->weights);
+    app->add_option("--onnx", options->onnx, "The network to compare with")->required()->type_name("M.onnx");
+    app->add_option("--input", options->inputs,
+                    "What to run on, beside random inputs: .npy files, float32 (N, 3,\nheight, width), or photographs")
+        ->type_name("X.npy|IMAGE");
+    app->add_option("--tolerance", options->tolerance, "Largest error, as a share of an output's range")
+        ->check(CLI::NonNegativeNumber.description(""))
+        ->type_name("T");
+    CLI::Option *library = app->add_option("--onnxruntime", options->onnxruntime,
+                                           "ONNX Runtime's library; default: libonnxruntime.so, if there is one")
+                               ->type_name("LIBRARY.so");
+    app->add_flag("--reference", options->reference,
+                  "Compare with the naive double-precision reference even if there is\nONNX Runtime")
+        ->excludes(library);
+    add_threads(*app, options->threads);
+    app->add_flag("--json", options->json, "Print a JSON object");
+    app->footer(
+        "The other side is ONNX Runtime or, where there is none, a naive implementation in double precision that "
+        "takes\n"
+        "its weights from the ONNX file. Outputs are the logits, and stages 2 to 4 and conv5 where the graph has "
+        "them.\n\n"
+        "Errors are the worst of all inputs: absolute; relative to the range of the other side's output; and in ULP,\n"
+        "floats between the two values, counted where the value is at least a thousandth of the range. The default\n"
+        "tolerance is 4 u sqrt(K): u = 2^-24 rounds a float, K is how many products are summed on the way from the\n"
+        "input to one logit, and 4 allows for two sides that round and for two standard deviations. With weights in\n"
+        "half precision on either side, 4 u sqrt(L) is added: u = 2^-11, L layers. Exit status 1 if it is exceeded.\n\n"
+        "Example:\n"
+        "  shufflenet verify shufflenet_v2_x1_0 --weights x1_0.safetensors --onnx x1_0.onnx --input cat.jpg dog.jpg");
+    return make_command(app, verify, options);
 }
 
 Command add_completion(CLI::App &parent) {
@@ -299,8 +348,8 @@ std::string without_command(int argc, char **argv) {
 std::function<int()> parse_arguments(int argc, char **argv) {
     CLI::App app("", "shufflenet");
     describe_program(app);
-    const Command commands[] = {add_list(app),    add_run(app),        add_classify(app), add_info(app),
-                                add_convert(app), add_completion(app), add_manual(app)};
+    const Command commands[] = {add_list(app),    add_run(app),    add_classify(app),   add_info(app),
+                                add_convert(app), add_verify(app), add_completion(app), add_manual(app)};
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp &) {

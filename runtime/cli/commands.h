@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "description.h"
+#include "runtime/src/npy.h"
 #include "shufflenet/descriptor.h"
 #include "shufflenet/model.h"
 
@@ -59,6 +60,16 @@ struct ConvertOptions {
 };
 int convert(const ConvertOptions &options);
 
+struct VerifyOptions {
+    std::string model, onnx;
+    std::optional<std::string> weights, onnxruntime;
+    std::vector<std::string> inputs;
+    std::optional<double> tolerance;
+    int threads = 1;
+    bool reference = false, json = false;
+};
+int verify(const VerifyOptions &options);
+
 struct CompletionOptions {
     std::string shell;
     ProgramText program;
@@ -84,6 +95,9 @@ const shufflenet_descriptor &get_model(const std::string &name);
 
 /// A model ready to run, with the weights of the file or, without one, the embedded ones.
 Model open_model(const shufflenet_descriptor &descriptor, const std::optional<std::string> &weights, int threads);
+
+/// Images for the model, (N, 3, height, width), from a .npy file.
+Npy read_input(const std::string &path, const ModelInfo &info);
 
 /// "224x224": height, width.
 std::string size_text(int height, int width);

@@ -10,6 +10,8 @@
 #include "commands.h"
 #include "error.h"
 #include "networks/layers.h"
+#include "runtime/import/megvii.h"
+#include "runtime/import/onnx_file.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/file.h"
 #include "runtime/src/half.h"
@@ -120,21 +122,53 @@ std::vector<Tensor> canonical(const Safetensors &file, const ConvertOptions &opt
     return tensors;
 }
 
-void refuse_onnx(const std::string &path) {
-    if (std::filesystem::path(path).extension() == ".onnx") {
-        throw Error(path + ": ONNX is not supported by this version: expected a safetensors file");
+/// What a file holds, as a safetensors file with torchvision's names, and what to say about where it came from.
+struct Source {
+    std::vector<std::byte> bytes;
+    std::string remark;
+};
+
+/// An ONNX file begins with its version, field 1 of a protocol buffer; a safetensors file has a brace at byte 8.
+bool is_onnx(const std::string &path, std::span<const std::byte> bytes) {
+    constexpr std::byte kVersionField{0x08};
+    constexpr size_t kHeader = 8;
+    if (std::filesystem::path(path).extension() == ".onnx") return true;
+    return bytes.size() > kHeader && bytes[0] == kVersionField && bytes[kHeader] != std::byte{'{'} &&
+           std::filesystem::path(path).extension() != ".safetensors";
+}
+
+std::string remark_of(const OnnxNetwork &onnx) {
+    std::string text = ", input ";
+    text += onnx.size ? size_text(onnx.size->height, onnx.size->width) : "of any size";
+    text += onnx.folded ? ", batch normalisation folded" : "";
+    if (onnx.order == ChannelOrder::kMegvii) text += ", channels reordered from Megvii's";
+    if (onnx.order == ChannelOrder::kOther) text += ", channels reordered";
+    return text;
+}
+
+Source read_source(const std::string &path, const Network *forced) {
+    Source source;
+    check(read_file(path, &source.bytes));
+    if (is_onnx(path, source.bytes)) {
+        OnnxNetwork onnx;
+        check(read_onnx(source.bytes, path, forced, {kDefaultCrop, kDefaultCrop}, &onnx));
+        return {std::move(onnx.safetensors), remark_of(onnx)};
     }
+    Safetensors file;
+    check(Safetensors::parse(source.bytes, path, &file));
+    if (!has_megvii_names(file)) return source;
+    Source renamed{{}, ", channels reordered from Megvii's"};
+    check(read_megvii(file, path, forced, &renamed.bytes));
+    return renamed;
 }
 
 }  // namespace
 
 int convert(const ConvertOptions &options) {
-    refuse_onnx(options.input);
     const Network *forced = options.network ? &network_named(*options.network) : nullptr;
-    std::vector<std::byte> bytes;
-    check(read_file(options.input, &bytes));
+    const Source source = read_source(options.input, forced);
     Safetensors file;
-    check(Safetensors::parse(bytes, options.input, &file));
+    check(Safetensors::parse(source.bytes, options.input, &file));
     const Network &network = forced != nullptr ? *forced : recognise(file, options.input);
     Checkpoint checkpoint;
     check(read_checkpoint(file, options.input, network, &checkpoint));
@@ -143,7 +177,7 @@ int convert(const ConvertOptions &options) {
     const std::vector<Tensor> tensors = canonical(file, options, storage);
     check(write_file_atomically(options.output, serialize_safetensors(tensors)));
     std::cout << message::one_line(options.output) << ": " << network.name << ", " << checkpoint.classes << " classes, "
-              << tensors.size() << " tensors\n";
+              << tensors.size() << " tensors" << source.remark << '\n';
     return 0;
 }
 

@@ -35,18 +35,6 @@ void refuse_equal_paths(const RunOptions &options) {
     for (const RunOptions::FeatureFile &feature : options.features) add(feature.path);
 }
 
-Npy read_input(const std::string &path, const ModelInfo &info) {
-    Npy input;
-    check(read_npy(path, &input));
-    const std::vector<int64_t> image = {3, info.height, info.width};
-    if (input.shape.size() != 4 || input.shape[0] < 1 || !std::equal(image.begin(), image.end(), &input.shape[1])) {
-        throw Error(path + ": expected shape [N, 3, " + std::to_string(info.height) + ", " +
-                    std::to_string(info.width) + "] with N >= 1 for " + info.name + ", found " +
-                    message::shape_text(input.shape));
-    }
-    return input;
-}
-
 FeatureTensor make_feature(const Model &model, Feature feature, int64_t batch) {
     const FeatureShape shape = model.feature_shape(feature);
     return {{batch, shape.channels, shape.height, shape.width}, std::vector<float>(batch * shape.elements())};
@@ -68,6 +56,18 @@ class Outputs {
 };
 
 }  // namespace
+
+Npy read_input(const std::string &path, const ModelInfo &info) {
+    Npy input;
+    check(read_npy(path, &input));
+    const std::vector<int64_t> image = {3, info.height, info.width};
+    if (input.shape.size() != 4 || input.shape[0] < 1 || !std::equal(image.begin(), image.end(), &input.shape[1])) {
+        throw Error(path + ": expected shape [N, 3, " + std::to_string(info.height) + ", " +
+                    std::to_string(info.width) + "] with N >= 1 for " + info.name + ", found " +
+                    message::shape_text(input.shape));
+    }
+    return input;
+}
 
 int run(const RunOptions &options) {
     refuse_equal_paths(options);

@@ -47,6 +47,12 @@ struct Sections {
     Bytes buffer;
 };
 
+/// A pickle is a program; it is not run here, but Python can be asked to read no more than tensors.
+constexpr std::string_view kPytorchProblem =
+    "expected a safetensors header, found a PyTorch file, whose pickle is not executed here; in Python: "
+    "import torch, safetensors.torch; "
+    "safetensors.torch.save_file(torch.load('IN.pth', map_location='cpu', weights_only=True), 'OUT.safetensors')";
+
 /// torch.save() writes a zip archive, and wrote a pickle before version 1.6.
 bool is_pytorch(Bytes file) {
     const std::string_view text(reinterpret_cast<const char *>(file.data()), file.size());
@@ -62,10 +68,10 @@ Status split(Bytes file, const std::string &name, Sections *out) {
     std::memcpy(&length, file.data(), sizeof length);
     const Bytes rest = file.subspan(kLengthBytes);
     const uint64_t limit = std::min<uint64_t>(rest.size(), kMaxHeaderBytes);
+    if (length > limit && is_pytorch(file)) return message::bad_input(name, std::string(kPytorchProblem));
     if (length > limit) {
         return message::bad_input(name, "expected a header of at most " + std::to_string(limit) +
-                                            " bytes, found a header length of " + std::to_string(length) +
-                                            (is_pytorch(file) ? " (a PyTorch file, not safetensors)" : ""));
+                                            " bytes, found a header length of " + std::to_string(length));
     }
     const auto size = static_cast<size_t>(length);
     *out = {{reinterpret_cast<const char *>(rest.data()), size}, rest.subspan(size)};

@@ -1,7 +1,7 @@
 """Golden outputs of torchvision's ShuffleNetV2, written to golden.json next to this file.
 
-Weights and inputs are random, and are not in the file: tests/reference/random_weights.h generates the same bits from
-the same seed, and says how. torch runs in double precision, so a golden value is exact but for its rounding to float32.
+Weights and inputs are random, and are not in the file: random_weights.py generates them from a seed, and
+reference/random_weights.h the same bits in C++, which says how. torch runs in double precision, so a golden value is exact but for its rounding to float32.
 Sampled elements are enough to compare: any mistake in a layer moves most of its outputs.
 """
 
@@ -11,6 +11,7 @@ import pathlib
 import numpy as np
 import torch
 import torchvision
+from random_weights import Stream, random_input, random_state_dict
 from torchvision.models import ShuffleNetV2
 
 SAMPLES = 160
@@ -41,83 +42,6 @@ CASES = [
     ("test_tiny", 32, 32, 2, 15028),
     ("test_deep", 64, 48, 11, 10),
 ]
-
-
-def mix(z):
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def fnv1a(text):
-    value = 0xCBF29CE484222325
-    for byte in text.encode():
-        value = (value ^ byte) * 0x100000001B3 % 2**64
-    return value
-
-
-class Stream:
-    """The random numbers of one tensor, as `Stream` in random_weights.h."""
-
-    def __init__(self, seed, name, elements):
-        start = mix(np.array([(seed + fnv1a(name)) % 2**64], np.uint64))
-        steps = np.arange(1, elements + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        self.bits = mix(start + steps)
-
-    def uniform(self):
-        return (self.bits >> np.uint64(48)).astype(np.float64) / 65536
-
-    def normal(self, variance):
-        parts = [(self.bits >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32, 48)]
-        total = sum(parts).astype(np.int64) - 2 * 0xFFFF
-        return total.astype(np.float64) * (np.sqrt(3 * variance) / 65536)
-
-
-def row_scale(seed, norm, rows):
-    exponents = (Stream(seed, norm + ".running_var", rows).bits & np.uint64(7)).astype(np.int64)
-    return np.ldexp(1.0, -exponents)
-
-
-def row_variance(seed, norm, rows):
-    scale = row_scale(seed, norm, rows)
-    return (0.5 + Stream(seed, norm + ".running_var", rows).uniform()) * scale * scale
-
-
-def norm_tensor(seed, norm, field, rows):
-    uniform = Stream(seed, f"{norm}.{field}", rows).uniform()
-    if field == "weight":
-        return 0.75 + uniform / 2
-    if field == "bias":
-        return uniform - 0.5
-    if field == "running_mean":
-        return (uniform - 0.5) * row_scale(seed, norm, rows)
-    assert field == "running_var"
-    return row_variance(seed, norm, rows)
-
-
-def convolution(seed, name, norm, shape):
-    rows, fan_in = shape[0], int(np.prod(shape[1:]))
-    # No ReLU before the stem and between a depthwise convolution and the pointwise one after it.
-    gain = 1.0 if name.startswith("conv1.") or name.endswith(("branch1.2.weight", "branch2.5.weight")) else 2.0
-    variance = gain * row_variance(seed, norm, rows) / fan_in
-    return Stream(seed, name, rows * fan_in).normal(np.repeat(variance, fan_in)).reshape(shape)
-
-
-def random_state_dict(model, seed):
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    norms = [name.removesuffix(".running_var") for name in shapes if name.endswith(".running_var")]
-    values = {}
-    for norm in norms:
-        path, index = norm.rsplit(".", 1)
-        weight = f"{path}.{int(index) - 1}.weight"
-        values[weight] = convolution(seed, weight, norm, shapes[weight])
-        for field in ("weight", "bias", "running_mean", "running_var"):
-            values[f"{norm}.{field}"] = norm_tensor(seed, norm, field, *shapes[f"{norm}.{field}"])
-        values[f"{norm}.num_batches_tracked"] = np.array(1000)
-    classes, features = shapes["fc.weight"]
-    values["fc.weight"] = Stream(seed, "fc.weight", classes * features).normal(2.0 / features).reshape(classes, -1)
-    values["fc.bias"] = Stream(seed, "fc.bias", classes).uniform() - 0.5
-    return {name: values[name].astype(np.float32) for name in shapes}
 
 
 def checksum(arrays):
@@ -164,12 +88,12 @@ def keep_outputs(model):
 
 def run(network, height, width, classes, seed):
     model = NETWORKS[network](num_classes=classes).double().eval()
-    state_dict = random_state_dict(model, seed)
+    state_dict = random_state_dict({name: tuple(value.shape) for name, value in model.state_dict().items()}, seed)
     model.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in state_dict.items()})
     outputs = keep_outputs(model)
-    image = Stream(seed, "input", 3 * height * width).normal(1.0).astype(np.float32)
+    image = random_input(seed, height, width)
     with torch.no_grad():
-        logits = model(torch.from_numpy(image.reshape(1, 3, height, width)).double())
+        logits = model(torch.from_numpy(image).double())
     return {
         "name": f"{network}_{height}x{width}_{classes}",
         "network": network,

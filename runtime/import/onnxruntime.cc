@@ -4,7 +4,7 @@
 
 #include <stdexcept>
 
-namespace shufflenet::bench {
+namespace shufflenet {
 
 namespace {
 
@@ -13,7 +13,7 @@ namespace {
 enum Entry {
     kGetErrorMessage = 2,
     kCreateEnv = 3,
-    kCreateSession = 7,
+    kCreateSessionFromArray = 8,
     kRun = 9,
     kCreateSessionOptions = 10,
     kSetSessionGraphOptimizationLevel = 23,
@@ -31,7 +31,7 @@ enum Entry {
     kReleaseSessionOptions = 100,
 };
 constexpr uint32_t kApiVersion = 14;
-constexpr int kWarning = 2, kAllOptimizations = 99, kArenaAllocator = 1, kDefaultMemory = 0, kFloat = 1;
+constexpr int kError = 3, kAllOptimizations = 99, kArenaAllocator = 1, kDefaultMemory = 0, kFloat = 1;
 
 struct ApiBase {
     void *const *(*get_api)(uint32_t version);
@@ -65,7 +65,33 @@ struct OnnxRuntime::State {
     }
 };
 
-OnnxRuntime::OnnxRuntime(const std::string &library, const std::string &model, int threads)
+/// ONNX Runtime's views of our tensors, for one run.
+struct OnnxRuntime::Values {
+    const State &state;
+    std::vector<void *> all;
+
+    explicit Values(const State &s) : state(s) {}
+    Values(const Values &) = delete;
+    Values &operator=(const Values &) = delete;
+    ~Values() {
+        for (void *value : all) state.release(kReleaseValue, value);
+    }
+    void *add(const Tensor &tensor) {
+        void *value = nullptr;
+        state.call(kCreateTensorWithDataAsOrtValue, state.memory, static_cast<void *>(tensor.data.data()),
+                   tensor.data.size_bytes(), tensor.shape.data(), tensor.shape.size(), kFloat, &value);
+        return all.emplace_back(value);
+    }
+};
+
+std::optional<std::string> OnnxRuntime::find() {
+    for (const char *name : {"libonnxruntime.so.1", "libonnxruntime.so"}) {
+        if (dlopen(name, RTLD_NOW | RTLD_LOCAL) != nullptr) return name;
+    }
+    return std::nullopt;
+}
+
+OnnxRuntime::OnnxRuntime(const std::string &library, std::span<const std::byte> model, int threads)
     : state_(std::make_unique<State>()) {
     // Never closed: its threads and static objects do not survive that.
     void *handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -77,11 +103,12 @@ OnnxRuntime::OnnxRuntime(const std::string &library, const std::string &model, i
     s.api = get_base()->get_api(kApiVersion);
     if (s.api == nullptr) throw std::runtime_error(library + ": version " + s.version + " is too old");
 
-    s.call(kCreateEnv, kWarning, "shufflenet", &s.env);
+    s.call(kCreateEnv, kError, "shufflenet", &s.env);
     s.call(kCreateSessionOptions, &s.options);
     s.call(kSetSessionGraphOptimizationLevel, s.options, kAllOptimizations);
     s.call(kSetIntraOpNumThreads, s.options, threads);
-    s.call(kCreateSession, s.env, model.c_str(), s.options, &s.session);
+    s.call(kCreateSessionFromArray, s.env, static_cast<const void *>(model.data()), model.size(), s.options,
+           &s.session);
     s.call(kCreateCpuMemoryInfo, kArenaAllocator, kDefaultMemory, &s.memory);
     void *allocator = nullptr;
     s.call(kGetAllocatorWithDefaultOptions, &allocator);
@@ -94,25 +121,23 @@ OnnxRuntime::OnnxRuntime(const std::string &library, const std::string &model, i
 
 OnnxRuntime::~OnnxRuntime() = default;
 
-void OnnxRuntime::run(std::span<float> input, std::span<const int64_t> shape, std::span<float> output,
-                      std::span<const int64_t> output_shape) {
+void OnnxRuntime::run(const Tensor &input, std::span<const Tensor> outputs) {
     const State &s = *state_;
-    const auto tensor = [&s](std::span<float> data, std::span<const int64_t> dimensions) {
-        void *value = nullptr;
-        s.call(kCreateTensorWithDataAsOrtValue, s.memory, static_cast<void *>(data.data()), data.size_bytes(),
-               dimensions.data(), dimensions.size(), kFloat, &value);
-        return value;
-    };
-    void *in = tensor(input, shape);
-    void *out = tensor(output, output_shape);
-    const char *input_name = s.input_name.c_str();
-    const char *output_name = s.output_name.c_str();
+    Values values(s);
+    void *const in = values.add(input);
+    std::vector<void *> out;
+    std::vector<const char *> names;
+    for (const Tensor &output : outputs) {
+        out.push_back(values.add(output));
+        names.push_back(output.name.c_str());
+    }
+    const char *input_name = input.name.c_str();
     s.call(kRun, s.session, static_cast<void *>(nullptr), &input_name, static_cast<void *const *>(&in), size_t{1},
-           &output_name, size_t{1}, &out);
-    s.release(kReleaseValue, in);
-    s.release(kReleaseValue, out);
+           static_cast<const char *const *>(names.data()), names.size(), out.data());
 }
 
 const std::string &OnnxRuntime::version() const { return state_->version; }
+const std::string &OnnxRuntime::input_name() const { return state_->input_name; }
+const std::string &OnnxRuntime::output_name() const { return state_->output_name; }
 
-}  // namespace shufflenet::bench
+}  // namespace shufflenet

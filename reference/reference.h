@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../../networks/network.h"
+#include "networks/network.h"
 
 namespace shufflenet::reference {
 

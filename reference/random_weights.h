@@ -20,7 +20,7 @@
 #include <string_view>
 #include <vector>
 
-#include "../../networks/layers.h"
+#include "networks/layers.h"
 #include "reference.h"
 
 namespace shufflenet::reference {
