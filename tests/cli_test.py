@@ -212,7 +212,7 @@ class CliTest(unittest.TestCase):
 
 
 class UsageTest(CliTest):
-    COMMANDS = ("list", "run", "classify", "info", "convert")
+    COMMANDS = ("list", "run", "classify", "info", "convert", "verify")
 
     def test_help(self):
         overview = self.succeeds("--help")
@@ -255,6 +255,10 @@ class UsageTest(CliTest):
             (("classify", "--json", "--peak", "a.jpg"), "--peak"),
             (("info",), "model"),
             (("convert", "in.safetensors"), "output"),
+            (("verify", DEFAULT), "--onnx"),
+            (("verify", "--onnx", "m.onnx"), "model"),
+            (("verify", DEFAULT, "--onnx", "m.onnx", "--tolerance", "small"), "--tolerance"),
+            (("verify", DEFAULT, "--onnx", "m.onnx", "--reference", "--onnxruntime", "lib.so"), "--reference"),
             (("convert", "--f16", "--f32", "in.safetensors", "out.safetensors"), "--f16"),
         ]
         for arguments, word in table:
@@ -808,7 +812,7 @@ class BadWeightsTest(CliTest):
             "duplicate": (raw_safetensors(both, data), "two keys a"),
             "dtype": (raw_safetensors(one.replace("F32", "F31"), bytes(8)), "F31"),
             "no tensors": (raw_safetensors("{}"), "missing"),
-            "zip": (b"PK\x03\x04" + bytes(100), "header"),
+            "zip": (b"PK\x03\x04" + bytes(100), "PyTorch"),
         }
         for name, (content, word) in table.items():
             self.refused(name, content, word)
