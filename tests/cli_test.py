@@ -280,6 +280,10 @@ class UsageTest(CliTest):
             (("classify", "--json", "--peak", "a.jpg"), "--peak"),
             (("info",), "model"),
             (("convert", "in.safetensors"), "output"),
+            (("verify", DEFAULT), "--onnx"),
+            (("verify", "--onnx", "m.onnx"), "model"),
+            (("verify", DEFAULT, "--onnx", "m.onnx", "--tolerance", "small"), "--tolerance"),
+            (("verify", DEFAULT, "--onnx", "m.onnx", "--reference", "--onnxruntime", "lib.so"), "--reference"),
             (("convert", "--f16", "--f32", "in.safetensors", "out.safetensors"), "--f16"),
             (("completion",), "shell"),
             (("completion", "csh"), "csh"),
@@ -966,7 +970,7 @@ class BadWeightsTest(CliTest):
             "duplicate": (raw_safetensors(both, data), "two keys a"),
             "dtype": (raw_safetensors(one.replace("F32", "F31"), bytes(8)), "F31"),
             "no tensors": (raw_safetensors("{}"), "missing"),
-            "zip": (b"PK\x03\x04" + bytes(100), "header"),
+            "zip": (b"PK\x03\x04" + bytes(100), "PyTorch"),
         }
         for name, (content, word) in table.items():
             self.refused(name, content, word)

@@ -69,6 +69,13 @@ class RoomsTest(unittest.TestCase):
             self.assertFalse(name == "Halide.h" or name.startswith(("generators/", "schedules/")),
                              f"{source} includes {name}")
 
+    def test_only_programs_know_other_programs_files(self):
+        """What reads ONNX needs protocol buffers, which no model may link."""
+        for folder in ("runtime/src", "runtime/include", "networks", "generators", "schedules", "reference"):
+            for source, name in includes(folder):
+                self.assertFalse(name.startswith(("runtime/import/", "google/")) or name.endswith(".pb.h"),
+                                 f"{source} includes {name}")
+
     def test_generators_and_schedules_do_not_know_the_runtime(self):
         for source, name in includes("generators") + includes("schedules"):
             self.assertFalse(name.startswith(("runtime/", "shufflenet/")), f"{source} includes {name}")

@@ -76,7 +76,8 @@ const Activations &vector_of(const Inputs &inputs) {
 
 /// Shares the ownership of the whole value.
 std::shared_ptr<const Array<float>> share_floats(const Inputs &inputs, size_t i) {
-    return {inputs[i], &floats_of(inputs, i)};
+    const Array<float> &floats = floats_of(inputs, i);
+    return {inputs[i], &floats};
 }
 
 size_t elements(const Value &value) {
@@ -268,6 +269,7 @@ void Tracer::store(const std::string &name, Value value) {
     budget_ -= static_cast<int64_t>(elements(value)) + 1;
     if (budget_ < 0) throw Refusal("makes more than a network of this kind would");
     if (const auto *tensor = std::get_if<Activations>(&value)) {
+        if (tensor->channels.data.empty()) throw Refusal("makes an empty tensor");
         if (tensor->plane == Plane::kHeightWidth && tensor->channels.dims.size() == 2) {
             const auto begin = tensor->channels.data.begin();
             trace_.tensors.push_back({name, {begin, begin + tensor->channels.dims[1]}, tensor->size});
