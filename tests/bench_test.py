@@ -90,8 +90,16 @@ class Benches(unittest.TestCase):
             row = table.read_text().splitlines()[-1]
         self.assertEqual(row, "| net | stage3 | 2 | 2.0 / 4.0 | 3.0 / 6.0 | 1.50 / 1.50 |")
 
+    def test_start(self):
+        names = run("bench_start", "--benchmark_list_tests").stdout.split()
+        expected = [f"start/cifar10_x0_5/{origin}/{precision}/manual_time" for origin in ("embedded", "file")
+                    for precision in ("f32", "f16")]
+        self.assertLessEqual(set(expected), set(names))
+        for bench in benchmarks("bench_start", "cifar10_x0_5"):
+            self.assertGreater(bench["real_time"], 0)
+
     def test_unknown_flag(self):
-        for program in ["bench_network", "bench_unit", "bench_shuffle"]:
+        for program in ["bench_network", "bench_start", "bench_unit", "bench_shuffle"]:
             self.assertNotEqual(run(program, "--nonsense").returncode, 0)
 
 
