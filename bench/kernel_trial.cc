@@ -96,10 +96,8 @@ class Bed {
 
         const auto file = reference::random_safetensors(network_, kClasses, kSeed);
         Safetensors tensors;
-        Checkpoint checkpoint;
         check(Safetensors::parse(file, "random weights", &tensors));
-        check(read_checkpoint(tensors, "random weights", network_, &checkpoint));
-        check(pack_weights(checkpoint, network_, backbone_.input, kPanelFloats, &weights_));
+        check(pack_weights(tensors, "random weights", network_, backbone_.input, kPanelFloats, &weights_));
         image_ = reference::random_input(backbone_.input, 1, kSeed);
         logits_.resize(kClasses);
         scratch_memory_.resize(most_threads);

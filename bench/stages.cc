@@ -26,10 +26,8 @@ Pieces::Pieces(const shufflenet_descriptor &descriptor, const Workload &workload
     check(choose_kernels(descriptor, &kernels_));
     backbone_ = make_backbone(descriptor, *kernels_, workload.network());
     Safetensors tensors;
-    Checkpoint checkpoint;
     check(Safetensors::parse(workload.safetensors(), "random weights", &tensors));
-    check(read_checkpoint(tensors, "random weights", workload.network(), &checkpoint));
-    check(pack_weights(checkpoint, workload.network(), workload.size(), kPanelFloats, &weights_));
+    check(pack_weights(tensors, "random weights", workload.network(), workload.size(), kPanelFloats, &weights_));
     scratch_memory_.resize(threads);
     for (auto &memory : scratch_memory_) {
         if (!memory.allocate(kScratchBytes)) throw std::bad_alloc();

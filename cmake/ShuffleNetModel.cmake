@@ -1,9 +1,15 @@
 # shufflenet_add_model(): a network, fixed at build time, as one static library and one header.
+#
+# Used from the source tree and from an installed package (ShuffleNetConfig.cmake.in) alike. Both have this folder,
+# networks/ and schedules/tuned/ beside each other, the targets ShuffleNet::generators, ShuffleNet::prepare and
+# ShuffleNet::runtime, and shufflenet_halide_runtime, whose property SHUFFLENET_OBJECT is a file.
 
 # In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/networks/targets.h")
+get_filename_component(root "${CMAKE_CURRENT_LIST_DIR}" DIRECTORY)
+set(SHUFFLENET_ROOT "${root}" CACHE INTERNAL "")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/targets.h")
 set(SHUFFLENET_HALIDE_BASE x86-64-linux CACHE INTERNAL "")
-file(STRINGS "${PROJECT_SOURCE_DIR}/networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", ")
+file(STRINGS "${root}/networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", ")
 set(names "")
 foreach(row ${rows})
   string(REGEX MATCH "\"([a-z0-9]+)\", [0-9]+, [0-9]+, \"([^\"]+)\"" matched "${row}")
@@ -11,26 +17,34 @@ foreach(row ${rows})
   set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
 endforeach()
 set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
-file(STRINGS "${PROJECT_SOURCE_DIR}/networks/targets.h" row REGEX "kKernelFeatures = ")
+file(STRINGS "${root}/networks/targets.h" row REGEX "kKernelFeatures = ")
 string(REGEX MATCH "\"([^\"]+)\"" matched "${row}")
 set(SHUFFLENET_KERNEL_FEATURES ${CMAKE_MATCH_1} CACHE INTERNAL "")
-set(SHUFFLENET_ROOT "${PROJECT_SOURCE_DIR}" CACHE INTERNAL "")
+
+set(SHUFFLENET_TARGETS "" CACHE STRING "Instruction sets of models that do not name any; empty: all")
+
+# What an archive links with.
+set(options "-lstdc++ -lm")
+if(SHUFFLENET_THREADS)
+  string(APPEND options " -lpthread")
+endif()
+set(SHUFFLENET_LINK_OPTIONS "${options}" CACHE INTERNAL "")
 
 # The networks that NETWORK may name: the rows of the table.
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/networks/network.h")
-file(STRINGS "${PROJECT_SOURCE_DIR}/networks/network.h" rows REGEX "^    {\"[a-z0-9_]+\", {")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/network.h")
+file(STRINGS "${root}/networks/network.h" rows REGEX "^    {\"[a-z0-9_]+\", {")
 list(TRANSFORM rows REPLACE "^    {\"([a-z0-9_]+)\".*" "\\1")
 set(SHUFFLENET_NETWORK_NAMES ${rows} CACHE INTERNAL "")
 
 # Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
-# meets that of the program which links it.
+# meets that of the program which links it. KEEP: a regular expression of the functions to keep; default: all.
 function(shufflenet_rename_halide)
-  cmake_parse_arguments(PARSE_ARGV 0 ARG "" "OUTPUT" "INPUTS")
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "" "OUTPUT;KEEP" "INPUTS")
   get_filename_component(name "${ARG_OUTPUT}" NAME)
   add_custom_command(
     OUTPUT "${ARG_OUTPUT}"
-    COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${ARG_OUTPUT}" -D "INPUTS=${ARG_INPUTS}" -D "LD=${CMAKE_LINKER}"
-            -D "NM=${CMAKE_NM}" -D "OBJCOPY=${CMAKE_OBJCOPY}" -P "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
+    COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${ARG_OUTPUT}" -D "INPUTS=${ARG_INPUTS}" -D "KEEP=${ARG_KEEP}"
+            -D "LD=${CMAKE_LINKER}" -D "NM=${CMAKE_NM}" -D "OBJCOPY=${CMAKE_OBJCOPY}" -P "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
     DEPENDS ${ARG_INPUTS} "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
     COMMENT "Renaming Halide symbols in ${name}"
     VERBATIM)
@@ -70,12 +84,12 @@ function(_shufflenet_generate out dir isa line)
   endif()
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
-    COMMAND shufflenet_generators -g ${generator} -f ${symbol} -o "${dir}" -e assembly
+    COMMAND ShuffleNet::generators -g ${generator} -f ${symbol} -o "${dir}" -e assembly
             target=${SHUFFLENET_HALIDE_TARGET_${isa}}-${SHUFFLENET_KERNEL_FEATURES}
             network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${ARG_TUNED_AS} ${parameters}
     COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${dir}/${symbol}.o" -D "INPUT=${dir}/${symbol}.s" -D "CXX=${CMAKE_CXX_COMPILER}"
             -P "${SHUFFLENET_ROOT}/cmake/assemble_kernel.cmake"
-    DEPENDS shufflenet_generators ${ARG_TUNED} "${SHUFFLENET_ROOT}/cmake/assemble_kernel.cmake"
+    DEPENDS ShuffleNet::generators ${ARG_TUNED} "${SHUFFLENET_ROOT}/cmake/assemble_kernel.cmake"
     COMMENT "Generating ${symbol}"
     VERBATIM)
   set(${out} "${dir}/${symbol}.o" PARENT_SCOPE)
@@ -141,17 +155,28 @@ function(_shufflenet_check_arguments name network height width classes targets)
 endfunction()
 
 # shufflenet_add_model(NAME name NETWORK network [INPUT height width] [CLASSES n] [TARGETS isa...]
-#                      [WEIGHTS file.safetensors] [EMBED] [METADATA file.json])
+#                      [WEIGHTS file.safetensors] [EMBED [F16]] [METADATA file.json])
 #
-# Makes the library target <name>: lib<name>.a holds the kernels, Halide's runtime and ours, and links with libstdc++,
-# libm, pthreads and dl alone; <name>.h is beside it. Without EMBED, WEIGHTS is copied beside the library and its name
-# is in the header; with EMBED the archive contains it. METADATA (labels, resize, mean, std; default: the weight
-# file's name with .json, if there) is embedded either way.
+# Makes the library target <name>: lib<name>.a holds the kernels, what they need of Halide's runtime, and ours; it links
+# with libstdc++, libm and pthreads alone; <name>.h is beside it. Without EMBED, WEIGHTS is copied beside the library and
+# its name is in the header; with EMBED the archive contains the weights, checked, and with F16 in half precision.
+# METADATA (labels, resize, mean, std; default: the weight file's name with .json, if there) is embedded either way.
 # REFERENCE (for tests) builds with the reference schedule.
 function(shufflenet_add_model)
-  cmake_parse_arguments(PARSE_ARGV 0 ARG "EMBED;REFERENCE" "NAME;NETWORK;CLASSES;WEIGHTS;METADATA" "INPUT;TARGETS")
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "REFERENCE" "NAME;NETWORK;CLASSES;WEIGHTS;METADATA" "INPUT;TARGETS;EMBED")
   if(ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "shufflenet_add_model: unknown arguments: ${ARG_UNPARSED_ARGUMENTS}")
+  endif()
+  set(embed FALSE)
+  if(DEFINED ARG_EMBED OR "EMBED" IN_LIST ARG_KEYWORDS_MISSING_VALUES)
+    set(embed TRUE)
+    list(REMOVE_ITEM ARG_KEYWORDS_MISSING_VALUES EMBED)
+  endif()
+  if(ARG_KEYWORDS_MISSING_VALUES)
+    message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): no value for: ${ARG_KEYWORDS_MISSING_VALUES}")
+  endif()
+  if(NOT "${ARG_EMBED}" MATCHES "^(F16)?$")
+    message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): EMBED ${ARG_EMBED}: expected nothing or F16")
   endif()
   if(NOT DEFINED ARG_INPUT)
     set(ARG_INPUT 224 224)
@@ -160,6 +185,9 @@ function(shufflenet_add_model)
     set(ARG_CLASSES 1000)
   endif()
   if(NOT DEFINED ARG_TARGETS)
+    set(ARG_TARGETS ${SHUFFLENET_TARGETS})
+  endif()
+  if(NOT ARG_TARGETS)
     set(ARG_TARGETS ${SHUFFLENET_ALL_TARGETS})
   endif()
   list(LENGTH ARG_INPUT sizes)
@@ -213,18 +241,33 @@ function(shufflenet_add_model)
 
   _shufflenet_embed(embedded)
   string(TOUPPER "${name}" upper_name)
-  configure_file("${SHUFFLENET_ROOT}/cmake/model.h.in" "${dir}/include/${name}.h" @ONLY)
   configure_file("${SHUFFLENET_ROOT}/cmake/model.cc.in" "${dir}/${name}.cc" @ONLY)
+  # Twice configured: what only the networks' tables know is filled in at build time.
+  set(arena_bytes "@arena_bytes@")
+  set(header "${dir}/include/${name}.h")
+  configure_file("${SHUFFLENET_ROOT}/cmake/model.h.in" "${dir}/${name}.h.in" @ONLY)
+  add_custom_command(
+    OUTPUT "${header}"
+    COMMAND ShuffleNet::prepare header ${ARG_NETWORK} ${height} ${width} "${dir}/${name}.h.in" "${header}"
+    DEPENDS ShuffleNet::prepare "${dir}/${name}.h.in"
+    COMMENT "Writing ${name}.h"
+    VERBATIM)
 
   get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
   list(APPEND objects ${embedded})
   add_custom_target(${name}_kernels DEPENDS ${objects})
-  add_library(${name} STATIC "${dir}/${name}.cc" ${objects} "${runtime_object}"
-    $<TARGET_OBJECTS:shufflenet_runtime>)
+  add_library(${name} STATIC "${dir}/${name}.cc" "${header}" ${objects} "${runtime_object}"
+    $<TARGET_OBJECTS:ShuffleNet::runtime>)
   set_source_files_properties(${objects} "${runtime_object}" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
   add_dependencies(${name} ${name}_kernels shufflenet_halide_runtime)
-  target_include_directories(${name} PUBLIC "${dir}/include" "${SHUFFLENET_ROOT}/runtime/include")
-  target_link_libraries(${name} PRIVATE shufflenet_options INTERFACE Threads::Threads ${CMAKE_DL_LIBS} m)
+  target_include_directories(${name} PRIVATE "${SHUFFLENET_ROOT}" PUBLIC $<BUILD_INTERFACE:${dir}/include>
+    $<BUILD_INTERFACE:$<TARGET_PROPERTY:ShuffleNet::runtime,INTERFACE_INCLUDE_DIRECTORIES>>)
+  set(libraries m)
+  if(SHUFFLENET_THREADS)
+    list(APPEND libraries Threads::Threads)
+  endif()
+  target_link_libraries(${name} PRIVATE $<BUILD_INTERFACE:$<TARGET_NAME_IF_EXISTS:shufflenet_options>>
+    INTERFACE ${libraries})
   target_compile_features(${name} PUBLIC cxx_std_20)
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
 endfunction()
@@ -250,18 +293,25 @@ macro(_shufflenet_embed out)
         set(ARG_METADATA "${beside}")
       endif()
     endif()
-    if(ARG_EMBED)
+    if(embed)
+      set(prepared "${dir}/${name}_weights.safetensors")
       string(APPEND assembly "    .balign 64\n    .globl ${name}_weights, ${name}_weights_end\n"
-        "${name}_weights:\n    .incbin \"${weights}\"\n${name}_weights_end:\n")
+        "${name}_weights:\n    .incbin \"${prepared}\"\n${name}_weights_end:\n")
       string(APPEND weights_declaration "extern const unsigned char ${name}_weights[], ${name}_weights_end[];\n")
       set(weights_begin ${name}_weights)
       set(weights_end ${name}_weights_end)
-      set(embedded_files "${weights}")
+      set(embedded_files "${prepared}")
+      add_custom_command(
+        OUTPUT "${prepared}"
+        COMMAND ShuffleNet::prepare weights ${ARG_NETWORK} "${weights}" "${prepared}" ${ARG_EMBED}
+        DEPENDS ShuffleNet::prepare "${weights}"
+        COMMENT "Checking the weights of ${name}"
+        VERBATIM)
     else()
       set(weights_file "${name}.safetensors")
       configure_file("${weights}" "${dir}/${weights_file}" COPYONLY)
     endif()
-  elseif(ARG_EMBED)
+  elseif(embed)
     message(FATAL_ERROR "shufflenet_add_model(${name}): EMBED needs WEIGHTS")
   endif()
   if(ARG_METADATA)

@@ -1,6 +1,7 @@
 # Links INPUTS into OUTPUT and renames every symbol of Halide's runtime: halide_* becomes shufflenet_halide_*, and so do
 # its C++ internals, which are weak and would be merged with those of another version in the same program.
-# Variables: OUTPUT, INPUTS, LD, NM, OBJCOPY.
+# With KEEP, a regular expression, only the functions of that name are kept, and what they use; INPUTS is then one file.
+# Variables: OUTPUT, INPUTS, KEEP, LD, NM, OBJCOPY.
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE result ERROR_VARIABLE error OUTPUT_VARIABLE output)
   if(NOT result EQUAL 0)
@@ -10,7 +11,23 @@ function(run)
 endfunction()
 
 set(linked "${OUTPUT}.linked")
-run("${LD}" -r -o "${linked}" ${INPUTS})
+set(inputs ${INPUTS})
+set(roots "")
+if(KEEP)
+  run("${NM}" --format=posix --defined-only ${INPUTS})
+  string(REGEX MATCHALL "(^|\n)${KEEP} " names "${output}")
+  list(TRANSFORM names STRIP)
+  list(TRANSFORM names PREPEND "--undefined=")
+  # Functions that the program's end would call are nobody's roots here.
+  set(inputs "${OUTPUT}.input")
+  run("${OBJCOPY}" --remove-section=.fini_array --remove-section=.rela.fini_array ${INPUTS} "${inputs}")
+  set(roots --gc-sections ${names})
+endif()
+run("${LD}" -r ${roots} -o "${linked}" ${inputs})
+if(KEEP)
+  run("${OBJCOPY}" --strip-unneeded "${linked}")
+  file(REMOVE "${inputs}")
+endif()
 run("${NM}" --format=posix "${linked}")
 string(REGEX MATCHALL "(^|\n)(_?halide_|_Z[A-Z]*N6Halide7Runtime|copy_to_device_already_locked)[A-Za-z0-9_]*" symbols "${output}")
 set(renames "")

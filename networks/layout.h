@@ -200,6 +200,11 @@ constexpr ArenaLayout arena_layout(const Network &n, Size input, int vec) {
 /// when it runs; generators refuse tuned numbers that are sure to.
 inline constexpr int kScratchBytes = 1 << 20;
 
+/// Memory of one thread, in bytes: the activations of one image, and scratch.
+constexpr int64_t arena_bytes(const Network &n, Size input) {
+    return static_cast<int64_t>(sizeof(float)) * arena_layout(n, input, kPanelFloats).size + kScratchBytes;
+}
+
 /// Bytes that a unit keeps between its layers when it is computed as a whole: the depthwise output, all lanes, and one
 /// vector of lanes of what the depthwise convolution reads.
 constexpr int64_t unit_bytes(Size in, Size out, int lanes, int vec) {

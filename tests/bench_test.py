@@ -126,8 +126,16 @@ class Benches(unittest.TestCase):
                 self.assertEqual(result.returncode, 1)
                 self.assertIn(f"bench_layers: error: {text}", result.stderr)
 
+    def test_start(self):
+        names = run("bench_start", "--benchmark_list_tests").stdout.split()
+        expected = [f"start/cifar10_x0_5/{origin}/{precision}/manual_time" for origin in ("embedded", "file")
+                    for precision in ("f32", "f16")]
+        self.assertLessEqual(set(expected), set(names))
+        for bench in benchmarks("bench_start", "cifar10_x0_5"):
+            self.assertGreater(bench["real_time"], 0)
+
     def test_unknown_flag(self):
-        for program in ["bench_network", "bench_unit", "bench_shuffle"]:
+        for program in ["bench_network", "bench_start", "bench_unit", "bench_shuffle"]:
             self.assertNotEqual(run(program, "--nonsense").returncode, 0)
 
 

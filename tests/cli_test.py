@@ -41,7 +41,7 @@ NETWORKS = {
     "shufflenet_v2_x1_5": ((176, 352, 704, 1024), 299, 3_503_624),
     "shufflenet_v2_x2_0": ((244, 488, 976, 2048), 591, 7_393_996),
 }
-COMMANDS = ("list", "run", "classify", "info", "convert", "completion", "manual")
+COMMANDS = ("list", "run", "classify", "info", "convert", "verify", "completion", "manual")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

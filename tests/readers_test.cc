@@ -131,6 +131,31 @@ TEST(ReadFile, GivesAllBytes) {
     }
 }
 
+TEST(InputFile, ReadsPieces) {
+    const TemporaryFolder folder;
+    const std::string path = folder / "file";
+    put(path, "0123456789");
+    std::shared_ptr<const InputFile> file;
+    expect_ok(InputFile::open(path, &file));
+    EXPECT_EQ(file->size(), 10U);
+    EXPECT_EQ(file->name(), path);
+    std::string piece(4, ' ');
+    expect_ok(file->read(3, std::as_writable_bytes(std::span(piece))));
+    EXPECT_EQ(piece, "3456");
+    expect_ok(file->read(10, {}));
+    // Somebody else makes it shorter.
+    fs::resize_file(path, 5);
+    expect_refused(file->read(3, std::as_writable_bytes(std::span(piece))), path, {"expected 10 bytes", "only 5"});
+}
+
+TEST(InputFile, OpensRegularFilesOnly) {
+    const TemporaryFolder folder;
+    std::shared_ptr<const InputFile> file;
+    expect_refused(InputFile::open(folder / "absent", &file), folder / "absent", {"cannot be opened"});
+    expect_ok(InputFile::open("/dev/zero", &file));
+    EXPECT_EQ(file, nullptr);
+}
+
 TEST(ReadFile, ReadsPipesAndFilesOfUnknownSize) {
     std::array<int, 2> ends{};
     ASSERT_EQ(::pipe(ends.data()), 0);
@@ -321,7 +346,43 @@ std::string entry(const std::string &name, const std::string &dtype, const std::
 const std::string kA = entry("a", "F32", "[2]", "[0,8]");
 const std::string kData8 = "01234567";
 
-Status parse(const std::string &file, Safetensors *out) { return Safetensors::parse(as_bytes(file), kFileName, out); }
+/// A file with this content, read piece by piece.
+class PieceByPiece {
+  public:
+    explicit PieceByPiece(const std::string &content) : path_(folder_ / "file") {
+        put(path_, content);
+        expect_ok(InputFile::open(path_, &file_));
+    }
+    const std::shared_ptr<const InputFile> &file() const { return file_; }
+    /// As if the file were called kFileName.
+    std::string message(const Status &status) const {
+        const std::string &text = status.message();
+        return text.starts_with(path_) ? kFileName + text.substr(path_.size()) : text;
+    }
+
+  private:
+    TemporaryFolder folder_;
+    std::string path_;
+    std::shared_ptr<const InputFile> file_;
+};
+
+/// From memory; read piece by piece, a file must give the same, or be refused with the same words.
+Status parse(const std::string &file, Safetensors *out) {
+    const PieceByPiece pieces(file);
+    Safetensors opened;
+    const Status open_status = Safetensors::open(pieces.file(), &opened);
+    Status status = Safetensors::parse(as_bytes(file), kFileName, out);
+    EXPECT_EQ(open_status.code(), status.code());
+    EXPECT_EQ(pieces.message(open_status), status.message());
+    if (!status.ok() || !open_status.ok()) return status;
+    EXPECT_EQ(opened.tensors().size(), out->tensors().size());
+    for (const Tensor &tensor : opened.tensors()) {
+        std::vector<std::byte> bytes(tensor.bytes);
+        expect_ok(opened.read(tensor, 0, bytes));
+        EXPECT_TRUE(std::ranges::equal(bytes, out->find(tensor.name)->data)) << tensor.name;
+    }
+    return status;
+}
 
 TEST(Safetensors, ReadsTensors) {
     const std::string b = entry("b", "I64", "[]", "[8,16]"), empty = entry("empty", "U8", "[3,0]", "[8,8]");
@@ -652,9 +713,19 @@ Status read(const StateDict &dict, const Network &network, Checkpoint *checkpoin
         tensors.push_back({name, stored.dtype, stored.shape, as_bytes(data.back())});
     }
     const std::vector<std::byte> file = serialize_safetensors(tensors);
-    Safetensors parsed;
+    Safetensors parsed, opened;
     if (Status status = Safetensors::parse(file, kFileName, &parsed); !status.ok()) return status;
-    return read_checkpoint(parsed, kFileName, network, checkpoint);
+    Status status = read_checkpoint(parsed, kFileName, network, checkpoint);
+
+    const PieceByPiece pieces({reinterpret_cast<const char *>(file.data()), file.size()});
+    expect_ok(Safetensors::open(pieces.file(), &opened));
+    Checkpoint same;
+    EXPECT_EQ(read_checkpoint(opened, kFileName, network, &same).message(), status.message());
+    for (size_t i = 0; i < same.layers.size(); ++i) {
+        EXPECT_EQ(same.layers[i].weights, checkpoint->layers.at(i).weights);
+        EXPECT_EQ(same.layers[i].bias, checkpoint->layers.at(i).bias);
+    }
+    return status;
 }
 
 TEST(Checkpoint, FoldsNormalisationIntoConvolution) {
@@ -932,8 +1003,8 @@ TEST(Half, KnownValues) {
         {0x3C00, 1.0},  {0x3C01, 1.0009765625}, {0x4248, 3.140625},       {0x7BFF, 65504.0}, {0x7C00, kInfinity},
         {0xC000, -2.0}, {0xFC00, -kInfinity},
     };
-    for (const auto &[bits, value] : known) EXPECT_EQ(half_to_double(bits), value) << bits;
-    EXPECT_TRUE(std::signbit(half_to_double(0x8000)));
+    for (const auto &[bits, value] : known) EXPECT_EQ(half_to_float(bits), value) << bits;
+    EXPECT_TRUE(std::signbit(half_to_float(0x8000)));
 }
 
 TEST(Half, EveryValueAgreesWithItsBits) {
@@ -944,7 +1015,7 @@ TEST(Half, EveryValueAgreesWithItsBits) {
         float expected = 0;
         std::memcpy(&expected, &wide, sizeof wide);
         if (exponent == 0) expected = (sign != 0 ? -1.0F : 1.0F) * static_cast<float>(mantissa) / 16777216.0F;
-        const double found = half_to_double(static_cast<uint16_t>(bits));
+        const double found = half_to_float(static_cast<uint16_t>(bits));
         if (std::isnan(expected)) {
             EXPECT_TRUE(std::isnan(found)) << bits;
         } else {
@@ -1347,7 +1418,7 @@ struct Reader {
 
 Status read_small_checkpoint(const std::string &bytes) {
     Safetensors file;
-    if (Status status = parse(bytes, &file); !status.ok()) return status;
+    if (Status status = Safetensors::parse(as_bytes(bytes), kFileName, &file); !status.ok()) return status;
     Checkpoint checkpoint;
     return read_checkpoint(file, kFileName, kSmall, &checkpoint);
 }

@@ -28,10 +28,8 @@ class Shuffle : public testing::TestWithParam<const shufflenet_descriptor *> {
         backbone_ = make_backbone(d, *kernels_, *network_);
         const auto file = reference::random_safetensors(*network_, d.classes, kSeed);
         Safetensors tensors;
-        Checkpoint checkpoint;
         ASSERT_TRUE(Safetensors::parse(file, "random", &tensors).ok());
-        ASSERT_TRUE(read_checkpoint(tensors, "random", *network_, &checkpoint).ok());
-        ASSERT_TRUE(pack_weights(checkpoint, *network_, backbone_.input, kPanelFloats, &weights_).ok());
+        ASSERT_TRUE(pack_weights(tensors, "random", *network_, backbone_.input, kPanelFloats, &weights_).ok());
         ASSERT_TRUE(arena_.allocate(backbone_.arena.size) && other_.allocate(backbone_.arena.size));
         ASSERT_TRUE(memory_.allocate(kScratchBytes));
         scratch_ = {.begin = memory_.data(), .size = memory_.size()};

@@ -1,8 +1,4 @@
 // shufflenet convert: a checked weight file in canonical form.
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <deque>
 #include <filesystem>
 #include <iostream>
 #include <vector>
@@ -12,9 +8,9 @@
 #include "networks/layers.h"
 #include "runtime/import/megvii.h"
 #include "runtime/import/onnx_file.h"
+#include "runtime/src/canonical.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/file.h"
-#include "runtime/src/half.h"
 #include "runtime/src/message.h"
 #include "runtime/src/safetensors.h"
 
@@ -56,70 +52,6 @@ const Network &network_named(const std::string &name) {
         names += (names.empty() ? "" : ", ") + std::string(network.name);
     }
     throw Error("unknown network '" + name + "': expected one of " + names);
-}
-
-/// IEEE 754 half precision, rounded to nearest even; nothing if that is not finite.
-std::optional<uint16_t> float_to_half(float value) {
-    constexpr int kInfinity = 0x7C00;
-    if (!std::isfinite(value)) return {};
-    // Unit in the last place: 2^(exponent - 10), and 2^-24 for all subnormals. A carry out of the rounded units moves
-    // into the exponent's bits by itself.
-    const int exponent = value == 0 ? -14 : std::max(std::ilogb(value), -14);
-    const auto units = static_cast<int>(std::nearbyint(std::ldexp(std::fabs(double{value}), 10 - exponent)));
-    const int bits = (exponent + 14) * 1024 + units;
-    if (bits >= kInfinity) return {};
-    return static_cast<uint16_t>(bits | (std::signbit(value) ? 0x8000 : 0));
-}
-
-template <typename T>
-T load(std::span<const std::byte> bytes, size_t i) {
-    T value;
-    std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
-    return value;
-}
-
-template <typename T>
-void store(std::vector<std::byte> &bytes, size_t i, T value) {
-    std::memcpy(bytes.data() + i * sizeof(T), &value, sizeof(T));
-}
-
-std::vector<std::byte> halves_of(const Tensor &tensor, const std::string &path) {
-    const size_t count = tensor.data.size() / sizeof(float);
-    std::vector<std::byte> bytes(count * sizeof(uint16_t));
-    for (size_t i = 0; i < count; ++i) {
-        const auto value = load<float>(tensor.data, i);
-        const std::optional<uint16_t> half = float_to_half(value);
-        if (!half) throw Error(path + ": " + tensor.name + ": " + std::to_string(value) + " is too large for F16");
-        store(bytes, i, *half);
-    }
-    return bytes;
-}
-
-std::vector<std::byte> floats_of(const Tensor &tensor) {
-    const size_t count = tensor.data.size() / sizeof(uint16_t);
-    std::vector<std::byte> bytes(count * sizeof(float));
-    for (size_t i = 0; i < count; ++i) {
-        store(bytes, i, static_cast<float>(half_to_double(load<uint16_t>(tensor.data, i))));
-    }
-    return bytes;
-}
-
-/// The tensors that are weights, in the wanted type. Converted data are kept in `storage`.
-std::vector<Tensor> canonical(const Safetensors &file, const ConvertOptions &options,
-                              std::deque<std::vector<std::byte>> &storage) {
-    std::vector<Tensor> tensors;
-    for (Tensor tensor : file.tensors()) {
-        if (tensor.name.ends_with(".num_batches_tracked")) continue;
-        if (options.f16 && tensor.dtype == "F32") {
-            tensor.data = storage.emplace_back(halves_of(tensor, options.input));
-            tensor.dtype = "F16";
-        } else if (options.f32 && tensor.dtype == "F16") {
-            tensor.data = storage.emplace_back(floats_of(tensor));
-            tensor.dtype = "F32";
-        }
-        tensors.push_back(std::move(tensor));
-    }
-    return tensors;
 }
 
 /// What a file holds, as a safetensors file with torchvision's names, and what to say about where it came from.
@@ -173,11 +105,12 @@ int convert(const ConvertOptions &options) {
     Checkpoint checkpoint;
     check(read_checkpoint(file, options.input, network, &checkpoint));
 
-    std::deque<std::vector<std::byte>> storage;
-    const std::vector<Tensor> tensors = canonical(file, options, storage);
-    check(write_file_atomically(options.output, serialize_safetensors(tensors)));
+    const Precision precision = options.f16 ? Precision::kHalf : options.f32 ? Precision::kSingle : Precision::kAsItIs;
+    CanonicalWeights weights;
+    check(canonical_weights(file, options.input, precision, &weights));
+    check(write_file_atomically(options.output, serialize_safetensors(weights.tensors)));
     std::cout << message::one_line(options.output) << ": " << network.name << ", " << checkpoint.classes << " classes, "
-              << tensors.size() << " tensors" << source.remark << '\n';
+              << weights.tensors.size() << " tensors" << source.remark << '\n';
     return 0;
 }
 

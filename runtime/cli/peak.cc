@@ -5,10 +5,10 @@
 #include <chrono>
 #include <cstdint>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "runtime/src/isa.h"
+#include "runtime/src/thread_pool.h"
 
 namespace shufflenet {
 
@@ -97,32 +97,37 @@ constexpr std::array<Loop, 0> kLoops;
 
 using Counts = std::array<int64_t, kWindows>;
 
+struct Job {
+    const Loop &loop;
+    Clock::time_point start;
+    std::vector<Counts> counts;
+};
+
 /// Runs the loop until the last window is over, and counts how often it ended in each.
-void count_runs(const Loop &loop, Clock::time_point start, Counts &counts) {
+void count_runs(void *argument, int task, int /*thread*/) {
+    auto *job = static_cast<Job *>(argument);
+    Counts &counts = job->counts[task];
     for (;;) {
-        loop.run(kIterations);
+        job->loop.run(kIterations);
         const auto now = Clock::now();
-        if (now < start) continue;
-        const auto window = (now - start) / kWindow;
+        if (now < job->start) continue;
+        const auto window = (now - job->start) / kWindow;
         if (window >= kWindows) return;
         ++counts[window];
     }
 }
 
+/// 0: there cannot be so many threads.
 double measure(const Loop &loop, int threads) {
-    std::vector<Counts> counts(threads, Counts{});
-    const auto start = Clock::now() + kWarmUp;
-    {
-        std::vector<std::jthread> others;
-        for (int t = 1; t < threads; ++t) {
-            others.emplace_back([&loop, start, &mine = counts[t]] { count_runs(loop, start, mine); });
-        }
-        count_runs(loop, start, counts[0]);
-    }
+    ThreadPool pool;
+    if (!pool.start(threads).ok()) return 0;
+    Job job{loop, Clock::now() + kWarmUp, std::vector<Counts>(threads, Counts{})};
+    // A task for each thread, and none ends before all have begun.
+    pool.run(threads, count_runs, &job);
     int64_t best = 0;
     for (int window = 0; window < kWindows; ++window) {
         int64_t runs = 0;
-        for (const Counts &of_thread : counts) runs += of_thread[window];
+        for (const Counts &of_thread : job.counts) runs += of_thread[window];
         best = std::max(best, runs);
     }
     const std::chrono::duration<double, std::nano> nanoseconds = kWindow;

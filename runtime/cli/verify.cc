@@ -170,6 +170,11 @@ Side other_side(const VerifyOptions &options, std::span<const std::byte> file, c
 
 // Inputs.
 
+#if defined(SHUFFLENET_NO_IMAGES)
+Input read_image(const std::string &path, const ModelInfo & /*info*/) {
+    throw Error(path + ": expected a .npy file: this build reads no images (SHUFFLENET_IMAGE=OFF)");
+}
+#else
 Input read_image(const std::string &path, const ModelInfo &info) {
     const Metadata usual = default_metadata(*find_network(info.network), {info.height, info.width});
     Image image;
@@ -178,6 +183,7 @@ Input read_image(const std::string &path, const ModelInfo &info) {
     check(preprocess(image, usual.preprocess, input.data));
     return input;
 }
+#endif
 
 std::vector<Input> make_inputs(const VerifyOptions &options, const ModelInfo &info) {
     std::vector<Input> inputs;

@@ -42,7 +42,7 @@ std::vector<float> values_of(const Tensor &tensor) {
         if (half) {
             uint16_t bits = 0;
             std::memcpy(&bits, &tensor.data[i * element], element);
-            values[i] = static_cast<float>(half_to_double(bits));
+            values[i] = half_to_float(bits);
         } else {
             std::memcpy(&values[i], &tensor.data[i * element], element);
         }

@@ -143,7 +143,7 @@ bool is_float(const onnx::TensorProto &tensor) {
 Array<float> read_floats(const onnx::TensorProto &tensor) {
     if (tensor.data_type() == onnx::TensorProto::FLOAT16) {
         return read_values<uint16_t, float>(tensor, tensor.int32_data(),
-                                            [](uint16_t bits) { return static_cast<float>(half_to_double(bits)); });
+                                            [](uint16_t bits) { return half_to_float(bits); });
     }
     return read_values<float, float>(tensor, tensor.float_data(), [](float value) { return value; });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -12,7 +13,6 @@
 
 #include "half.h"
 #include "message.h"
-#include "networks/layers.h"
 
 namespace shufflenet {
 
@@ -123,92 +123,31 @@ const Network *better_fit(const Safetensors &file, size_t misfit_count) {
     return best;
 }
 
-/// Reads tensors that are known to fit, and notes those with values that no trained network has.
-class ValueReader {
-  public:
-    explicit ValueReader(const Safetensors &file) : file_(file) {}
+constexpr double kLargestFloat = std::numeric_limits<float>::max();
 
-    /// All values, noted unless they are finite and at least `least`.
-    std::vector<double> read(const std::string &name, double least = std::numeric_limits<double>::lowest()) {
-        std::vector<double> values = decode(*file_.find(name));
-        const auto bad =
-            std::find_if(values.begin(), values.end(), [least](double v) { return !std::isfinite(v) || v < least; });
-        if (bad != values.end()) {
-            culprits_.push_back(name + " has the value " + number_text(*bad) + " at element " +
-                                std::to_string(bad - values.begin()));
-        }
-        return values;
-    }
-
-    const std::vector<std::string> &culprits() const { return culprits_; }
-
-  private:
-    static std::vector<double> decode(const Tensor &tensor) {
-        const bool half = tensor.dtype == "F16";
-        const size_t element = half ? sizeof(uint16_t) : sizeof(float);
-        std::vector<double> values(tensor.data.size() / element);
-        const std::byte *from = tensor.data.data();
-        for (double &value : values) {
-            if (half) {
-                uint16_t bits = 0;
-                std::memcpy(&bits, from, sizeof bits);
-                value = half_to_double(bits);
-            } else {
-                float single = 0;
-                std::memcpy(&single, from, sizeof single);
-                value = single;
-            }
-            from += element;
-        }
-        return values;
-    }
-
-    static std::string number_text(double value) {
-        std::array<char, 32> text{};
-        const char *end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-        return {text.data(), static_cast<size_t>(end - text.data())};
-    }
-
-    const Safetensors &file_;
-    std::vector<std::string> culprits_;
-};
-
-/// norm(conv(x)) = gamma (w x - mean) / sqrt(var + eps) + beta, as one convolution.
-FoldedLayer fold(const Layer &layer, ValueReader &reader) {
-    const std::string conv(layer.conv.view()), norm(layer.norm.view());
-    FoldedLayer folded;
-    folded.weights = reader.read(conv + ".weight");
-    if (norm.empty()) {
-        folded.bias = reader.read(conv + ".bias");
-        return folded;
-    }
-    const std::vector<double> gamma = reader.read(norm + ".weight");
-    const std::vector<double> mean = reader.read(norm + ".running_mean");
-    const std::vector<double> variance = reader.read(norm + ".running_var", 0);
-    folded.bias = reader.read(norm + ".bias");
-
-    const size_t per_channel = folded.weights.size() / gamma.size();
-    for (size_t c = 0; c < gamma.size(); ++c) {
-        const double scale = gamma[c] / std::sqrt(variance[c] + kBatchNormEps);
-        for (size_t i = 0; i < per_channel; ++i) folded.weights[c * per_channel + i] *= scale;
-        folded.bias[c] -= mean[c] * scale;
-    }
-    return folded;
+std::string number_text(double value) {
+    std::array<char, 32> text{};
+    const char *end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+    return {text.data(), static_cast<size_t>(end - text.data())};
 }
 
-bool fits_float(const std::vector<double> &values) {
-    return std::all_of(values.begin(), values.end(),
-                       [](double v) { return std::abs(v) <= std::numeric_limits<float>::max(); });
+template <typename T>
+T load(const std::byte *from) {
+    T value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
 }
 
-std::vector<std::string> too_large(const std::vector<Layer> &layers, const std::vector<FoldedLayer> &folded) {
-    std::vector<std::string> culprits;
-    for (size_t i = 0; i < layers.size(); ++i) {
-        if (fits_float(folded[i].weights) && fits_float(folded[i].bias)) continue;
-        culprits.push_back(std::string(layers[i].conv.view()) + ".weight folded with " +
-                           std::string(layers[i].norm.view()) + " is too large for a float");
-    }
-    return culprits;
+size_t elements_of(const Tensor &tensor) {
+    return tensor.bytes / (tensor.dtype == "F16" ? sizeof(uint16_t) : sizeof(float));
+}
+
+/// The largest magnitude; infinity or NaN if a value is. As integers, magnitudes of floats are in order, and those two
+/// come last.
+float largest_magnitude(std::span<const float> values) {
+    int32_t largest = 0;
+    for (const float value : values) largest = std::max(largest, std::bit_cast<int32_t>(value) & INT32_MAX);
+    return std::bit_cast<float>(largest);
 }
 
 }  // namespace
@@ -229,21 +168,130 @@ Status check_state_dict(const Safetensors &file, const std::string &file_name, c
     return message::from_exception(file_name);
 }
 
+Status FoldingReader::open(const Safetensors &file, const std::string &file_name, const Network &network) try {
+    if (Status status = check_state_dict(file, file_name, network, &classes_); !status.ok()) return status;
+    file_ = &file;
+    file_name_ = file_name;
+    layers_ = network_layers(network, kAnyInput, classes_);
+    return {};
+} catch (...) {
+    return message::from_exception(file_name);
+}
+
+const Layer &FoldingReader::next() {
+    while (!layers_[next_].has_weights()) ++next_;
+    layer_ = &layers_[next_++];
+    const std::string conv(layer_->conv.view());
+    tensor_ = file_->find(conv + ".weight");
+    row_.resize(elements_of(*tensor_) / layer_->out_channels);
+    scale_.assign(layer_->out_channels, 1);
+    if (layer_->norm.empty()) {
+        bias_ = read_all(conv + ".bias");
+    } else {
+        fold_bias(std::string(layer_->norm.view()));
+    }
+    return *layer_;
+}
+
+/// norm(conv(x)) = gamma (w x - mean) / sqrt(var + eps) + beta, as one convolution.
+void FoldingReader::fold_bias(const std::string &norm) {
+    const std::vector<double> gamma = read_all(norm + ".weight");
+    const std::vector<double> mean = read_all(norm + ".running_mean");
+    const std::vector<double> variance = read_all(norm + ".running_var", 0);
+    bias_ = read_all(norm + ".bias");
+    for (size_t c = 0; c < gamma.size(); ++c) {
+        scale_[c] = gamma[c] / std::sqrt(variance[c] + kBatchNormEps);
+        bias_[c] -= mean[c] * scale_[c];
+    }
+    if (std::any_of(bias_.begin(), bias_.end(), [](double b) { return !(std::abs(b) <= kLargestFloat); }))
+        note_too_large();
+}
+
+std::span<const float> FoldingReader::weights(int channel) {
+    const size_t first = row_.size() * channel;
+    decode(*tensor_, first, row_);
+    const float largest = largest_magnitude(row_);
+    if (!std::isfinite(largest)) {
+        note_bad_value(*tensor_, row_, first, std::numeric_limits<double>::lowest());
+    } else if (!(largest * std::abs(scale_[channel]) <= kLargestFloat)) {
+        note_too_large();
+    }
+    return row_;
+}
+
+const std::byte *FoldingReader::fetch(const Tensor &tensor, size_t first, size_t count) {
+    // Few reads, and a buffer that stays in the cache.
+    constexpr size_t kBlockBytes = size_t{1} << 16;
+    if (!tensor.data.empty()) return tensor.data.data() + first;
+    if (block_tensor_ != &tensor || first < block_first_ || first + count > block_first_ + block_.size()) {
+        block_tensor_ = &tensor;
+        block_first_ = first;
+        block_.resize(std::min(tensor.bytes - first, std::max(count, kBlockBytes)));
+        Status status = file_->read(tensor, first, block_);
+        if (read_status_.ok()) read_status_ = std::move(status);
+    }
+    return block_.data() + (first - block_first_);
+}
+
+void FoldingReader::decode(const Tensor &tensor, size_t first, std::span<float> values) {
+    if (tensor.dtype == "F16") {
+        const std::byte *from = fetch(tensor, first * sizeof(uint16_t), values.size() * sizeof(uint16_t));
+        for (size_t i = 0; i < values.size(); ++i) {
+            values[i] = half_to_float(load<uint16_t>(from + i * sizeof(uint16_t)));
+        }
+    } else {
+        std::memcpy(values.data(), fetch(tensor, first * sizeof(float), values.size_bytes()), values.size_bytes());
+    }
+}
+
+std::vector<double> FoldingReader::read_all(const std::string &name, double least) {
+    const Tensor &tensor = *file_->find(name);
+    std::vector<float> values(elements_of(tensor));
+    decode(tensor, 0, values);
+    note_bad_value(tensor, values, 0, least);
+    return {values.begin(), values.end()};
+}
+
+void FoldingReader::note_bad_value(const Tensor &tensor, std::span<const float> values, size_t first, double least) {
+    const auto bad =
+        std::find_if(values.begin(), values.end(), [least](float v) { return !std::isfinite(v) || v < least; });
+    const std::string start = tensor.name + " has the value ";
+    if (bad == values.end() || (!bad_values_.empty() && bad_values_.back().starts_with(start))) return;
+    bad_values_.push_back(start + number_text(*bad) + " at element " +
+                          std::to_string(first + static_cast<size_t>(bad - values.begin())));
+}
+
+void FoldingReader::note_too_large() {
+    const std::string message = std::string(layer_->conv.view()) + ".weight folded with " +
+                                std::string(layer_->norm.view()) + " is too large for a float";
+    if (too_large_.empty() || too_large_.back() != message) too_large_.push_back(message);
+}
+
+Status FoldingReader::status() const {
+    if (!read_status_.ok()) return read_status_;
+    // What is not finite is too large as well when folded.
+    const std::vector<std::string> &culprits = bad_values_.empty() ? too_large_ : bad_values_;
+    if (culprits.empty()) return {};
+    return message::bad_input(file_name_, message::list_text(culprits));
+}
+
 Status read_checkpoint(const Safetensors &file, const std::string &file_name, const Network &network,
                        Checkpoint *out) try {
-    Checkpoint checkpoint;
-    if (Status status = check_state_dict(file, file_name, network, &checkpoint.classes); !status.ok()) return status;
-
-    const std::vector<Layer> layers = network_layers(network, kAnyInput, checkpoint.classes);
-    ValueReader reader(file);
-    for (const Layer &layer : layers) {
-        checkpoint.layers.push_back(layer.has_weights() ? fold(layer, reader) : FoldedLayer{});
+    FoldingReader reader;
+    if (Status status = reader.open(file, file_name, network); !status.ok()) return status;
+    Checkpoint checkpoint{reader.classes(), {}};
+    for (const Layer &row : network_layers(network, kAnyInput, reader.classes())) {
+        FoldedLayer &folded = checkpoint.layers.emplace_back();
+        if (!row.has_weights()) continue;
+        reader.next();
+        folded.bias = reader.bias();
+        for (int c = 0; c < row.out_channels; ++c) {
+            for (const float weight : reader.weights(c)) folded.weights.push_back(weight * reader.scale(c));
+        }
     }
-    std::vector<std::string> culprits = reader.culprits();
-    if (culprits.empty()) culprits = too_large(layers, checkpoint.layers);
-    if (!culprits.empty()) return message::bad_input(file_name, message::list_text(culprits));
-    *out = std::move(checkpoint);
-    return {};
+    Status status = reader.status();
+    if (status.ok()) *out = std::move(checkpoint);
+    return status;
 } catch (...) {
     return message::from_exception(file_name);
 }

@@ -39,10 +39,11 @@ class Descriptor {
     int get() const { return fd_; }
     /// Some file systems report only here that a write failed.
     bool close() {
-        const int fd = fd_;
-        fd_ = -1;
+        const int fd = release();
         return fd < 0 || ::close(fd) == 0;
     }
+    /// Somebody else's to close.
+    int release() { return std::exchange(fd_, -1); }
 
   private:
     int fd_;
@@ -187,6 +188,37 @@ Status read_stream(int descriptor, const std::string &name, std::vector<std::byt
     return read_all(descriptor, name, bytes);
 } catch (...) {
     return message::from_exception(name);
+}
+
+Status InputFile::open(const std::string &path, std::shared_ptr<const InputFile> *out) try {
+    Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid()) return failed(path, "cannot be opened", errno);
+    struct stat info {};
+    if (::fstat(file.get(), &info) != 0) return failed(path, "cannot be read", errno);
+    if (!S_ISREG(info.st_mode)) return {};
+    auto opened = std::make_shared<const InputFile>(file.get(), static_cast<size_t>(info.st_size), path);
+    file.release();
+    *out = std::move(opened);
+    return {};
+} catch (...) {
+    return message::from_exception(path);
+}
+
+InputFile::~InputFile() { ::close(descriptor_); }
+
+Status InputFile::read(size_t offset, std::span<std::byte> to) const {
+    while (!to.empty()) {
+        const ssize_t count = ::pread(descriptor_, to.data(), to.size(), static_cast<off_t>(offset));
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return failed(name_, "cannot be read", errno);
+        if (count == 0) {
+            return message::bad_input(name_, "expected " + std::to_string(size_) + " bytes, found only " +
+                                                 std::to_string(offset) + " while reading");
+        }
+        offset += static_cast<size_t>(count);
+        to = to.subspan(static_cast<size_t>(count));
+    }
+    return {};
 }
 
 Status write_file_atomically(const std::string &path, std::span<const std::byte> bytes) try {

@@ -14,8 +14,6 @@ namespace shufflenet {
 
 namespace {
 
-constexpr int kMaxThreads = 256;
-
 /// Memory of one thread: activations of one image, and scratch.
 struct Arena {
     AlignedArray<float> activations;
@@ -26,10 +24,6 @@ Status out_of_memory(const char *what) { return {Code::kOutOfMemory, std::string
 
 std::string count_mismatch(const char *what, size_t expected, size_t found) {
     return std::string(what) + ": expected " + std::to_string(expected) + " floats, found " + std::to_string(found);
-}
-
-size_t arena_bytes(const Network &network, Size input) {
-    return sizeof(float) * size_t(arena_layout(network, input, kPanelFloats).size) + kScratchBytes;
 }
 
 }  // namespace
@@ -45,7 +39,7 @@ struct ModelState {
     bool last_conv5 = false;
 
     Status make(const shufflenet_descriptor &descriptor, int threads);
-    Status adopt(std::span<const std::byte> file, const std::string &name);
+    Status adopt(const Safetensors &tensors, const std::string &name);
     Status check(size_t input, int batch, size_t logits, std::span<const FeatureRequest> features) const;
 };
 
@@ -54,12 +48,9 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
     if (network == nullptr) {
         return {Code::kInternal, std::string(descriptor.name) + ": unknown network " + descriptor.network};
     }
-    if (threads < 1 || threads > kMaxThreads) {
-        return {Code::kBadInput,
-                "threads: expected 1 to " + std::to_string(kMaxThreads) + ", found " + std::to_string(threads)};
-    }
     const shufflenet_kernels *kernels = nullptr;
     if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
+    if (Status status = pool.start(threads); !status.ok()) return status;
     backbone = make_backbone(descriptor, *kernels, *network);
 
     arenas.resize(threads);
@@ -74,19 +65,13 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
         log_debug("%s: %s chosen of %s, %d threads, an arena of %zu bytes each", descriptor.name, kernels->isa,
                   isa_names(descriptor).c_str(), threads, arena_bytes(*network, backbone.input));
     }
-    return pool.start(threads);
+    return {};
 }
 
-Status ModelState::adopt(std::span<const std::byte> file, const std::string &name) {
+Status ModelState::adopt(const Safetensors &tensors, const std::string &name) {
     LogTimer timer;
-    Safetensors tensors;
-    if (Status status = Safetensors::parse(file, name, &tensors); !status.ok()) return status;
-    Checkpoint checkpoint;
-    if (Status status = read_checkpoint(tensors, name, *backbone.network, &checkpoint); !status.ok()) return status;
-    log_debug("%s: %zu tensors, %d classes, checked and folded in %.2f ms", name.c_str(), tensors.tensors().size(),
-              checkpoint.classes, timer.lap());
     auto packed = std::make_shared<PackedWeights>();
-    Status status = pack_weights(checkpoint, *backbone.network, backbone.input, kPanelFloats, packed.get());
+    Status status = pack_weights(tensors, name, *backbone.network, backbone.input, kPanelFloats, packed.get());
     if (status.ok()) {
         log_debug("%s: packed for %s in %.2f ms", name.c_str(), backbone.descriptor->name, timer.lap());
         weights = std::move(packed);
@@ -253,16 +238,30 @@ Status Model::open(const shufflenet_descriptor &descriptor, int threads) {
 Status Model::load_weights(std::span<const std::byte> safetensors, const std::string &name) {
     try {
         if (state_ == nullptr) return {Code::kBadInput, name + ": weights for a model that is not open"};
-        return state_->adopt(safetensors, name);
+        Safetensors tensors;
+        if (Status status = Safetensors::parse(safetensors, name, &tensors); !status.ok()) return status;
+        return state_->adopt(tensors, name);
     } catch (const std::bad_alloc &) {
         return out_of_memory("weights");
     }
 }
 
 Status Model::load_weights(const std::string &path) {
-    std::vector<std::byte> bytes;
-    if (Status status = read_file(path, &bytes); !status.ok()) return status;
-    return load_weights(bytes, path);
+    try {
+        if (state_ == nullptr) return {Code::kBadInput, path + ": weights for a model that is not open"};
+        std::shared_ptr<const InputFile> file;
+        if (Status status = InputFile::open(path, &file); !status.ok()) return status;
+        if (file == nullptr) {
+            std::vector<std::byte> bytes;
+            if (Status status = read_file(path, &bytes); !status.ok()) return status;
+            return load_weights(bytes, path);
+        }
+        Safetensors tensors;
+        if (Status status = Safetensors::open(std::move(file), &tensors); !status.ok()) return status;
+        return state_->adopt(tensors, path);
+    } catch (const std::bad_alloc &) {
+        return out_of_memory("weights");
+    }
 }
 
 Status Model::load_embedded_weights() {

@@ -6,37 +6,29 @@ namespace shufflenet {
 
 namespace {
 
-/// Hands out the checkpoint's layers that have weights, in the order of network_layers().
-class LayerReader {
-  public:
-    explicit LayerReader(const Checkpoint &checkpoint) : layers_(checkpoint.layers) {}
-    const FoldedLayer &next() {
-        while (layers_[at_].weights.empty()) ++at_;
-        return layers_[at_++];
-    }
-
-  private:
-    const std::vector<FoldedLayer> &layers_;
-    size_t at_ = 0;
-};
-
-/// `stored[co]`: lane of output channel co. `order[i]`: the input channel that is summed i-th.
-void pack_pointwise(const FoldedLayer &layer, const PointwiseLayout &at, const std::vector<int> &stored,
+/// The next layer. `stored[co]`: lane of output channel co. `order[i]`: the input channel that is summed i-th.
+void pack_pointwise(FoldingReader &layers, const PointwiseLayout &at, const std::vector<int> &stored,
                     const std::vector<int> &order, float *blob) {
+    layers.next();
     for (size_t co = 0; co < stored.size(); ++co) {
-        blob[at.bias + stored[co]] = static_cast<float>(layer.bias[co]);
+        blob[at.bias + stored[co]] = static_cast<float>(layers.bias()[co]);
+        const std::span<const float> weights = layers.weights(static_cast<int>(co));
+        const double scale = layers.scale(static_cast<int>(co));
         for (int i = 0; i < at.k; ++i) {
-            blob[at.weight_index(stored[co], i)] = static_cast<float>(layer.weights[co * at.k + order[i]]);
+            blob[at.weight_index(stored[co], i)] = static_cast<float>(weights[order[i]] * scale);
         }
     }
 }
 
-/// `stored[co]`: lane of channel co.
-void pack_window(const FoldedLayer &layer, const WindowLayout &at, const std::vector<int> &stored, float *blob) {
+/// The next layer. `stored[co]`: lane of channel co.
+void pack_window(FoldingReader &layers, const WindowLayout &at, const std::vector<int> &stored, float *blob) {
+    layers.next();
     for (size_t co = 0; co < stored.size(); ++co) {
-        blob[at.bias + stored[co]] = static_cast<float>(layer.bias[co]);
+        blob[at.bias + stored[co]] = static_cast<float>(layers.bias()[co]);
+        const std::span<const float> weights = layers.weights(static_cast<int>(co));
+        const double scale = layers.scale(static_cast<int>(co));
         for (int tap = 0; tap < at.taps; ++tap) {
-            blob[at.weight_index(stored[co], tap)] = static_cast<float>(layer.weights[co * at.taps + tap]);
+            blob[at.weight_index(stored[co], tap)] = static_cast<float>(weights[tap] * scale);
         }
     }
 }
@@ -57,19 +49,19 @@ bool allocate(KernelWeights &kernel, int weights, int table) {
 }
 
 /// A kernel that reads `in` through its table: branch 2 of any unit.
-bool pack_branch2(LayerReader &layers, const StageInput &in, const std::vector<int> &stored, KernelWeights &kernel) {
+bool pack_branch2(FoldingReader &layers, const StageInput &in, const std::vector<int> &stored, KernelWeights &kernel) {
     const int c = static_cast<int>(stored.size());
     const Branch2Layout at = branch2_layout(static_cast<int>(in.slots.size()), c, in.block.vec);
     if (!allocate(kernel, at.size(), at.pw1.k)) return false;
     fill_offsets(in.slots, in.block, kernel.table.data());
     float *blob = kernel.weights.data();
-    pack_pointwise(layers.next(), at.pw1, identity(c), memory_order(in.slots), blob);
-    pack_window(layers.next(), at.dw, identity(c), blob);
-    pack_pointwise(layers.next(), at.pw2, stored, identity(c), blob);
+    pack_pointwise(layers, at.pw1, identity(c), memory_order(in.slots), blob);
+    pack_window(layers, at.dw, identity(c), blob);
+    pack_pointwise(layers, at.pw2, stored, identity(c), blob);
     return true;
 }
 
-bool pack_branch1(LayerReader &layers, const StageInput &in, const std::vector<int> &stored, KernelWeights &kernel) {
+bool pack_branch1(FoldingReader &layers, const StageInput &in, const std::vector<int> &stored, KernelWeights &kernel) {
     const int vec = in.block.vec;
     const auto cin = static_cast<int>(in.slots.size());
     const std::vector<Slot> vectors = live_vectors(in.slots, vec);
@@ -88,12 +80,12 @@ bool pack_branch1(LayerReader &layers, const StageInput &in, const std::vector<i
     const std::vector<int> order = memory_order(in.slots);
     for (const int channel : order) *table++ = lane[channel];
     float *blob = kernel.weights.data();
-    pack_window(layers.next(), at.dw, lane, blob);
-    pack_pointwise(layers.next(), at.pw, stored, order, blob);
+    pack_window(layers, at.dw, lane, blob);
+    pack_pointwise(layers, at.pw, stored, order, blob);
     return true;
 }
 
-bool pack_stage(LayerReader &layers, const Network &network, Size input, int number, int vec, PackedWeights *out) {
+bool pack_stage(FoldingReader &layers, const Network &network, Size input, int number, int vec, PackedWeights *out) {
     const StageShape shape = stage_shape(network, input, number);
     const StagePlan plan = make_stage_plan(shape.branch_channels, shape.units);
     const BlockLayout block = stage_block(shape, vec);
@@ -109,11 +101,10 @@ bool pack_stage(LayerReader &layers, const Network &network, Size input, int num
     return true;
 }
 
-bool pack_all(const Checkpoint &checkpoint, const Network &network, Size input, int vec, PackedWeights *out) {
-    LayerReader layers(checkpoint);
+bool pack_all(FoldingReader &layers, const Network &network, Size input, int vec, PackedWeights *out) {
     const WindowLayout stem = stem_layout(network, vec);
     if (!allocate(out->stem, stem.end(), 0)) return false;
-    pack_window(layers.next(), stem, identity(network.stem_channels), out->stem.weights.data());
+    pack_window(layers, stem, identity(network.stem_channels), out->stem.weights.data());
 
     for (int number = 2; number < 2 + kStages; ++number) {
         if (!pack_stage(layers, network, input, number, vec, out)) return false;
@@ -123,22 +114,24 @@ bool pack_all(const Checkpoint &checkpoint, const Network &network, Size input, 
     const StageInput in = head_input(network, input, vec);
     if (!allocate(out->conv5, conv5.end(), conv5.k)) return false;
     fill_offsets(in.slots, in.block, out->conv5.table.data());
-    pack_pointwise(layers.next(), conv5, identity(network.conv5_channels), memory_order(in.slots),
-                   out->conv5.weights.data());
+    pack_pointwise(layers, conv5, identity(network.conv5_channels), memory_order(in.slots), out->conv5.weights.data());
     out->channel_offset[kStages] = identity(network.conv5_channels);
 
-    const PointwiseLayout fc = fc_layout(network, checkpoint.classes, vec);
+    const PointwiseLayout fc = fc_layout(network, layers.classes(), vec);
     if (!allocate(out->fc, fc.end(), 0)) return false;
-    pack_pointwise(layers.next(), fc, identity(checkpoint.classes), identity(fc.k), out->fc.weights.data());
-    out->classes = checkpoint.classes;
+    pack_pointwise(layers, fc, identity(layers.classes()), identity(fc.k), out->fc.weights.data());
+    out->classes = layers.classes();
     return true;
 }
 
 }  // namespace
 
-Status pack_weights(const Checkpoint &checkpoint, const Network &network, Size input, int vec, PackedWeights *out) {
+Status pack_weights(const Safetensors &file, const std::string &file_name, const Network &network, Size input, int vec,
+                    PackedWeights *out) {
     try {
-        if (pack_all(checkpoint, network, input, vec, out)) return {};
+        FoldingReader layers;
+        if (Status status = layers.open(file, file_name, network); !status.ok()) return status;
+        if (pack_all(layers, network, input, vec, out)) return layers.status();
     } catch (const std::bad_alloc &) {
     }
     return {Code::kOutOfMemory, std::string(network.name) + ": out of memory for the packed weights"};

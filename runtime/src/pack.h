@@ -1,4 +1,4 @@
-// From a checkpoint to what the kernels read: packed weights and offset tables.
+// From a weight file to what the kernels read: packed weights and offset tables.
 #pragma once
 
 #include <array>
@@ -18,22 +18,27 @@ class AlignedArray {
   public:
     /// Zero-filled; false: out of memory.
     [[nodiscard]] bool allocate(size_t size) {
-        const size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
-        data_.reset(static_cast<T *>(std::aligned_alloc(64, bytes == 0 ? 64 : bytes)));
-        if (data_ == nullptr) return false;
+        constexpr size_t line = sizeof(float) * kLineFloats;
+        const size_t bytes = (size * sizeof(T) + line - 1) / line * line;
+        // calloc() does not touch pages that come zero-filled from the system: what is never used costs nothing.
+        memory_.reset(std::calloc(bytes + line, 1));
+        if (memory_ == nullptr) return false;
+        void *aligned = memory_.get();
+        size_t space = bytes + line;
+        data_ = static_cast<T *>(std::align(line, bytes, aligned, space));
         size_ = size;
-        std::fill_n(data_.get(), size, T{});
         return true;
     }
-    T *data() { return data_.get(); }
-    const T *data() const { return data_.get(); }
+    T *data() { return data_; }
+    const T *data() const { return data_; }
     size_t size() const { return size_; }
 
   private:
     struct Free {
-        void operator()(T *memory) const { std::free(memory); }
+        void operator()(void *memory) const { std::free(memory); }
     };
-    std::unique_ptr<T, Free> data_;
+    std::unique_ptr<void, Free> memory_;
+    T *data_ = nullptr;
     size_t size_ = 0;
 };
 
@@ -58,7 +63,9 @@ struct PackedWeights {
     std::array<std::vector<int32_t>, kStages + 1> channel_offset;
 };
 
-/// Packs a checkpoint of `network` for kernels compiled for `input`, in panels of `vec` floats.
-Status pack_weights(const Checkpoint &checkpoint, const Network &network, Size input, int vec, PackedWeights *out);
+/// Packs a file's weights of `network` for kernels compiled for `input`, in panels of `vec` floats. On an error, those
+/// of the file included, `out` is of no use.
+Status pack_weights(const Safetensors &file, const std::string &file_name, const Network &network, Size input, int vec,
+                    PackedWeights *out);
 
 }  // namespace shufflenet

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "file.h"
 #include "message.h"
 #include "strict_json.h"
 
@@ -41,12 +42,6 @@ const Dtype *find_dtype(std::string_view name) {
     return found == kDtypes.end() ? nullptr : found;
 }
 
-/// A file taken apart: the header's text and what the tensors share.
-struct Sections {
-    std::string_view header;
-    Bytes buffer;
-};
-
 /// A pickle is a program; it is not run here, but Python can be asked to read no more than tensors.
 constexpr std::string_view kPytorchProblem =
     "expected a safetensors header, found a PyTorch file, whose pickle is not executed here; in Python: "
@@ -59,23 +54,21 @@ bool is_pytorch(Bytes file) {
     return text.starts_with("PK\x03\x04") || text.starts_with("\x80\x02");
 }
 
-Status split(Bytes file, const std::string &name, Sections *out) {
-    if (file.size() < kLengthBytes) {
+/// The length of the header. `start`: at least the file's first eight bytes, if there are so many.
+Status header_length(Bytes start, size_t file_size, const std::string &name, size_t *out) {
+    if (file_size < kLengthBytes) {
         return message::bad_input(name,
-                                  "expected a safetensors file, found only " + std::to_string(file.size()) + " bytes");
+                                  "expected a safetensors file, found only " + std::to_string(file_size) + " bytes");
     }
     uint64_t length = 0;
-    std::memcpy(&length, file.data(), sizeof length);
-    const Bytes rest = file.subspan(kLengthBytes);
-    const uint64_t limit = std::min<uint64_t>(rest.size(), kMaxHeaderBytes);
-    if (length > limit && is_pytorch(file)) return message::bad_input(name, std::string(kPytorchProblem));
+    std::memcpy(&length, start.data(), sizeof length);
+    const uint64_t limit = std::min<uint64_t>(file_size - kLengthBytes, kMaxHeaderBytes);
+    if (length > limit && is_pytorch(start)) return message::bad_input(name, std::string(kPytorchProblem));
     if (length > limit) {
         return message::bad_input(name, "expected a header of at most " + std::to_string(limit) +
                                             " bytes, found a header length of " + std::to_string(length));
     }
-    const auto size = static_cast<size_t>(length);
-    *out = {{reinterpret_cast<const char *>(rest.data()), size}, rest.subspan(size)};
-    if (!out->header.starts_with('{')) return message::bad_input(name, "header is not a JSON object");
+    *out = static_cast<size_t>(length);
     return {};
 }
 
@@ -101,8 +94,8 @@ std::optional<std::vector<int64_t>> read_integers(const json &value) {
     return integers;
 }
 
-/// Reads one entry of the header; returns what is wrong with it, or nothing.
-std::string read_entry(const json &entry, Bytes buffer, Tensor *out) {
+/// Reads one entry of the header, where `buffer` bytes are the tensors'; returns what is wrong with it, or nothing.
+std::string read_entry(const json &entry, size_t buffer, Tensor *out) {
     if (!entry.is_object()) return "entry is not an object";
     for (const char *key : {"dtype", "shape", "data_offsets"}) {
         if (!entry.contains(key)) return std::string("entry has no ") + key;
@@ -124,101 +117,109 @@ std::string read_entry(const json &entry, Bytes buffer, Tensor *out) {
     if (!offsets || offsets->size() != 2) return "data_offsets is not a pair of integers from 0 to 2^63 - 1";
     const int64_t begin = offsets->front(), end = offsets->back();
     if (begin > end) return "data_offsets " + message::shape_text(*offsets) + " are reversed";
-    if (static_cast<uint64_t>(end) > buffer.size()) {
-        return "data_offsets " + message::shape_text(*offsets) + " exceed the " + std::to_string(buffer.size()) +
+    if (static_cast<uint64_t>(end) > buffer) {
+        return "data_offsets " + message::shape_text(*offsets) + " exceed the " + std::to_string(buffer) +
                " bytes of data in the file";
     }
     if (end - begin != *bytes) {
         return "expected " + std::to_string(*bytes) + " bytes for " + out->dtype + " " +
                message::shape_text(out->shape) + ", found " + std::to_string(end - begin);
     }
-    out->data = buffer.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+    out->offset = static_cast<size_t>(begin);
+    out->bytes = static_cast<size_t>(*bytes);
     return {};
 }
 
 /// The format forbids bytes that belong to several tensors or to none. Returns what is wrong, or nothing.
-std::string check_coverage(const std::vector<Tensor> &tensors, Bytes buffer) {
+std::string check_coverage(const std::vector<Tensor> &tensors, size_t buffer) {
     std::vector<const Tensor *> by_place;
     for (const Tensor &tensor : tensors) by_place.push_back(&tensor);
-    const auto begin = [&](const Tensor *t) { return static_cast<size_t>(t->data.data() - buffer.data()); };
-    std::sort(by_place.begin(), by_place.end(), [&](const Tensor *a, const Tensor *b) {
-        return std::pair(begin(a), a->data.size()) < std::pair(begin(b), b->data.size());
+    std::sort(by_place.begin(), by_place.end(), [](const Tensor *a, const Tensor *b) {
+        return std::pair(a->offset, a->bytes) < std::pair(b->offset, b->bytes);
     });
     size_t at = 0;
     const Tensor *before = nullptr;
     for (const Tensor *tensor : by_place) {
         const std::string name = "tensor " + message::shortened(tensor->name);
-        if (begin(tensor) < at) return name + " overlaps tensor " + message::shortened(before->name);
-        if (begin(tensor) > at) {
-            return std::to_string(begin(tensor) - at) + " bytes before " + name + " belong to no tensor";
+        if (tensor->offset < at) return name + " overlaps tensor " + message::shortened(before->name);
+        if (tensor->offset > at) {
+            return std::to_string(tensor->offset - at) + " bytes before " + name + " belong to no tensor";
         }
-        at += tensor->data.size();
+        at += tensor->bytes;
         before = tensor;
     }
-    if (at < buffer.size()) {
-        return std::to_string(buffer.size() - at) + " bytes at the end of the file belong to no tensor";
-    }
+    if (at < buffer) return std::to_string(buffer - at) + " bytes at the end of the file belong to no tensor";
     return {};
 }
 
-}  // namespace
-
-Status Safetensors::parse(Bytes file, const std::string &name, Safetensors *out) try {
-    Sections sections;
-    if (Status status = split(file, name, &sections); !status.ok()) return status;
+/// The tensors of a header, sorted by name as nlohmann::json's objects are, without their data.
+Status parse_header(std::string_view text, size_t buffer, const std::string &name, std::vector<Tensor> *out) {
+    if (!text.starts_with('{')) return message::bad_input(name, "header is not a JSON object");
     json header;
-    if (Status status = parse_strict_json(sections.header, name, "header", &header); !status.ok()) return status;
-
-    std::vector<Tensor> tensors;  // Sorted by name, as nlohmann::json's objects are.
+    if (Status status = parse_strict_json(text, name, "header", &header); !status.ok()) return status;
     for (const auto &item : header.items()) {
         if (item.key() == kMetadataKey) {
             if (Status status = check_metadata(item.value(), name); !status.ok()) return status;
             continue;
         }
-        Tensor &tensor = tensors.emplace_back();
+        Tensor &tensor = out->emplace_back();
         tensor.name = item.key();
-        if (const std::string problem = read_entry(item.value(), sections.buffer, &tensor); !problem.empty()) {
+        if (const std::string problem = read_entry(item.value(), buffer, &tensor); !problem.empty()) {
             return message::bad_input(name, "tensor " + message::shortened(tensor.name) + ": " + problem);
         }
     }
-    if (const std::string problem = check_coverage(tensors, sections.buffer); !problem.empty()) {
+    if (const std::string problem = check_coverage(*out, buffer); !problem.empty()) {
         return message::bad_input(name, problem);
     }
-    out->tensors_ = std::move(tensors);
+    return {};
+}
+
+std::string_view text_of(Bytes bytes) { return {reinterpret_cast<const char *>(bytes.data()), bytes.size()}; }
+
+}  // namespace
+
+Status Safetensors::parse(Bytes file, const std::string &name, Safetensors *out) try {
+    size_t length = 0;
+    if (Status status = header_length(file, file.size(), name, &length); !status.ok()) return status;
+    const Bytes buffer = file.subspan(kLengthBytes + length);
+    Safetensors parsed;
+    Status status = parse_header(text_of(file.subspan(kLengthBytes, length)), buffer.size(), name, &parsed.tensors_);
+    if (!status.ok()) return status;
+    for (Tensor &tensor : parsed.tensors_) tensor.data = buffer.subspan(tensor.offset, tensor.bytes);
+    *out = std::move(parsed);
     return {};
 } catch (...) {
     return message::from_exception(name);
+}
+
+Status Safetensors::open(std::shared_ptr<const InputFile> file, Safetensors *out) try {
+    std::vector<std::byte> bytes(std::min(kLengthBytes, file->size()));
+    if (Status status = file->read(0, bytes); !status.ok()) return status;
+    size_t length = 0;
+    if (Status status = header_length(bytes, file->size(), file->name(), &length); !status.ok()) return status;
+    bytes.resize(length);
+    if (Status status = file->read(kLengthBytes, bytes); !status.ok()) return status;
+    Safetensors opened;
+    opened.buffer_ = kLengthBytes + length;
+    Status status = parse_header(text_of(bytes), file->size() - opened.buffer_, file->name(), &opened.tensors_);
+    if (!status.ok()) return status;
+    opened.file_ = std::move(file);
+    *out = std::move(opened);
+    return {};
+} catch (...) {
+    return message::from_exception(file->name());
+}
+
+Status Safetensors::read(const Tensor &tensor, size_t first, std::span<std::byte> to) const {
+    if (file_ != nullptr) return file_->read(buffer_ + tensor.offset + first, to);
+    if (!to.empty()) std::memcpy(to.data(), tensor.data.data() + first, to.size());
+    return {};
 }
 
 const Tensor *Safetensors::find(std::string_view name) const {
     const auto found = std::lower_bound(tensors_.begin(), tensors_.end(), name,
                                         [](const Tensor &t, std::string_view n) { return t.name < n; });
     return found != tensors_.end() && found->name == name ? &*found : nullptr;
-}
-
-std::vector<std::byte> serialize_safetensors(std::span<const Tensor> tensors) {
-    std::vector<const Tensor *> sorted;
-    for (const Tensor &tensor : tensors) sorted.push_back(&tensor);
-    std::sort(sorted.begin(), sorted.end(), [](const Tensor *a, const Tensor *b) { return a->name < b->name; });
-
-    nlohmann::ordered_json header = nlohmann::ordered_json::object();
-    size_t size = 0;
-    for (const Tensor *tensor : sorted) {
-        const size_t end = size + tensor->data.size();
-        header[tensor->name] = {{"dtype", tensor->dtype}, {"shape", tensor->shape}, {"data_offsets", {size, end}}};
-        size = end;
-    }
-    std::string text = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-    text.resize((text.size() + kLengthBytes - 1) / kLengthBytes * kLengthBytes, ' ');
-
-    const uint64_t length = text.size();
-    std::vector<std::byte> file(sizeof length + text.size() + size);
-    auto to = file.begin();
-    const auto append = [&to](Bytes bytes) { to = std::copy(bytes.begin(), bytes.end(), to); };
-    append(std::as_bytes(std::span(&length, 1)));
-    append(std::as_bytes(std::span(text)));
-    for (const Tensor *tensor : sorted) append(tensor->data);
-    return file;
 }
 
 }  // namespace shufflenet

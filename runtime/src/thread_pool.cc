@@ -1,6 +1,12 @@
 #include "thread_pool.h"
 
+#include <atomic>
+#include <cstdint>
+#include <new>
+#include <string>
 #include <system_error>
+#include <thread>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -9,6 +15,8 @@
 namespace shufflenet {
 
 namespace {
+
+constexpr int kMaxThreads = 256;
 
 // Longer than the gaps within a run (a few microseconds), short enough not to burn a core between runs.
 constexpr int kSpinsBeforeSleep = 4000;
@@ -37,14 +45,77 @@ constexpr uint64_t end_of(uint64_t share) { return share & kTaskMask; }
 
 }  // namespace
 
-ThreadPool::~ThreadPool() {
+class ThreadPool::Workers {
+  public:
+    Workers() = default;
+    Workers(const Workers &) = delete;
+    Workers &operator=(const Workers &) = delete;
+    ~Workers();
+
+    Status start(int threads);
+    int threads() const { return static_cast<int>(workers_.size()) + 1; }
+    void run(int tasks, Task task, void *argument) noexcept;
+
+  private:
+    /// A thread's own tasks of a job, in one cache line, which is all that a worker must fetch to begin.
+    struct alignas(64) Share {
+        /// Job (24 bits), first and end of the tasks not yet taken (20 bits each) in one word, so that a thread that
+        /// comes late cannot mistake one job's tasks for another's.
+        std::atomic<uint64_t> tasks{0};
+        std::atomic<Task> task{nullptr};
+        std::atomic<void *> argument{nullptr};
+    };
+
+    void work(int thread) noexcept;
+    /// Executes its own share in order, then others' from their ends.
+    void execute(int thread) noexcept;
+    static bool execute_one(Share &share, bool from_end, int thread) noexcept;
+    /// Returns the job's tag once it is not `seen`, or when the pool stops.
+    uint32_t wait_for_job(int thread, uint32_t seen) noexcept;
+
+    std::vector<std::thread> workers_;
+    std::unique_ptr<Share[]> shares_;
+
+    alignas(64) std::atomic<uint32_t> job_{0};
+    std::atomic<int> sleepers_{0};
+    std::atomic<bool> stop_{false};
+    alignas(64) std::atomic<int> done_{0};
+};
+
+ThreadPool::ThreadPool() = default;
+ThreadPool::~ThreadPool() = default;
+
+Status ThreadPool::start(int threads) {
+    if (threads < 1 || threads > kMaxThreads) {
+        return {Code::kBadInput,
+                "threads: expected 1 to " + std::to_string(kMaxThreads) + ", found " + std::to_string(threads)};
+    }
+    if (threads == 1) return {};
+    try {
+        workers_ = std::make_unique<Workers>();
+    } catch (const std::bad_alloc &) {
+        return {Code::kOutOfMemory, "out of memory for threads"};
+    }
+    return workers_->start(threads);
+}
+
+int ThreadPool::threads() const { return workers_ == nullptr ? 1 : workers_->threads(); }
+
+void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
+    if (workers_ != nullptr && tasks > 1 && static_cast<uint64_t>(tasks) <= kTaskMask) {
+        return workers_->run(tasks, task, argument);
+    }
+    for (int i = 0; i < tasks; ++i) task(argument, i, 0);
+}
+
+ThreadPool::Workers::~Workers() {
     stop_.store(true);
     job_.store((job_.load() + 1) & kJobMask);
     job_.notify_all();
     for (std::thread &worker : workers_) worker.join();
 }
 
-Status ThreadPool::start(int threads) {
+Status ThreadPool::Workers::start(int threads) {
     try {
         shares_ = std::make_unique<Share[]>(threads);
         workers_.reserve(threads - 1);
@@ -58,11 +129,7 @@ Status ThreadPool::start(int threads) {
     return {};
 }
 
-void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
-    if (workers_.empty() || tasks <= 1 || static_cast<uint64_t>(tasks) > kTaskMask) {
-        for (int i = 0; i < tasks; ++i) task(argument, i, 0);
-        return;
-    }
+void ThreadPool::Workers::run(int tasks, Task task, void *argument) noexcept {
     done_.store(0, std::memory_order_relaxed);
     const uint32_t job = (job_.load(std::memory_order_relaxed) + 1) & kJobMask;
     const int64_t count = threads();
@@ -85,7 +152,7 @@ void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
     }
 }
 
-bool ThreadPool::execute_one(Share &share, bool from_end, int thread) noexcept {
+bool ThreadPool::Workers::execute_one(Share &share, bool from_end, int thread) noexcept {
     uint64_t tasks = share.tasks.load(std::memory_order_acquire);
     uint64_t rest = 0;
     do {
@@ -99,7 +166,7 @@ bool ThreadPool::execute_one(Share &share, bool from_end, int thread) noexcept {
     return true;
 }
 
-void ThreadPool::execute(int thread) noexcept {
+void ThreadPool::Workers::execute(int thread) noexcept {
     const int count = threads();
     int executed = 0;
     while (execute_one(shares_[thread], false, thread)) ++executed;
@@ -112,7 +179,7 @@ void ThreadPool::execute(int thread) noexcept {
     }
 }
 
-uint32_t ThreadPool::wait_for_job(int thread, uint32_t seen) noexcept {
+uint32_t ThreadPool::Workers::wait_for_job(int thread, uint32_t seen) noexcept {
     for (int spins = 0; spins < kSpinsBeforeSleep; ++spins) {
         const uint32_t job = job_of(shares_[thread].tasks.load(std::memory_order_acquire));
         if (job != seen || stop_.load(std::memory_order_relaxed)) return job;
@@ -124,7 +191,7 @@ uint32_t ThreadPool::wait_for_job(int thread, uint32_t seen) noexcept {
     return job_.load(std::memory_order_acquire);
 }
 
-void ThreadPool::work(int thread) noexcept {
+void ThreadPool::Workers::work(int thread) noexcept {
     uint32_t seen = 0;
     while (true) {
         seen = wait_for_job(thread, seen);

@@ -5,6 +5,9 @@
 #include "cifar10_x0_5.h"
 #include "shufflenet/model.h"
 
+// A constant, so that a program can plan its memory.
+static_assert(CIFAR10_X0_5_ARENA_BYTES > sizeof(float) * 3 * CIFAR10_X0_5_HEIGHT * CIFAR10_X0_5_WIDTH);
+
 int main() {
     std::vector<float> input(3 * CIFAR10_X0_5_HEIGHT * CIFAR10_X0_5_WIDTH), logits(CIFAR10_X0_5_CLASSES);
     for (size_t i = 0; i < input.size(); ++i) input[i] = static_cast<float>(i % 251) / 125 - 1;
@@ -14,6 +17,10 @@ int main() {
     if (status.ok()) status = model.run(input, 1, logits);
     if (!status.ok()) {
         std::fprintf(stderr, "%s\n", status.message().c_str());
+        return 1;
+    }
+    if (model.info().arena_bytes != CIFAR10_X0_5_ARENA_BYTES) {
+        std::fprintf(stderr, "arena: %zu bytes, not %d\n", model.info().arena_bytes, CIFAR10_X0_5_ARENA_BYTES);
         return 1;
     }
     for (const float logit : logits) std::printf("%a\n", static_cast<double>(logit));
