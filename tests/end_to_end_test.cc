@@ -167,7 +167,8 @@ TEST_P(EndToEnd, LogitsMatchTorchvisions) {
 TEST_P(EndToEnd, ScheduleDoesNotChangeTheResult) {
     const shufflenet_descriptor &d = *GetParam().model;
     const std::string reference_name = std::string(d.name) + "_reference";
-    const auto reference = std::ranges::find_if(kTestModels, [&](const auto *m) { return m->name == reference_name; });
+    const auto *const reference =
+        std::ranges::find_if(kTestModels, [&](const auto *m) { return m->name == reference_name; });
     if (reference == std::end(kTestModels)) GTEST_SKIP() << "not built with the reference schedule";
     const std::span kernels((*reference)->kernels, (*reference)->kernels_count);
     const bool built = std::ranges::any_of(kernels, [](const auto &k) { return k.isa == std::string(GetParam().isa); });

@@ -381,7 +381,7 @@ Bytes read_bytes(const std::string &path) {
 }
 
 void write_bytes(const std::string &path, const Bytes &bytes) {
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char *>(bytes.data()), std::ssize(bytes));
 }
 
 std::vector<std::vector<std::string>> read_table(const std::string &path) {

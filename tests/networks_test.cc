@@ -186,7 +186,7 @@ TEST(Layers, EachReadsWhatItsPredecessorWrites) {
         for (const Layer &layer : network_layers(n, kSizes[2], 10)) {
             SCOPED_TRACE(layer.id.view());
             const std::string_view id = layer.id;
-            const bool basic = id.find("_unit") != id.npos && id.find("_unit0_") == id.npos;
+            const bool basic = id.find("_unit") != std::string_view::npos && id.find("_unit0_") == std::string_view::npos;
             if (id.ends_with("_branch1_dw")) unit_input = previous;
             if (id.ends_with("_branch2_pw1")) {
                 // A unit's output is two branches wide; a basic unit reads half of it.
@@ -408,7 +408,7 @@ TEST(StagePlan, AboutHalfWaitOneUnitAQuarterTwoAndSoOn) {
     for_each_plan([](const StagePlan &plan) {
         for (int b = 1; b < plan.blocks(); ++b) {
             for (int waited = 1; writer(b) + waited < plan.units; ++waited) {
-                const double group = double(std::ranges::count(plan.residence[b], waited));
+                const auto group = double(std::ranges::count(plan.residence[b], waited));
                 EXPECT_NEAR(group, std::ldexp(plan.branch_channels, -waited), 1.0) << "block " << b;
             }
         }

@@ -1085,7 +1085,7 @@ TEST(Npy, RefusesWhatItDoesNotMean) {
     const auto with_dtype = [](const std::string &text) { return npy(npy_header("(2, 3)", text), kSixFloats); };
     const std::vector<Refused> cases = {
         {"empty", "", {"expected a .npy file", "empty"}},
-        {"PNG", "\x89PNG\r\n\x1A\n", {"expected a .npy file", "'\\x89PNG\\x0d\\x0a'"}},
+        {"PNG", "\x89PNG\r\n\x1A\n", {"expected a .npy file", R"('\x89PNG\x0d\x0a')"}},
         {"cut magic", "\x93NUM", {"expected a .npy file"}},
         {"no version", "\x93NUMPY\x01", {"truncated"}},
         {"no length", "\x93NUMPY" + std::string("\x01\x00\x10", 3), {"truncated"}},

@@ -38,7 +38,7 @@ class Shuffle : public testing::TestWithParam<const shufflenet_descriptor *> {
     }
     void TearDown() override { use_scratch(nullptr); }
 
-    std::vector<float> channel(const float *stage, const BlockLayout &block, Slot slot) const {
+    static std::vector<float> channel(const float *stage, const BlockLayout &block, Slot slot) {
         std::vector<float> values(block.pixels);
         for (int p = 0; p < block.pixels; ++p) values[p] = stage[block.offset(slot) + p * block.lanes()];
         return values;

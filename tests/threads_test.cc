@@ -79,7 +79,7 @@ class Hooks : public testing::Test {
     void SetUp() override { use_scratch(&scratch_); }
     void TearDown() override { use_scratch(nullptr); }
 
-    void *take(size_t size) { return shufflenet_halide_malloc(nullptr, size); }
+    static void *take(size_t size) { return shufflenet_halide_malloc(nullptr, size); }
     static void give(void *memory) { shufflenet_halide_free(nullptr, memory); }
 
     alignas(64) std::byte memory_[64 * 1024]{};

@@ -185,7 +185,7 @@ std::string bash_script(const ProgramText &program) {
 
 std::string zsh_action(const std::string &value) {
     const Candidates candidates = candidates_of(value);
-    const std::string message = ":" + replaced(value, ":", "\\") + ":";
+    std::string message = ":" + replaced(value, ":", "\\") + ":";
     if (candidates.words_go_on) return message + "{compadd -S \"\" - " + joined(candidates.words) + "}";
     if (!candidates.words.empty()) return message + "(" + joined(candidates.words) + ")";
     if (!candidates.files) return message;

@@ -334,7 +334,8 @@ ModelInfo Model::info() const {
 
 int Model::classes() const {
     if (state_ == nullptr) return 0;
-    return state_->weights != nullptr ? state_->weights->classes : state_->backbone.descriptor->classes;
+    const PackedWeights *weights = state_->weights.get();
+    return weights != nullptr ? weights->classes : state_->backbone.descriptor->classes;
 }
 int Model::threads() const { return state_ == nullptr ? 0 : state_->pool.threads(); }
 bool Model::has_weights() const { return state_ != nullptr && state_->weights != nullptr; }
