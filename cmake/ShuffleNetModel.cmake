@@ -95,7 +95,8 @@ function(_shufflenet_generate out dir isa line)
   set(${out} "${dir}/${symbol}.o" PARENT_SCOPE)
 endfunction()
 
-# The tuned numbers of a model, if there are some for its network and input size; otherwise empty.
+# The tuned numbers of a model, as arguments of _shufflenet_generate(), if there are some for its network and input
+# size; otherwise none.
 function(_shufflenet_tuned out isa name network height width)
   set(${out} "" PARENT_SCOPE)
   # Configures again when a file comes or goes.
@@ -114,7 +115,7 @@ function(_shufflenet_tuned out isa name network height width)
     list(APPEND found "${value}")
   endforeach()
   if(found STREQUAL "${network};${height};${width}")
-    set(${out} "${file}" PARENT_SCOPE)
+    set(${out} TUNED "${file}" PARENT_SCOPE)
   endif()
 endfunction()
 
@@ -219,7 +220,7 @@ function(shufflenet_add_model)
     set(isa_objects "")
     foreach(line ${kernels})
       _shufflenet_generate(object "${dir}/kernels" ${isa} "${line}" ${flags} NAME ${name} NETWORK ${ARG_NETWORK}
-        HEIGHT ${height} WIDTH ${width} TUNED "${tuned}")
+        HEIGHT ${height} WIDTH ${width} ${tuned})
       list(APPEND isa_objects "${object}")
       string(REGEX MATCH "^[^|]*" kernel "${line}")
       set(type BRANCH)

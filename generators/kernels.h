@@ -54,8 +54,8 @@ struct FullyConnected {
     int vec;
     RDom k;
     Func sum, out;
-    Halide::Internal::Parameter blob;  ///< The packed weights' buffer.
-    Expr images;                       ///< How many there are.
+    Parameter blob;  ///< The packed weights' buffer.
+    Expr images;     ///< How many there are.
 };
 
 }  // namespace shufflenet::generators

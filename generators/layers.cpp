@@ -13,7 +13,7 @@ std::string part_name(const std::string &name, size_t part) { return part == 0 ?
 
 }  // namespace
 
-Halide::Internal::Parameter buffer_of(const Blob &blob) {
+Parameter buffer_of(const Blob &blob) {
     using Halide::Internal::Call;
     // A generator's input is a Func around its buffer.
     const Call *through = blob(0).as<Call>();

@@ -4,10 +4,9 @@
 // networks/layout.h) and its own Funcs, in which c counts from the part's first lane.
 #pragma once
 
-#include <Halide.h>
-
 #include <functional>
 
+#include "halide_compat.h"
 #include "layout.h"
 
 namespace shufflenet::generators {
@@ -23,7 +22,7 @@ using Blob = std::function<Expr(Expr)>;
 using Activation = std::function<Expr(Expr, Expr)>;
 
 /// The buffer that a blob's reads end in.
-Halide::Internal::Parameter buffer_of(const Blob &blob);
+Parameter buffer_of(const Blob &blob);
 
 /// Some of the summands of a 1x1 convolution, read at (index within these, pixel).
 struct Summands {
@@ -44,8 +43,8 @@ struct Pointwise {
     int pixels;
     std::vector<RDom> k;
     std::vector<Part> parts;
-    Halide::Internal::Parameter blob;  ///< The packed weights' buffer.
-    bool shuffled = false;             ///< Whether `out` has two lanes for each channel: see shuffle_with().
+    Parameter blob;         ///< The packed weights' buffer.
+    bool shuffled = false;  ///< Whether `out` has two lanes for each channel: see shuffle_with().
 };
 
 Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,

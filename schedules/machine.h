@@ -1,7 +1,7 @@
 // What a schedule may know of the target, derived in one place.
 #pragma once
 
-#include <Halide.h>
+#include "generators/halide_compat.h"
 
 namespace shufflenet::schedules {
 

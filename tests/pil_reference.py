@@ -4,7 +4,7 @@
 usage: pil_reference.py OUT                 makes files of all supported formats in OUT and reads them
        pil_reference.py OUT --photos DIR    reads the photos in DIR
 
-OUT/decoded.tsv has a line per image: path, width, height, file of the RGB pixels that Image.convert("RGB") gives.
+OUT/decoded.tsv has a line per image: path, width, height, file of the RGB pixels that read_rgb() gives.
 OUT/transformed.tsv has a line per transform of an image: path, resize, crop height, crop width, file of the cropped
 RGB pixels.
 Exit status 77: PIL or numpy is not there.
@@ -28,6 +28,15 @@ except ImportError as error:
 PHOTO_TRANSFORMS = [(256, 224, 224), (232, 224, 224), (64, 64, 64)]
 TRANSFORMS = PHOTO_TRANSFORMS + [(64, 49, 38), (63, 50, 37), (640, 224, 224), (40, 64, 51), (41, 63, 64)]
 SIZES = [(1, 1), (2, 3), (50, 1), (1, 33), (5, 41), (64, 64), (65, 64), (97, 131), (256, 300), (641, 479), (1500, 90)]
+
+
+def read_rgb(path):
+    """Image.convert("RGB"). An index beyond the palette becomes grey, as PIL 9 has it; PIL 11 takes black."""
+    image = Image.open(path)
+    if image.mode == "P":
+        palette = image.getpalette()
+        image.putpalette(palette + [index for index in range(len(palette) // 3, 256) for _ in range(3)])
+    return image.convert("RGB")
 
 
 # torchvision's rules, transforms/functional.py
@@ -231,7 +240,7 @@ def write_lines(path, rows):
 def write_decoded(out, images):
     lines = []
     for number, path in enumerate(images):
-        image = Image.open(path).convert("RGB")
+        image = read_rgb(path)
         pixels = out / f"{number}.rgb"
         pixels.write_bytes(image.tobytes())
         lines.append((path, image.width, image.height, pixels))
@@ -241,7 +250,7 @@ def write_decoded(out, images):
 def write_transformed(out, images, transforms):
     lines = []
     for number, path in enumerate(images):
-        image = Image.open(path).convert("RGB")
+        image = read_rgb(path)
         for size, height, width in transforms:
             pixels = out / f"{number}_{size}_{height}x{width}.rgb"
             pixels.write_bytes(center_crop(resize(image, size), height, width).tobytes())

@@ -80,6 +80,13 @@ class RoomsTest(unittest.TestCase):
         for source, name in includes("generators") + includes("schedules"):
             self.assertFalse(name.startswith(("runtime/", "shufflenet/")), f"{source} includes {name}")
 
+    def test_one_header_knows_halides_versions(self):
+        compat = ROOT / "generators/halide_compat.h"
+        rooms = ("networks", "generators", "schedules", "runtime", "bench", "tests")
+        knowing = [path for room in rooms for path in sources(room)
+                   if re.search(r"<Halide\.h>|\bHALIDE_VERSION", path.read_text(encoding="utf-8"))]
+        self.assertEqual(knowing, [compat])
+
     def test_public_headers_need_only_each_other_and_the_standard_library(self):
         for source, name in includes("runtime/include"):
             self.assertTrue(re.fullmatch(r"[a-z_]+|std[a-z]+\.h|shufflenet/[a-z_]+\.h", name),

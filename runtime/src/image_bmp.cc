@@ -115,7 +115,7 @@ using Palette = std::array<std::array<uint8_t, kRgb>, 256>;
 Palette read_palette(Bytes file, const Header &h) {
     Palette palette{};
     for (size_t i = 0; i < palette.size(); ++i) {
-        palette[i].fill(static_cast<uint8_t>(i));  // PIL gives an index beyond the palette its own value as grey.
+        palette[i].fill(static_cast<uint8_t>(i));  // PIL 9 gives an index beyond the palette its own value as grey.
         if (i >= h.palette_size) continue;
         const Bytes bgr = file.subspan(h.palette + i * h.palette_entry, kRgb);
         palette[i] = {bgr[2], bgr[1], bgr[0]};

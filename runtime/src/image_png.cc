@@ -91,7 +91,7 @@ void apply_palette(const Reader &reader, uint8_t *pixels) {
     png_get_PLTE(reader.png, reader.info, &colors, &size);
     std::array<std::array<uint8_t, kRgb>, 256> rgb{};
     for (int i = 0; i < 256; ++i) {
-        // PIL gives an index beyond the palette its own value as grey.
+        // PIL 9 gives an index beyond the palette its own value as grey.
         const auto grey = static_cast<uint8_t>(i);
         rgb[i] = i < size ? std::array{colors[i].red, colors[i].green, colors[i].blue} : std::array{grey, grey, grey};
     }
