@@ -1049,8 +1049,8 @@ class LogTest(CliTest):
         weights = self.write("w.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 7)))
         isa = self.models()[0]["isa"]
         log = self.log("classify", "--weights", weights, "--threads", "3", image)
-        for text in (f"{weights}: {os.path.getsize(weights)} bytes read", f"{weights}: 338 tensors, 7 classes, checked",
-                     f"{weights}: packed for {DEFAULT} in ", f"{DEFAULT}: {isa} chosen of sse41,avx2,avx512, 3 threads",
+        for text in (f"{weights}: {os.path.getsize(weights)} bytes, opened",
+                     f"{weights}: 338 tensors, 7 classes, checked and packed for {DEFAULT} in ", f"{DEFAULT}: {isa} chosen of sse41,avx2,avx512, 3 threads",
                      f"{image}: {os.path.getsize(image)} bytes read"):
             self.assertIn(text, log)
         self.assertRegex(log, rf"{DEFAULT}: run, batch 1, 3 threads: \d+\.\d+ ms")

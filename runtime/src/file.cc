@@ -198,6 +198,7 @@ Status InputFile::open(const std::string &path, std::shared_ptr<const InputFile>
     if (!S_ISREG(info.st_mode)) return {};
     auto opened = std::make_shared<const InputFile>(file.get(), static_cast<size_t>(info.st_size), path);
     file.release();
+    log_debug("%s: %zu bytes, opened", path.c_str(), opened->size());
     *out = std::move(opened);
     return {};
 } catch (...) {

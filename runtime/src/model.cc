@@ -73,7 +73,8 @@ Status ModelState::adopt(const Safetensors &tensors, const std::string &name) {
     auto packed = std::make_shared<PackedWeights>();
     Status status = pack_weights(tensors, name, *backbone.network, backbone.input, kPanelFloats, packed.get());
     if (status.ok()) {
-        log_debug("%s: packed for %s in %.2f ms", name.c_str(), backbone.descriptor->name, timer.lap());
+        log_debug("%s: %zu tensors, %d classes, checked and packed for %s in %.2f ms", name.c_str(),
+                  tensors.tensors().size(), packed->classes, backbone.descriptor->name, timer.lap());
         weights = std::move(packed);
         last_arena = nullptr;
     }
