@@ -186,7 +186,8 @@ TEST(Layers, EachReadsWhatItsPredecessorWrites) {
         for (const Layer &layer : network_layers(n, kSizes[2], 10)) {
             SCOPED_TRACE(layer.id.view());
             const std::string_view id = layer.id;
-            const bool basic = id.find("_unit") != std::string_view::npos && id.find("_unit0_") == std::string_view::npos;
+            const bool basic =
+                id.find("_unit") != std::string_view::npos && id.find("_unit0_") == std::string_view::npos;
             if (id.ends_with("_branch1_dw")) unit_input = previous;
             if (id.ends_with("_branch2_pw1")) {
                 // A unit's output is two branches wide; a basic unit reads half of it.
