@@ -91,7 +91,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_commands_exist(self):
         commands = re.findall(r"^shufflenet (\w+)(.*)$", example("sh"), re.MULTILINE)
-        self.assertEqual({name for name, _ in commands}, {"list", "classify", "run", "info", "convert"})
+        self.assertEqual({name for name, _ in commands}, {"list", "classify", "run", "info", "convert", "verify"})
         for name, arguments in commands:
             text = run(ARGUMENTS.shufflenet, name, "--help")
             for flag in re.findall(r"--\w+", arguments):
