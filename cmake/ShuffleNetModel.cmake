@@ -19,7 +19,11 @@ endforeach()
 set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
 file(STRINGS "${root}/networks/targets.h" row REGEX "kKernelFeatures = ")
 string(REGEX MATCH "\"([^\"]+)\"" matched "${row}")
-set(SHUFFLENET_KERNEL_FEATURES ${CMAKE_MATCH_1} CACHE INTERNAL "")
+set(features ${CMAKE_MATCH_1})
+if(SHUFFLENET_SANITIZE MATCHES "address")
+  string(APPEND features "-asan")
+endif()
+set(SHUFFLENET_KERNEL_FEATURES ${features} CACHE INTERNAL "")
 
 set(SHUFFLENET_TARGETS "" CACHE STRING "Instruction sets of models that do not name any; empty: all")
 

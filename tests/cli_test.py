@@ -527,9 +527,10 @@ class OutputTest(CliTest):
             old = self.write("old", b"precious")
             before = sorted(os.listdir(self.folder))
             # A coverage build's counts are files, too.
-            no_counts = {"GCOV_PREFIX": "/dev/null", "GCOV_ERROR_FILE": "/dev/null"}
+            no_counts = {"GCOV_PREFIX": self.path("counts/"), "GCOV_ERROR_FILE": "/dev/null"}
             self.fails(1, command(old), old, restore_signals=False, more_environment=no_counts,
                        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+            shutil.rmtree(self.path("counts"), ignore_errors=True)
             self.assertEqual(sorted(os.listdir(self.folder)), before)
             with open(old, "rb") as file:
                 self.assertEqual(file.read(), b"precious")

@@ -9,11 +9,10 @@
 #include <map>
 
 #include "golden/golden.h"
-#include "isa.h"
+#include "model_cases.h"
 #include "reference/random_weights.h"
 #include "reference/reference.h"
 #include "shufflenet/model.h"
-#include "test_models.h"
 
 namespace shufflenet {
 namespace {
@@ -25,19 +24,6 @@ constexpr int kImages = 5;
 // Relative to the output's range. Single precision has 6e-8; sums of up to 2048 products, through up to 52 layers,
 // lose about two decimal digits of it.
 constexpr double kTolerance = 1e-5;
-
-struct Case {
-    const shufflenet_descriptor *model;
-    const char *isa;
-};
-
-std::vector<Case> all_cases() {
-    std::vector<Case> cases;
-    for (const shufflenet_descriptor *model : kTestModels) {
-        for (int i = 0; i < model->kernels_count; ++i) cases.push_back({model, model->kernels[i].isa});
-    }
-    return cases;
-}
 
 /// Weights, input and expected outputs of one model; made once, the instruction sets share it.
 struct Expected {
@@ -212,9 +198,8 @@ TEST_P(EndToEnd, BitIdenticalOverThreadsBatchesAndRuns) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, EndToEnd, testing::ValuesIn(all_cases()), [](const auto &info) {
-    return std::string(info.param.model->name) + "_on_" + info.param.isa;
-});
+INSTANTIATE_TEST_SUITE_P(Models, EndToEnd, testing::ValuesIn(all_cases()),
+                         [](const auto &info) { return case_name(info.param); });
 
 }  // namespace
 }  // namespace shufflenet

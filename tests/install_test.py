@@ -137,6 +137,18 @@ class InstallTest(unittest.TestCase):
         self.check_backbone(build / "backbone")
         self.check_errors(build)
 
+    def test_models_do_not_need_libraries_of_images(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "CMakeLists.txt").write_text(
+                "cmake_minimum_required(VERSION 3.25)\nproject(models LANGUAGES C CXX)\n"
+                "find_package(ShuffleNet REQUIRED)\nadd_executable(plain plain.c)\n"
+                "target_link_libraries(plain PRIVATE ShuffleNet::cifar10_x0_5)\n")
+            shutil.copy(ROOT / "tests/link/plain.c", folder)
+            run("cmake", "-S", folder, "-B", f"{folder}/build", "-D", f"CMAKE_PREFIX_PATH={self.prefix}",
+                "-D", "CMAKE_DISABLE_FIND_PACKAGE_JPEG=ON", "-D", "CMAKE_DISABLE_FIND_PACKAGE_PNG=ON")
+            run("cmake", "--build", f"{folder}/build")
+            self.assertEqual(len(run(f"{folder}/build/plain").split()), 10)
+
     def check_backbone(self, program):
         # Heights and widths are 8, 16 and 32 times smaller than 192x320.
         lines = run(program, WEIGHTS).splitlines()

@@ -7,10 +7,9 @@
 
 #include "allocation_count.h"
 #include "cifar10_x0_5.h"
-#include "isa.h"
+#include "model_cases.h"
 #include "reference/random_weights.h"
 #include "shufflenet/model.h"
-#include "test_models.h"
 
 namespace shufflenet {
 namespace {
@@ -27,12 +26,6 @@ const shufflenet_descriptor &cifar() { return model_named("cifar10_x0_5"); }
 std::vector<float> input_for(const shufflenet_descriptor &d, int batch, uint64_t seed = 3) {
     return reference::random_input({d.height, d.width}, batch, seed);
 }
-
-class ForcedIsa {
-  public:
-    explicit ForcedIsa(const char *isa) { setenv(kIsaVariable, isa, 1); }
-    ~ForcedIsa() { unsetenv(kIsaVariable); }
-};
 
 /// The best instruction set that this CPU does not have, or nullptr.
 const char *missing_isa() {

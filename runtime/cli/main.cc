@@ -1,4 +1,5 @@
 // The command line: a thin client of the runtime.
+#include <cstdlib>
 #include <exception>
 #include <new>
 
@@ -6,9 +7,28 @@
 #include "error.h"
 #include "terminal.h"
 
+namespace {
+
+constexpr int kBadInput = 1, kBadUsage = 2;
+
+/// nlohmann::json needs memory to be destroyed; where there is none, it ends here.
+[[noreturn]] void on_terminate() {
+    try {
+        if (const auto error = std::current_exception()) std::rethrow_exception(error);
+    } catch (const std::bad_alloc &) {
+        shufflenet::cli::report_error("out of memory");
+        std::_Exit(kBadInput);
+    } catch (...) {
+        std::abort();
+    }
+    std::abort();
+}
+
+}  // namespace
+
 int main(int argc, char **argv) {
     using namespace shufflenet::cli;
-    constexpr int kBadInput = 1, kBadUsage = 2;
+    std::set_terminate(on_terminate);
     try {
         const int status = parse_arguments(argc, argv)();
         flush_stdout();

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <new>
 #include <utility>
 
 #include "error.h"
@@ -38,8 +39,12 @@ constexpr std::string_view kBold = "1", kBoldRed = "1;31", kBoldCyan = "1;36";
 
 }  // namespace
 
-void report_error(std::string_view text) {
-    std::cerr << "shufflenet: " + styled(STDERR_FILENO, kBoldRed, "error:") + " " + message::one_line(text) + "\n";
+void report_error(std::string_view text) noexcept {
+    try {
+        std::cerr << "shufflenet: " + styled(STDERR_FILENO, kBoldRed, "error:") + " " + message::one_line(text) + "\n";
+    } catch (const std::bad_alloc &) {
+        std::cerr << "shufflenet: error: out of memory\n";
+    }
 }
 
 void report_note(std::string_view text) {

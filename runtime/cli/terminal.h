@@ -11,7 +11,7 @@
 namespace shufflenet::cli {
 
 /// One error line on stderr, whatever the text contains.
-void report_error(std::string_view text);
+void report_error(std::string_view text) noexcept;
 
 /// The same for what is no error, but should not pass in silence.
 void report_note(std::string_view text);

@@ -11,9 +11,9 @@ std::string version_text() {
     const ModelInfo info = describe(default_model());
     std::string isa;
     const Status status = chosen_isa(default_model(), &isa);
-    return "shufflenet " + version_number() +
-           "\nkernels: Halide " SHUFFLENET_HALIDE_VERSION ", LLVM " SHUFFLENET_LLVM_VERSION "\ntargets: " +
-           info.targets + "\nruns on: " + (status.ok() ? isa : message_of(status)) + "\n";
+    const std::string halide = SHUFFLENET_HALIDE_VERSION, llvm = SHUFFLENET_LLVM_VERSION;
+    return "shufflenet " + version_number() + "\nkernels: Halide " + halide + ", LLVM " + llvm +
+           "\ntargets: " + info.targets + "\nruns on: " + (status.ok() ? isa : message_of(status)) + "\n";
 }
 
 }  // namespace shufflenet::cli

@@ -12,7 +12,8 @@ namespace shufflenet {
 
 namespace {
 
-thread_local Scratch *current_scratch = nullptr;
+// In a library that was loaded later, another model's storage would be allocated at a thread's first use of it.
+[[gnu::tls_model("initial-exec")]] thread_local Scratch *current_scratch = nullptr;
 
 constexpr size_t kAlignment = sizeof(float) * kLineFloats;
 

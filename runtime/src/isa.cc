@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 
+#include "message.h"
 #include "shufflenet/model.h"
 
 namespace shufflenet {
@@ -74,10 +75,12 @@ Status choose_kernels(const shufflenet_descriptor &descriptor, const shufflenet_
 }
 
 Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa) {
-    const shufflenet_kernels *kernels = nullptr;
-    if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
-    *isa = kernels->isa;  // NOLINT(clang-analyzer-core.NullDereference): set where the status is ok.
-    return {};
+    return message::guarded("an error message", [&]() -> Status {
+        const shufflenet_kernels *kernels = nullptr;
+        if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
+        *isa = kernels->isa;  // NOLINT(clang-analyzer-core.NullDereference): set where the status is ok.
+        return {};
+    });
 }
 
 }  // namespace shufflenet

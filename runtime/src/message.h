@@ -77,6 +77,28 @@ inline Status bad_input(std::string_view file, std::string_view problem) {
     return {Code::kBadInput, file_text(file) + ": " + std::string(problem)};
 }
 
+/// Where there may be no memory for a message: this one is short enough to need no heap.
+inline constexpr const char *kOutOfMemory = "out of memory";
+
+/// "out of memory for the model", if there is memory to say so.
+inline Status out_of_memory(std::string_view what) noexcept {
+    try {
+        return {Code::kOutOfMemory, kOutOfMemory + (" for " + std::string(what))};
+    } catch (...) {
+        return {Code::kOutOfMemory, kOutOfMemory};
+    }
+}
+
+/// What `call` returns; if that takes more memory than there is, a status that says for what.
+template <typename F>
+Status guarded(const char *what, F &&call) noexcept {
+    try {
+        return call();
+    } catch (const std::bad_alloc &) {
+        return out_of_memory(what);
+    }
+}
+
 /// For a catch (...) clause: the exception in flight as a status.
 inline Status from_exception(std::string_view file) noexcept {
     try {
@@ -90,7 +112,7 @@ inline Status from_exception(std::string_view file) noexcept {
             return bad_input(file, shortened(error.what()));
         }
     } catch (...) {
-        return {Code::kOutOfMemory, "out of memory"};  // Short enough to need no heap.
+        return {Code::kOutOfMemory, kOutOfMemory};
     }
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <cstdint>
 #include <span>
 
 #include "file.h"
@@ -13,8 +13,6 @@
 namespace shufflenet {
 
 namespace {
-
-using nlohmann::json;
 
 constexpr int kMaxResize = 4 * kMaxInput;
 constexpr size_t kMaxLabels = kMaxClasses;
@@ -26,46 +24,55 @@ constexpr double kMinDeviation = 1e-6;
 
 // The functions below return what is wrong, or nothing.
 
-std::string read_integer(const json &value, int least, int most, int *out) {
-    if (value.is_number_integer()) {
-        // A number above INT64_MAX is unsigned, and wraps to a negative one.
-        const auto number = value.get<int64_t>();
-        if (number >= least && number <= most) {
-            *out = static_cast<int>(number);
-            return {};
-        }
+std::string read_integer(const Json &value, int least, int most, int *out) {
+    const auto *positive = value.as<uint64_t>();
+    const auto *negative = value.as<int64_t>();
+    const bool fits_above = positive != nullptr && *positive <= uint64_t{INT32_MAX};
+    const int64_t number = fits_above ? static_cast<int64_t>(*positive) : negative != nullptr ? *negative : INT64_MIN;
+    if (number < least || number > most) {
+        return "expected an integer from " + std::to_string(least) + " to " + std::to_string(most) + ", found " +
+               message::shortened(to_text(value));
     }
-    return "expected an integer from " + std::to_string(least) + " to " + std::to_string(most) + ", found " +
-           message::shortened(value.dump(-1, ' ', true));
-}
-
-std::string read_network(const json &value, std::string *out) {
-    if (!value.is_string()) return "expected a string";
-    const auto &name = value.get_ref<const std::string &>();
-    if (find_network(name) == nullptr) {
-        std::string known;
-        for (const Network &n : kNetworks) known += (known.empty() ? "" : ", ") + std::string(n.name);
-        return "expected one of " + known + ", found " + message::shortened(name);
-    }
-    *out = name;
+    *out = static_cast<int>(number);
     return {};
 }
 
-std::string read_input(const json &value, Metadata *out) {
-    if (!value.is_array() || value.size() != 2) return "expected [height, width]";
-    if (std::string problem = read_integer(value[0], kMinInput, kMaxInput, &out->height); !problem.empty()) {
-        return problem;
+std::string read_network(const Json &value, std::string *out) {
+    const auto *name = value.as<std::string>();
+    if (name == nullptr) return "expected a string";
+    if (find_network(*name) == nullptr) {
+        std::string known;
+        for (const Network &n : kNetworks) known += (known.empty() ? "" : ", ") + std::string(n.name);
+        return "expected one of " + known + ", found " + message::shortened(*name);
     }
-    return read_integer(value[1], kMinInput, kMaxInput, &out->width);
+    *out = *name;
+    return {};
 }
 
-std::string read_statistics(const json &value, double least, std::array<float, 3> *out) {
-    if (!value.is_array() || value.size() != out->size()) return "expected three numbers";
+std::string read_input(const Json &value, Metadata *out) {
+    const auto *sizes = value.as<Json::Array>();
+    if (sizes == nullptr || sizes->size() != 2) return "expected [height, width]";
+    if (std::string problem = read_integer((*sizes)[0], kMinInput, kMaxInput, &out->height); !problem.empty()) {
+        return problem;
+    }
+    return read_integer((*sizes)[1], kMinInput, kMaxInput, &out->width);
+}
+
+double read_number(const Json &value) {
+    if (const auto *number = value.as<double>()) return *number;
+    if (const auto *number = value.as<uint64_t>()) return static_cast<double>(*number);
+    if (const auto *number = value.as<int64_t>()) return static_cast<double>(*number);
+    return NAN;
+}
+
+std::string read_statistics(const Json &value, double least, std::array<float, 3> *out) {
+    const auto *numbers = value.as<Json::Array>();
+    if (numbers == nullptr || numbers->size() != out->size()) return "expected three numbers";
     for (size_t i = 0; i < out->size(); ++i) {
-        const double number = value[i].is_number() ? value[i].get<double>() : HUGE_VAL;
+        const double number = read_number((*numbers)[i]);
         if (!(number >= least && number <= kMaxStatistic)) {
-            return "expected numbers from " + json(least).dump() + " to " + json(kMaxStatistic).dump() + ", found " +
-                   message::shortened(value[i].dump(-1, ' ', true));
+            return "expected numbers from " + to_text({least}) + " to " + to_text({kMaxStatistic}) + ", found " +
+                   message::shortened(to_text((*numbers)[i]));
         }
         (*out)[i] = static_cast<float>(number);
     }
@@ -102,21 +109,21 @@ std::string check_label(std::string_view label) {
     return {};
 }
 
-std::string read_label_list(const json &value, std::vector<std::string> *out) {
-    if (!value.is_array()) return "expected a list of strings";
-    if (value.size() > kMaxLabels) return "expected at most " + std::to_string(kMaxLabels);
-    for (const json &label : value) {
+std::string read_label_list(const Json &value, std::vector<std::string> *out) {
+    const auto *labels = value.as<Json::Array>();
+    if (labels == nullptr) return "expected a list of strings";
+    if (labels->size() > kMaxLabels) return "expected at most " + std::to_string(kMaxLabels);
+    for (const Json &item : *labels) {
         const std::string which = "label " + std::to_string(out->size());
-        if (!label.is_string()) return which + " is not a string";
-        if (std::string problem = check_label(label.get_ref<const std::string &>()); !problem.empty()) {
-            return which + " " + problem;
-        }
-        out->push_back(label.get<std::string>());
+        const auto *label = item.as<std::string>();
+        if (label == nullptr) return which + " is not a string";
+        if (std::string problem = check_label(*label); !problem.empty()) return which + " " + problem;
+        out->push_back(*label);
     }
     return {};
 }
 
-std::string read_key(const std::string &key, const json &value, Metadata *out) {
+std::string read_key(const std::string &key, const Json &value, Metadata *out) {
     Preprocess &how = out->preprocess;
     if (key == "network") return read_network(value, &out->network);
     if (key == "input") return read_input(value, out);
@@ -146,14 +153,14 @@ Status read_lines(std::string_view text, const std::string &name, std::vector<st
 }  // namespace
 
 Status parse_metadata(std::string_view text, const std::string &name, Metadata *out) try {
-    json object;
+    Json object;
     if (Status status = parse_strict_json(text, name, "metadata", &object); !status.ok()) return status;
-    if (!object.is_object()) return message::bad_input(name, "metadata is not a JSON object");
+    if (object.as<Json::Object>() == nullptr) return message::bad_input(name, "metadata is not a JSON object");
 
     Metadata metadata;
     for (const std::string key : {"network", "input", "resize", "mean", "std", "labels"}) {
-        const auto found = object.find(key);
-        if (found == object.end()) {
+        const Json *found = object.find(key);
+        if (found == nullptr) {
             if (key == "labels") continue;
             return message::bad_input(name, "metadata has no key " + key);
         }

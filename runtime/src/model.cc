@@ -8,6 +8,7 @@
 #include "file.h"
 #include "isa.h"
 #include "log.h"
+#include "message.h"
 #include "safetensors.h"
 
 namespace shufflenet {
@@ -20,7 +21,8 @@ struct Arena {
     AlignedArray<std::byte> scratch;
 };
 
-Status out_of_memory(const char *what) { return {Code::kOutOfMemory, std::string("out of memory for ") + what}; }
+using message::guarded;
+using message::out_of_memory;
 
 std::string count_mismatch(const char *what, size_t expected, size_t found) {
     return std::string(what) + ": expected " + std::to_string(expected) + " floats, found " + std::to_string(found);
@@ -116,7 +118,7 @@ class BatchRun {
         shared_.scratch = m_.scratch.data();
     }
 
-    Status run(int batch) noexcept {
+    Status run(int batch) {
         LogTimer timer;
         batch_ = batch;
         m_.last_arena = nullptr;
@@ -196,13 +198,9 @@ class BatchRun {
         failed_stage_ = stage;
         message_ = context.message;
     }
-    Status error() const noexcept {
-        try {
-            return {Code::kInternal, std::string(m_.backbone.descriptor->name) + ": " +
-                                         std::string(failed_stage_.view()) + ": " + message_.data()};
-        } catch (const std::bad_alloc &) {
-            return {Code::kInternal, {}};
-        }
+    Status error() const {
+        return {Code::kInternal, std::string(m_.backbone.descriptor->name) + ": " + std::string(failed_stage_.view()) +
+                                     ": " + message_.data()};
     }
 
     ModelState &m_;
@@ -226,29 +224,25 @@ Model &Model::operator=(Model &&) noexcept = default;
 Model::~Model() = default;
 
 Status Model::open(const shufflenet_descriptor &descriptor, int threads) {
-    try {
+    return guarded("the model", [&] {
         auto state = std::make_unique<ModelState>();
         Status status = state->make(descriptor, threads);
         if (status.ok()) state_ = std::move(state);
         return status;
-    } catch (const std::bad_alloc &) {
-        return out_of_memory("the model");
-    }
+    });
 }
 
 Status Model::load_weights(std::span<const std::byte> safetensors, const std::string &name) {
-    try {
+    return guarded("weights", [&]() -> Status {
         if (state_ == nullptr) return {Code::kBadInput, name + ": weights for a model that is not open"};
         Safetensors tensors;
         if (Status status = Safetensors::parse(safetensors, name, &tensors); !status.ok()) return status;
         return state_->adopt(tensors, name);
-    } catch (const std::bad_alloc &) {
-        return out_of_memory("weights");
-    }
+    });
 }
 
 Status Model::load_weights(const std::string &path) {
-    try {
+    return guarded("weights", [&]() -> Status {
         if (state_ == nullptr) return {Code::kBadInput, path + ": weights for a model that is not open"};
         std::shared_ptr<const InputFile> file;
         if (Status status = InputFile::open(path, &file); !status.ok()) return status;
@@ -260,40 +254,36 @@ Status Model::load_weights(const std::string &path) {
         Safetensors tensors;
         if (Status status = Safetensors::open(std::move(file), &tensors); !status.ok()) return status;
         return state_->adopt(tensors, path);
-    } catch (const std::bad_alloc &) {
-        return out_of_memory("weights");
-    }
+    });
 }
 
 Status Model::load_embedded_weights() {
-    try {
+    return guarded("weights", [&]() -> Status {
         if (state_ == nullptr) return {Code::kBadInput, "embedded weights for a model that is not open"};
         const shufflenet_descriptor &d = *state_->backbone.descriptor;
         if (d.weights == nullptr) return {Code::kBadInput, std::string(d.name) + ": has no embedded weights"};
         return load_weights(std::as_bytes(std::span(d.weights, d.weights_end)), std::string(d.name) + " (embedded)");
-    } catch (const std::bad_alloc &) {
-        return out_of_memory("weights");
-    }
+    });
 }
 
 Status Model::share(Model *other, int threads) const {
-    if (state_ == nullptr) return {Code::kBadInput, "share() of a model that is not open"};
-    Model made;
-    if (Status status = made.open(*state_->backbone.descriptor, threads); !status.ok()) return status;
-    made.state_->weights = state_->weights;
-    *other = std::move(made);
-    return {};
+    return guarded("the model", [&]() -> Status {
+        if (state_ == nullptr) return {Code::kBadInput, "share() of a model that is not open"};
+        Model made;
+        if (Status status = made.open(*state_->backbone.descriptor, threads); !status.ok()) return status;
+        made.state_->weights = state_->weights;
+        *other = std::move(made);
+        return {};
+    });
 }
 
 Status Model::run(std::span<const float> input, int batch, std::span<float> logits,
                   std::span<const FeatureRequest> features) noexcept {
-    try {
+    return guarded("an error message", [&]() -> Status {
         if (state_ == nullptr) return {Code::kBadInput, "run() of a model that is not open"};
         if (Status status = state_->check(input.size(), batch, logits.size(), features); !status.ok()) return status;
         return BatchRun(*state_, input, logits, features).run(batch);
-    } catch (const std::bad_alloc &) {
-        return {Code::kOutOfMemory, {}};
-    }
+    });
 }
 
 FeatureShape Model::feature_shape(Feature feature) const {
@@ -301,14 +291,16 @@ FeatureShape Model::feature_shape(Feature feature) const {
 }
 
 Status Model::view(Feature feature, FeatureView *view) const {
-    if (state_ == nullptr || state_->last_arena == nullptr) return {Code::kBadInput, "view() before a run()"};
-    if (feature == Feature::kConv5 && !state_->last_conv5) {
-        return {Code::kBadInput, "view(): the last run did not ask for conv5"};
-    }
-    *view = {state_->backbone.feature_shape(feature), feature_data(state_->backbone, state_->last_arena, feature),
-             feature_pixel_stride(state_->backbone, feature),
-             state_->weights->channel_offset[static_cast<int>(feature)]};
-    return {};
+    return guarded("an error message", [&]() -> Status {
+        if (state_ == nullptr || state_->last_arena == nullptr) return {Code::kBadInput, "view() before a run()"};
+        if (feature == Feature::kConv5 && !state_->last_conv5) {
+            return {Code::kBadInput, "view(): the last run did not ask for conv5"};
+        }
+        *view = {state_->backbone.feature_shape(feature), feature_data(state_->backbone, state_->last_arena, feature),
+                 feature_pixel_stride(state_->backbone, feature),
+                 state_->weights->channel_offset[static_cast<int>(feature)]};
+        return {};
+    });
 }
 
 ModelInfo describe(const shufflenet_descriptor &d) {

@@ -4,7 +4,6 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "file.h"
@@ -17,7 +16,6 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
 
-using nlohmann::json;
 using Bytes = std::span<const std::byte>;
 
 constexpr size_t kLengthBytes = sizeof(uint64_t);
@@ -72,48 +70,53 @@ Status header_length(Bytes start, size_t file_size, const std::string &name, siz
     return {};
 }
 
-Status check_metadata(const json &metadata, const std::string &file) {
+Status check_metadata(const Json &metadata, const std::string &file) {
     const std::string name(kMetadataKey);
-    if (!metadata.is_object()) return message::bad_input(file, name + " is not an object");
-    for (const auto &item : metadata.items()) {
-        if (!item.value().is_string()) {
-            return message::bad_input(file, name + ": " + message::shortened(item.key()) + " is not a string");
+    const auto *entries = metadata.as<Json::Object>();
+    if (entries == nullptr) return message::bad_input(file, name + " is not an object");
+    for (const auto &[key, value] : *entries) {
+        if (value.as<std::string>() == nullptr) {
+            return message::bad_input(file, name + ": " + message::shortened(key) + " is not a string");
         }
     }
     return {};
 }
 
 /// A list of integers from 0 to 2^63 - 1.
-std::optional<std::vector<int64_t>> read_integers(const json &value) {
-    if (!value.is_array()) return std::nullopt;
+std::optional<std::vector<int64_t>> read_integers(const Json &value) {
+    const auto *items = value.as<Json::Array>();
+    if (items == nullptr) return std::nullopt;
     std::vector<int64_t> integers;
-    for (const json &item : value) {
-        if (!item.is_number_unsigned() || item.get<uint64_t>() > uint64_t{INT64_MAX}) return std::nullopt;
-        integers.push_back(item.get<int64_t>());
+    for (const Json &item : *items) {
+        const auto *integer = item.as<uint64_t>();
+        if (integer == nullptr || *integer > uint64_t{INT64_MAX}) return std::nullopt;
+        integers.push_back(static_cast<int64_t>(*integer));
     }
     return integers;
 }
 
 /// Reads one entry of the header, where `buffer` bytes are the tensors'; returns what is wrong with it, or nothing.
-std::string read_entry(const json &entry, size_t buffer, Tensor *out) {
-    if (!entry.is_object()) return "entry is not an object";
+std::string read_entry(const Json &entry, size_t buffer, Tensor *out) {
+    const auto *object = entry.as<Json::Object>();
+    if (object == nullptr) return "entry is not an object";
     for (const char *key : {"dtype", "shape", "data_offsets"}) {
-        if (!entry.contains(key)) return std::string("entry has no ") + key;
+        if (entry.find(key) == nullptr) return std::string("entry has no ") + key;
     }
-    if (entry.size() != 3) return "entry has keys other than dtype, shape and data_offsets";
+    if (object->size() != 3) return "entry has keys other than dtype, shape and data_offsets";
 
-    if (!entry["dtype"].is_string()) return "dtype is not a string";
-    out->dtype = entry["dtype"].get<std::string>();
+    const auto *dtype_name = entry.find("dtype")->as<std::string>();
+    if (dtype_name == nullptr) return "dtype is not a string";
+    out->dtype = *dtype_name;
     const Dtype *dtype = find_dtype(out->dtype);
     if (dtype == nullptr) return "unknown dtype " + message::shortened(out->dtype);
 
-    auto shape = read_integers(entry["shape"]);
+    auto shape = read_integers(*entry.find("shape"));
     if (!shape) return "shape is not a list of integers from 0 to 2^63 - 1";
     const std::optional<int64_t> bytes = tensor_bytes(*shape, dtype->bytes);
     if (!bytes) return "shape " + message::shape_text(*shape) + " is too large";
     out->shape = std::move(*shape);
 
-    const auto offsets = read_integers(entry["data_offsets"]);
+    const auto offsets = read_integers(*entry.find("data_offsets"));
     if (!offsets || offsets->size() != 2) return "data_offsets is not a pair of integers from 0 to 2^63 - 1";
     const int64_t begin = offsets->front(), end = offsets->back();
     if (begin > end) return "data_offsets " + message::shape_text(*offsets) + " are reversed";
@@ -152,19 +155,19 @@ std::string check_coverage(const std::vector<Tensor> &tensors, size_t buffer) {
     return {};
 }
 
-/// The tensors of a header, sorted by name as nlohmann::json's objects are, without their data.
+/// The tensors of a header, sorted by name as its object is, without their data.
 Status parse_header(std::string_view text, size_t buffer, const std::string &name, std::vector<Tensor> *out) {
     if (!text.starts_with('{')) return message::bad_input(name, "header is not a JSON object");
-    json header;
+    Json header;
     if (Status status = parse_strict_json(text, name, "header", &header); !status.ok()) return status;
-    for (const auto &item : header.items()) {
-        if (item.key() == kMetadataKey) {
-            if (Status status = check_metadata(item.value(), name); !status.ok()) return status;
+    for (const auto &[key, entry] : *header.as<Json::Object>()) {
+        if (key == kMetadataKey) {
+            if (Status status = check_metadata(entry, name); !status.ok()) return status;
             continue;
         }
         Tensor &tensor = out->emplace_back();
-        tensor.name = item.key();
-        if (const std::string problem = read_entry(item.value(), buffer, &tensor); !problem.empty()) {
+        tensor.name = key;
+        if (const std::string problem = read_entry(entry, buffer, &tensor); !problem.empty()) {
             return message::bad_input(name, "tensor " + message::shortened(tensor.name) + ": " + problem);
         }
     }

@@ -6,20 +6,36 @@
 
 namespace shufflenet {
 
+namespace {
+
+std::string quoted(const std::string &text) {
+    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// Not as one nlohmann::json: see Json in strict_json.h.
+std::string header_entry(const Tensor &tensor, size_t begin, size_t end) {
+    std::string shape;
+    for (const int64_t extent : tensor.shape) shape += (shape.empty() ? "" : ",") + std::to_string(extent);
+    return quoted(tensor.name) + ":{\"dtype\":" + quoted(tensor.dtype) + ",\"shape\":[" + shape +
+           "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
+}
+
+}  // namespace
+
 std::vector<std::byte> serialize_safetensors(std::span<const Tensor> tensors) {
     constexpr size_t kAlignment = 8;
     std::vector<const Tensor *> sorted;
     for (const Tensor &tensor : tensors) sorted.push_back(&tensor);
     std::sort(sorted.begin(), sorted.end(), [](const Tensor *a, const Tensor *b) { return a->name < b->name; });
 
-    nlohmann::ordered_json header = nlohmann::ordered_json::object();
+    std::string text = "{";
     size_t size = 0;
     for (const Tensor *tensor : sorted) {
         const size_t end = size + tensor->data.size();
-        header[tensor->name] = {{"dtype", tensor->dtype}, {"shape", tensor->shape}, {"data_offsets", {size, end}}};
+        text += (text.size() > 1 ? "," : "") + header_entry(*tensor, size, end);
         size = end;
     }
-    std::string text = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    text += "}";
     text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
 
     const uint64_t length = text.size();

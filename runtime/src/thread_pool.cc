@@ -1,5 +1,7 @@
 #include "thread_pool.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdint>
 #include <new>
@@ -43,6 +45,18 @@ constexpr uint32_t job_of(uint64_t share) { return static_cast<uint32_t>(share >
 constexpr uint64_t first_of(uint64_t share) { return share >> kTaskBits & kTaskMask; }
 constexpr uint64_t end_of(uint64_t share) { return share & kTaskMask; }
 
+/// Forks between this process and the first that used the library.
+std::atomic<unsigned> generation{0};
+
+/// Throws std::bad_alloc.
+void count_forks() {
+    static const bool counted = [] {
+        if (pthread_atfork(nullptr, nullptr, [] { ++generation; }) != 0) throw std::bad_alloc();
+        return true;
+    }();
+    static_cast<void>(counted);
+}
+
 }  // namespace
 
 class ThreadPool::Workers {
@@ -54,6 +68,8 @@ class ThreadPool::Workers {
 
     Status start(int threads);
     int threads() const { return static_cast<int>(workers_.size()) + 1; }
+    /// Whether they are those of a parent process.
+    bool orphaned() const { return generation_ != generation.load(std::memory_order_relaxed); }
     void run(int tasks, Task task, void *argument) noexcept;
 
   private:
@@ -75,6 +91,7 @@ class ThreadPool::Workers {
 
     std::vector<std::thread> workers_;
     std::unique_ptr<Share[]> shares_;
+    unsigned generation_ = 0;  ///< Of the process that started them.
 
     alignas(64) std::atomic<uint32_t> job_{0};
     std::atomic<int> sleepers_{0};
@@ -99,16 +116,21 @@ Status ThreadPool::start(int threads) {
     return workers_->start(threads);
 }
 
-int ThreadPool::threads() const { return workers_ == nullptr ? 1 : workers_->threads(); }
+int ThreadPool::threads() const { return workers_ == nullptr || workers_->orphaned() ? 1 : workers_->threads(); }
 
 void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
-    if (workers_ != nullptr && tasks > 1 && static_cast<uint64_t>(tasks) <= kTaskMask) {
+    if (workers_ != nullptr && !workers_->orphaned() && tasks > 1 && static_cast<uint64_t>(tasks) <= kTaskMask) {
         return workers_->run(tasks, task, argument);
     }
     for (int i = 0; i < tasks; ++i) task(argument, i, 0);
 }
 
 ThreadPool::Workers::~Workers() {
+    if (orphaned()) {
+        // Nobody to join, and glibc may have given the thread's memory to another one: forgotten, not destroyed.
+        for (std::thread &worker : workers_) new (&worker) std::thread;
+        return;
+    }
     stop_.store(true);
     job_.store((job_.load() + 1) & kJobMask);
     job_.notify_all();
@@ -117,11 +139,13 @@ ThreadPool::Workers::~Workers() {
 
 Status ThreadPool::Workers::start(int threads) {
     try {
+        count_forks();
+        generation_ = generation.load();
         shares_ = std::make_unique<Share[]>(threads);
         workers_.reserve(threads - 1);
         for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
     } catch (const std::system_error &error) {
-        return {Code::kOutOfMemory, "cannot start thread " + std::to_string(workers_.size() + 1) + " of " +
+        return {Code::kOutOfMemory, "cannot start thread " + std::to_string(workers_.size() + 2) + " of " +
                                         std::to_string(threads) + ": " + error.what()};
     } catch (const std::bad_alloc &) {
         return {Code::kOutOfMemory, "out of memory for threads"};

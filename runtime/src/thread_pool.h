@@ -3,6 +3,9 @@
 // The distribution's libpthreadpool comes as a shared library only; a model archive must link with nothing but
 // libc, libstdc++, libm and pthreads, hence this one. A build without threads has no_threads.cc instead of
 // thread_pool.cc.
+//
+// A child process, made by fork(), has the one thread that called it: there, a pool of the parent's runs its jobs on
+// the caller alone.
 #pragma once
 
 #include <memory>

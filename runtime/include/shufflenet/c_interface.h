@@ -26,7 +26,7 @@ Status c_guard(F &&call) noexcept {
     try {
         return call();
     } catch (const std::bad_alloc &) {
-        return {Code::kOutOfMemory, {}};
+        return {Code::kOutOfMemory, "out of memory"};  // Short enough to need no heap.
     }
 }
 
@@ -71,10 +71,12 @@ inline int c_run(CModel &model, const float *input, int batch, float *logits, si
     const Status status =
         model.model.run({input, images * image}, batch, {logits, images * size_t(model.model.classes())});
     if (status.ok()) return 0;
-    return static_cast<int>(c_guard([&] {
-                                model.error = status.message();
-                                return status;
-                            }).code());
+    const Status kept = c_guard([&] {
+        model.error = status.message();
+        return Status();
+    });
+    if (!kept.ok()) model.error = kept.message();
+    return static_cast<int>(status.code());
 }
 
 }  // namespace shufflenet

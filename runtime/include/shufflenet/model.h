@@ -1,4 +1,6 @@
 // A model: a network compiled for one input size, with weights, ready to run.
+//
+// With SHUFFLENET_LOG=debug in the environment the library says on stderr what it does; otherwise it prints nothing.
 #pragma once
 
 #include <cstddef>
@@ -65,6 +67,11 @@ ModelInfo describe(const shufflenet_descriptor &descriptor);
 
 /// One runnable model. A Model object is used by one thread at a time; share() makes another one on the same
 /// packed weights for a second thread. Destruction joins the threads.
+///
+/// After fork(), the child can use the objects that no thread of the parent was using. They then run on the child's
+/// one thread; share() and open() make models with threads there, too.
+///
+/// Nothing here throws but what returns a ModelInfo; a Status of kOutOfMemory is what std::bad_alloc would have said.
 class Model {
   public:
     Model() noexcept;

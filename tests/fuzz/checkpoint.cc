@@ -1,0 +1,72 @@
+// From a weight file to packed weights. The input is what is done to a good file, because a mutator would hardly make
+// one: pieces of 4 bytes of place, 1 of length, and as many bytes to put there.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "check.h"
+#include "file.h"
+#include "pack.h"
+#include "reference/random_weights.h"
+
+using namespace shufflenet;
+
+namespace {
+
+constexpr Size kInput{32, 32};
+
+std::vector<std::byte> damaged(std::vector<std::byte> file, std::span<const uint8_t> damage) {
+    while (damage.size() > 5) {
+        uint32_t place = 0;
+        std::memcpy(&place, damage.data(), sizeof place);
+        place %= file.size();
+        const size_t length = std::min({size_t{damage[4]}, damage.size() - 5, file.size() - place});
+        std::memcpy(file.data() + place, damage.data() + 5, length);
+        damage = damage.subspan(5 + length);
+    }
+    return file;
+}
+
+void require_good(const AlignedArray<float> &weights, const AlignedArray<float> &same) {
+    const std::span<const float> values(weights.data(), weights.size());
+    fuzz::require(std::ranges::all_of(values, [](float weight) { return std::isfinite(weight); }),
+                  "accepted weights are finite");
+    fuzz::require(std::ranges::equal(values, std::span(same.data(), same.size())), "a file is read like memory");
+}
+
+Status open_file(std::span<const std::byte> bytes, Safetensors *out) {
+    const int file = memfd_create("weights", 0);
+    fuzz::require(file >= 0 && write(file, bytes.data(), bytes.size()) == std::ssize(bytes), "the input is in a file");
+    std::shared_ptr<const InputFile> input;
+    const std::string path = "/proc/self/fd/" + std::to_string(file);
+    Status status = InputFile::open(path, &input);
+    fuzz::require(input != nullptr, "the file can be opened");
+    close(file);
+    return Safetensors::open(std::move(input), out);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const Network &network = *find_network("test_tiny");
+    static const std::vector<std::byte> good = reference::random_safetensors(network, 3, 1);
+    const std::vector<std::byte> file = damaged(good, {data, size});
+    Safetensors tensors, streamed;
+    const Status status = Safetensors::parse(file, fuzz::kName, &tensors);
+    const Status streamed_status = open_file(file, &streamed);
+    fuzz::require(status.code() == streamed_status.code(), "a file is read like memory");
+    if (!fuzz::accepted(status)) return 0;
+
+    PackedWeights packed, other;
+    const Status packed_status = pack_weights(tensors, fuzz::kName, network, kInput, kPanelFloats, &packed);
+    const Status other_status = pack_weights(streamed, fuzz::kName, network, kInput, kPanelFloats, &other);
+    fuzz::require(packed_status.message() == other_status.message(), "a file is read like memory");
+    if (!fuzz::accepted(packed_status)) return 0;
+    require_good(packed.stem.weights, other.stem.weights);
+    require_good(packed.conv5.weights, other.conv5.weights);
+    require_good(packed.fc.weights, other.fc.weights);
+    return 0;
+}
