@@ -169,8 +169,8 @@ TEST(SharedLibrary, ComesAndGoes) {
         {
             const LoadedModel loaded;
             EXPECT_GT(mappings().of_library, 0);
-            long allocations = 0;
-            EXPECT_EQ(loaded.logits(&allocations), expected);
+            long made = 0;
+            EXPECT_EQ(loaded.logits(&made), expected);
         }
         ASSERT_EQ(mappings().of_library, 0) << "it is still loaded";
         ASSERT_EQ(threads(), threads_before);
@@ -185,9 +185,9 @@ TEST(SharedLibrary, ComesAndGoes) {
 TEST(SharedLibrary, AllocatesNothingInARunOnANewThread) {
     if (!kCountsAllocations) GTEST_SKIP() << "sanitizers interpose malloc";
     const LoadedModel loaded;
-    long allocations = -1;
-    std::thread([&] { loaded.logits(&allocations); }).join();
-    EXPECT_EQ(allocations, 0);
+    long made = -1;
+    std::thread([&] { loaded.logits(&made); }).join();
+    EXPECT_EQ(made, 0);
 }
 
 }  // namespace

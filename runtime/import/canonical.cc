@@ -89,6 +89,7 @@ class Canonicaliser {
 
   private:
     /// The network's input is a row of its own, behind the others.
+    // cppcheck-suppress constParameter
     std::vector<int> &place(Places &places, int row) const { return places[row == kImage ? rows_.size() : row]; }
     Places by_row(Places places) const {
         places.pop_back();

@@ -207,7 +207,7 @@ std::vector<Row> file_rows(Fixture &f) {
     std::ofstream(output) << old;
     static Image image, changed;
     static Values input(size_t{3} * 32 * 32);
-    image = {40, 50, std::vector<uint8_t>(size_t{3} * 40 * 50)};
+    image = Image{40, 50, std::vector<uint8_t>(size_t{3} * 40 * 50)};
     const auto read = [](auto reader, const std::string &name) {
         return [reader, path = seed_file(name)] {
             std::vector<std::byte> bytes;
@@ -354,17 +354,19 @@ TEST(Faults, EveryAllocationInKernels) {
 
 class Kernels : public testing::TestWithParam<Case> {};
 
-/// Calls a kernel with these buffers for all its arguments.
+template <typename T>
+T argument(halide_buffer_t *buffer) {
+    if constexpr (std::is_same_v<T, int>) {
+        return 1;
+    } else {
+        return buffer;
+    }
+}
+
+/// Calls a kernel with this buffer for each of its buffers.
 template <typename... Arguments>
 int call(int (*kernel)(const void *, Arguments...), KernelContext &context, halide_buffer_t *buffer) {
-    const auto argument = [&]<typename T>(T *) -> T {
-        if constexpr (std::is_same_v<T, int>) {
-            return 1;
-        } else {
-            return buffer;
-        }
-    };
-    return kernel(&context, argument(static_cast<Arguments *>(nullptr))...);
+    return kernel(&context, argument<Arguments>(buffer)...);
 }
 
 TEST_P(Kernels, ReportWrongBuffersInsteadOfAborting) {

@@ -42,8 +42,8 @@ Status open_file(std::span<const std::byte> bytes, Safetensors *out) {
     fuzz::require(file >= 0 && write(file, bytes.data(), bytes.size()) == std::ssize(bytes), "the input is in a file");
     std::shared_ptr<const InputFile> input;
     const std::string path = "/proc/self/fd/" + std::to_string(file);
-    Status status = InputFile::open(path, &input);
-    fuzz::require(input != nullptr, "the file can be opened");
+    const Status status = InputFile::open(path, &input);
+    fuzz::require(status.ok() && input != nullptr, "the file can be opened");
     close(file);
     return Safetensors::open(std::move(input), out);
 }
