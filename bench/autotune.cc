@@ -70,7 +70,7 @@ class Search {
           target_(target),
           network_(*find_network(options.network)),
           compiler_(options_, target),
-          trials_(options_, compiler_.program("kernel_trial")),
+          trials_(options_, options.trial.empty() ? compiler_.program("kernel_trial").string() : options.trial),
           record_(options),
           progress_(options.budget) {}
 

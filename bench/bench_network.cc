@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <set>
+#include <thread>
 
 #include "benchmark_main.h"
 #include "workload.h"
@@ -35,12 +36,18 @@ void run_network(benchmark::State &state, const Workload &workload, int batch, i
     state.SetLabel(model.isa());
 }
 
+/// One and two everywhere; four, which many boards have, where they are.
+std::vector<int> thread_counts() {
+    if (std::thread::hardware_concurrency() >= 4) return {1, 2, 4};
+    return {1, 2};
+}
+
 void register_all() {
     constexpr int kMostImages = 8;
     for (const shufflenet_descriptor *descriptor : compiled_models()) {
         const auto workload = std::make_shared<Workload>(*descriptor, kMostImages);
         for (const int batch : {1, kMostImages}) {
-            for (const int threads : {1, 2}) {
+            for (const int threads : thread_counts()) {
                 const std::string name = "network/" + std::string(descriptor->name) +
                                          "/batch:" + std::to_string(batch) + "/threads:" + std::to_string(threads);
                 benchmark::RegisterBenchmark(name.c_str(),

@@ -16,6 +16,7 @@
 #include <stdexcept>
 
 #include "benchmark_main.h"
+#include "networks/targets.h"
 #include "runtime/src/isa.h"
 #include "shuffled_kernels.h"
 #include "stages.h"
@@ -67,7 +68,7 @@ class PlainStage {
           plan_(make_stage_plan(block_.channels, block_.blocks - 1)),
           slots_(pieces.arena() + pieces.backbone().arena.stage[number - 2]),
           lanes_(round_up(2 * block_.channels, kPanelFloats)),
-          parts_(two_parts(channel_parts(block_.channels, kPanelFloats))) {
+          parts_(two_parts(channel_parts(block_.channels, kPanelFloats, find_target(pieces.isa())->vec))) {
         for (AlignedArray<float> &tensor : tensors_) allocate(tensor, lanes_ * block_.pixels);
         const std::vector<UnitWeights> &units = pieces.weights().stages[number - 2];
         blobs_.resize(units.size());
@@ -107,7 +108,7 @@ class PlainStage {
         const float *source = from.data();
         float *blob = blobs_[u].data();
         std::copy_n(source, at.size(), blob);
-        const std::vector<int> order = memory_order(plan_.inputs[u]);
+        const std::vector<int> order = summation_order(plan_.inputs[u], basic_fours(plan_));
         const std::vector<int> &stored = plan_.index_of[u + 1];
         for (int co = 0; co < c; ++co) {
             blob[at.pw2.bias + co] = source[at.pw2.bias + stored[co]];

@@ -10,6 +10,7 @@ import argparse
 import datetime
 import json
 import pathlib
+import platform
 import subprocess
 import sys
 import time
@@ -236,7 +237,8 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, required=True, help="folder for JSON, Markdown and charts")
     parser.add_argument("--rounds", type=int, default=12, help="turns of every side")
     parser.add_argument("--runs", type=int, default=8, help="runs of a turn")
-    parser.add_argument("--isa", nargs="+", default=["avx2", "avx512"], help="our instruction sets, best last")
+    parser.add_argument("--isa", nargs="+", help="our instruction sets, best last",
+                        default=["neon"] if platform.machine() == "aarch64" else ["avx2", "avx512"])
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)

@@ -14,10 +14,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -27,6 +23,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "cache_line.h"
 #include "reference/random_weights.h"
 #include "runtime/src/backbone.h"
 #include "runtime/src/isa.h"
@@ -162,9 +159,7 @@ class Bed {
     }
 
     static void evict(const KernelWeights &kernel) {
-#if defined(__x86_64__)
-        for (size_t i = 0; i < kernel.weights.size(); i += kLineFloats) _mm_clflush(kernel.weights.data() + i);
-#endif
+        for (size_t i = 0; i < kernel.weights.size(); i += kLineFloats) evict_line(kernel.weights.data() + i);
     }
 
     bool call(ImageRun &run) {

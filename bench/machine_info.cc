@@ -7,7 +7,7 @@ namespace shufflenet::bench {
 
 std::string machine_name() {
     std::ifstream file("/proc/cpuinfo");
-    std::string name = "unknown processor", family, model;
+    std::string name = "unknown processor", family, model, implementer;
     for (std::string line; std::getline(file, line) && !line.empty();) {
         const size_t colon = line.find(": ");
         if (colon == std::string::npos) continue;
@@ -16,6 +16,10 @@ std::string machine_name() {
             name = value;
         else if (line.starts_with("model\t"))
             model = value;
+        else if (line.starts_with("CPU implementer"))
+            implementer = value;
+        else if (line.starts_with("CPU part"))
+            name = "ARM implementer " + implementer + " part " + value;
         else if (line.starts_with("cpu family"))
             family = value;
     }

@@ -1,12 +1,9 @@
 #include "stages.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include <algorithm>
 #include <stdexcept>
 
+#include "cache_line.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/isa.h"
 #include "runtime/src/safetensors.h"
@@ -90,11 +87,9 @@ Piece Pieces::piece(const std::string &name, const std::vector<std::string> &pre
 }
 
 void Pieces::evict(const Piece &piece) {
-#if defined(__x86_64__)
     for (const KernelWeights *kernel : piece.weights) {
-        for (size_t i = 0; i < kernel->weights.size(); i += kLineFloats) _mm_clflush(kernel->weights.data() + i);
+        for (size_t i = 0; i < kernel->weights.size(); i += kLineFloats) evict_line(kernel->weights.data() + i);
     }
-#endif
 }
 
 }  // namespace shufflenet::bench

@@ -98,12 +98,12 @@ Version TuningCompiler::compile_one(const Kernel &kernel, const Candidate &numbe
     const fs::path object = folder / "kernel.so";
     if (made.ok) {
         made = run_child({SHUFFLENET_CMAKE, "-D", "INPUT=" + (folder / "kernel.s").string(), "-D",
-                          "OUTPUT=" + (folder / "kernel.o").string(), "-D", "CXX=" SHUFFLENET_CXX, "-P",
+                          "OUTPUT=" + (folder / "kernel.o").string(), "-D", "CXX=" + options_.compiler, "-P",
                           SHUFFLENET_SOURCE_DIR "/cmake/assemble_kernel.cmake"},
                          "", kCompileSeconds);
     }
     if (made.ok) {
-        made = run_child({SHUFFLENET_CXX, "-shared", "-o", object.string(), (folder / "kernel.o").string()}, "",
+        made = run_child({options_.compiler, "-shared", "-o", object.string(), (folder / "kernel.o").string()}, "",
                          kCompileSeconds);
     }
     return {numbers, object.string(), made.ok ? "" : made.failure, {}, 0};

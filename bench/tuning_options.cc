@@ -17,7 +17,7 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
         "where the next build finds them.");
     app.add_option("--model", options.model, "Model: the name of the file; a full-size network needs no --network")
         ->required();
-    app.add_option("--target", options.target, "Instruction set: sse41, avx2 or avx512")->required();
+    app.add_option("--target", options.target, "Instruction set, a row of networks/targets.h")->required();
     app.add_option("--network", options.network, "Network; default: the model's name");
     app.add_option("--height", options.height, "Input height in pixels")->capture_default_str();
     app.add_option("--width", options.width, "Input width in pixels")->capture_default_str();
@@ -28,6 +28,11 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
     app.add_option("--runner", options.runner,
                    "Command that runs the timing program elsewhere: its path is appended, shared objects come on its\n"
                    "standard input. Example: --runner 'ssh board'");
+    app.add_option("--trial", options.trial,
+                   "Timing program of another build, where the runner finds it: for a target of another processor,\n"
+                   "kernel_trial of that processor's preset");
+    app.add_option("--compiler", options.compiler, "C++ compiler that links the target's kernels")
+        ->capture_default_str();
     app.add_flag("--resume", options.resume, "Start from the tuned file instead of from the hand-made schedule");
     try {
         app.parse(argc, argv);
@@ -44,8 +49,13 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
         throw std::runtime_error("unknown network '" + options.network +
                                  "': expected shufflenet_v2_x0_5, x1_0, x1_5 or x2_0");
     }
-    if (find_target(options.target) == nullptr) {
-        throw std::runtime_error("unknown target '" + options.target + "': expected sse41, avx2 or avx512");
+    const TargetSpec *target = find_target(options.target);
+    if (target == nullptr) {
+        throw std::runtime_error("unknown target '" + options.target + "': expected " + target_names());
+    }
+    if (target->processor != kProcessor && options.trial.empty()) {
+        throw std::runtime_error("target '" + options.target + "' is for " + std::string(target->processor) +
+                                 ": name its --trial program, --compiler and --runner");
     }
     if (options.budget <= 0) throw std::runtime_error("--budget: expected seconds above 0");
     if (options.threads.empty() || std::ranges::any_of(options.threads, [](int t) { return t < 1 || t > 256; })) {

@@ -11,6 +11,8 @@ namespace shufflenet::bench {
 /// The autotuner's command line; `budget` in seconds.
 struct TuningOptions {
     std::string model, target, network, runner, output = SHUFFLENET_SOURCE_DIR "/schedules/tuned";
+    /// For a target of another processor: what links its kernels, and the timing program built for it.
+    std::string compiler = SHUFFLENET_CXX, trial;
     int height = kDefaultCrop, width = kDefaultCrop;
     double budget = 300;
     bool resume = false;

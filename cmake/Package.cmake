@@ -8,7 +8,7 @@ set(shufflenet_cmake "${CMAKE_INSTALL_LIBDIR}/cmake/ShuffleNet")
 set(shufflenet_doc "${CMAKE_INSTALL_DATAROOTDIR}/doc/shufflenet")
 set(shufflenet_model_headers "${CMAKE_INSTALL_INCLUDEDIR}/shufflenet/models")
 
-# Programs and libraries. Model headers have a folder of their own: their names are the users'.
+# Programs and libraries. The component "tools" is what a cross build wants of its host's package. Model headers have a folder of their own: their names are the users'.
 set(programs shufflenet_generators shufflenet_prepare)
 set(libraries ${shufflenet_models})
 if(SHUFFLENET_CLI)
@@ -21,7 +21,7 @@ foreach(program ${programs})
   # In a cross build some are the host's.
   get_target_property(imported ${program} IMPORTED)
   if(NOT imported)
-    install(TARGETS ${program} EXPORT ShuffleNetTargets)
+    install(TARGETS ${program} EXPORT ShuffleNetTargets COMPONENT tools)
   endif()
 endforeach()
 install(TARGETS ${libraries} EXPORT ShuffleNetTargets
@@ -39,6 +39,7 @@ endforeach()
 foreach(file ShuffleNetModel.cmake assemble_kernel.cmake model.cc.in model.h.in rename_halide.cmake)
   install(FILES "${CMAKE_CURRENT_LIST_DIR}/${file}" DESTINATION "${shufflenet_share}/cmake")
 endforeach()
+install(FILES "${CMAKE_CURRENT_LIST_DIR}/toolchain-arm64.cmake" DESTINATION "${shufflenet_share}/cmake" COMPONENT tools)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/networks" DESTINATION "${shufflenet_share}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/schedules/tuned" DESTINATION "${shufflenet_share}/schedules")
 
@@ -52,6 +53,13 @@ configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/ShuffleNetConfig.cmake.
   "${PROJECT_BINARY_DIR}/ShuffleNetConfig.cmake" INSTALL_DESTINATION "${shufflenet_cmake}"
   PATH_VARS shufflenet_share shufflenet_objects)
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/ShuffleNetConfigVersion.cmake" COMPATIBILITY SameMajorVersion)
+# A cross build's path has the packages of two processors.
+file(APPEND "${PROJECT_BINARY_DIR}/ShuffleNetConfigVersion.cmake" "
+if(CMAKE_SYSTEM_PROCESSOR AND NOT CMAKE_SYSTEM_PROCESSOR STREQUAL \"${CMAKE_SYSTEM_PROCESSOR}\")
+  string(APPEND PACKAGE_VERSION \" for ${CMAKE_SYSTEM_PROCESSOR}\")
+  set(PACKAGE_VERSION_UNSUITABLE TRUE)
+endif()
+")
 install(FILES "${PROJECT_BINARY_DIR}/ShuffleNetConfig.cmake" "${PROJECT_BINARY_DIR}/ShuffleNetConfigVersion.cmake"
   DESTINATION "${shufflenet_cmake}")
 install(EXPORT ShuffleNetTargets NAMESPACE ShuffleNet:: DESTINATION "${shufflenet_cmake}")

@@ -41,12 +41,14 @@ class Kernel : public Generator<T> {
     }
     Size input_size() const { return {height, width}; }
     static constexpr int vec() { return kPanelFloats; }
+    Machine machine() const { return schedules::machine_of(this->get_target()); }
 
     template <typename Funcs>
     void schedule(Funcs &funcs) const {
-        const Machine machine = schedules::machine_of(this->get_target());
-        const auto how = reference ? schedules::reference_schedule()
-                                   : schedules::x86_schedule(machine, schedules::read_tuning(tuned, kernel));
+        const auto make =
+            this->get_target().arch == Halide::Target::ARM ? schedules::arm_schedule : schedules::x86_schedule;
+        const auto how =
+            reference ? schedules::reference_schedule() : make(machine(), schedules::read_tuning(tuned, kernel));
         how->apply(funcs);
     }
 

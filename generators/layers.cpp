@@ -26,22 +26,45 @@ Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, in
     return ((part.first / vec + c / vec) * rows + row) * vec + c % vec;
 }
 
+std::vector<Summands> gathered(int count, int fours, bool lane_operands, const Gather &read) {
+    const int in_fours = lane_operands ? fours * kFour : 0;
+    std::vector<Summands> groups;
+    if (in_fours > 0) {
+        groups.push_back({in_fours, kFour, [read](const Expr &k, const Expr &pixel) {
+                              return read(k / kFour * kFour, k % kFour, pixel);
+                          }});
+    }
+    if (in_fours < count) {
+        groups.push_back({count - in_fours, 1,
+                          [read, in_fours](const Expr &k, const Expr &pixel) { return read(in_fours + k, 0, pixel); }});
+    }
+    return groups;
+}
+
 Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
                     int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p) {
-    Pointwise f{layout, pixels, {}, {}, buffer_of(blob)};
-    for (const Summands &group : in) f.k.emplace_back(0, group.count, name + "_k" + std::to_string(f.k.size()));
+    Pointwise f{layout, pixels, {}, {}, {}, buffer_of(blob)};
+    for (const Summands &group : in) {
+        f.k.emplace_back(0, group.count, name + "_k" + std::to_string(f.k.size()));
+        f.side_by_side.push_back(group.side_by_side);
+    }
+    Var k("k");
     for (const ChannelPart &part : parts) {
         const std::string id = part_name(name, f.parts.size());
         Func sum(id + "_sum"), out(id);
+        std::vector<Func> operands;
         sum(c, p) = blob(layout.bias + part.first + c);
         int first = 0;
         for (size_t i = 0; i < in.size(); ++i) {
             const Expr weight = blob(layout.weights + packed(part, c, layout.vec, first + f.k[i], layout.k));
-            sum(c, p) += weight * in[i].at(f.k[i], p);
+            Func operand(id + "_in" + std::to_string(i));
+            operand(k, p) = in[i].at(k, p);
+            sum(c, p) += weight * operand(f.k[i], p);
+            operands.push_back(operand);
             first += in[i].count;
         }
         out(c, p) = max(sum(c, p), 0.0F);
-        f.parts.push_back({part, sum, out});
+        f.parts.push_back({part, operands, sum, out});
     }
     return f;
 }
@@ -89,11 +112,14 @@ Depthwise depthwise(const std::string &name, const WindowLayout &layout, const s
     return f;
 }
 
-std::vector<Summands> Depthwise::summands(int channels) const {
+std::vector<Summands> Depthwise::summands(int channels, bool lane_operands) const {
     std::vector<Summands> groups;
     for (const Part &part : parts) {
         const int count = std::min(part.channels.lanes, channels - part.channels.first);
-        groups.push_back({count, [out = part.out](Expr lane, Expr pixel) { return out(lane, pixel); }});
+        const Gather read = [out = part.out](const Expr &entry, const Expr &lanes, const Expr &pixel) {
+            return out(entry + lanes, pixel);
+        };
+        for (Summands &group : gathered(count, count / kFour, lane_operands, read)) groups.push_back(std::move(group));
     }
     return groups;
 }

@@ -24,11 +24,19 @@ using Activation = std::function<Expr(Expr, Expr)>;
 /// The buffer that a blob's reads end in.
 Parameter buffer_of(const Blob &blob);
 
-/// Some of the summands of a 1x1 convolution, read at (index within these, pixel).
+/// Some of the summands of a 1x1 convolution, read at (index within these, pixel). `side_by_side` of them, starting at
+/// every multiple of that, are neighbours in memory.
 struct Summands {
-    int count;
+    int count, side_by_side;
     Activation at;
 };
+
+/// Reads an activation at (table entry, lanes further; pixel).
+using Gather = std::function<Expr(Expr, Expr, Expr)>;
+
+/// Summands that are found through a table whose order starts with so many fours (summation_order()). A machine without
+/// lane operands gains nothing from fours: one group.
+std::vector<Summands> gathered(int count, int fours, bool lane_operands, const Gather &read);
 
 /// Index, within a blob's weights[lanes / vec][rows][vec], of row `row` at lane `c` of a part.
 Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, int rows);
@@ -37,11 +45,13 @@ Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, in
 struct Pointwise {
     struct Part {
         ChannelPart channels;
+        std::vector<Func> in;  ///< (k, p): the summands of each group.
         Func sum, out;
     };
     PointwiseLayout layout;
     int pixels;
-    std::vector<RDom> k;
+    std::vector<RDom> k;            ///< Of each group of summands.
+    std::vector<int> side_by_side;  ///< Of each group: see Summands.
     std::vector<Part> parts;
     Parameter blob;         ///< The packed weights' buffer.
     bool shuffled = false;  ///< Whether `out` has two lanes for each channel: see shuffle_with().
@@ -70,8 +80,9 @@ struct Depthwise {
     int stride;
     std::vector<Part> parts;
 
-    /// What a pointwise convolution sums over: `channels` of the parts.
-    std::vector<Summands> summands(int channels) const;
+    /// What a pointwise convolution sums over: `channels` of the parts, in groups of fours and of what is left for a
+    /// machine with lane operands.
+    std::vector<Summands> summands(int channels, bool lane_operands) const;
 };
 
 /// `in[i]` reads what part i is computed from.

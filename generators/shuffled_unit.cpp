@@ -19,19 +19,20 @@ class ShuffledUnitGenerator : public Kernel<ShuffledUnitGenerator> {
         const int lanes = round_up(2 * channels, vec());
         const int pixels = s.out.pixels();
         const Branch2Layout layout = branch2_layout(channels, channels, vec());
-        const std::vector<ChannelPart> parts = channel_parts(channels, vec());
+        const std::vector<ChannelPart> parts = channel_parts(channels, vec(), machine().vec);
         const Blob blob = [this](Expr i) { return weights(i); };
 
         const auto first_half = [this](Expr i, Expr pixel) { return in(i, pixel); };
         const auto second_half = [&](Expr k, Expr pixel) { return in(channels + k, pixel); };
         Branch2 f{c, x, y, p, {}, {}, {}};
-        f.pw1 = pointwise("pw1", layout.pw1, parts, pixels, blob, {{channels, second_half}}, c, p);
+        f.pw1 = pointwise("pw1", layout.pw1, parts, pixels, blob, {{channels, 1, second_half}}, c, p);
         std::vector<Activation> expanded;
         for (const Pointwise::Part &part : f.pw1.parts) {
             expanded.emplace_back([pw1 = part.out](Expr lane, Expr pixel) { return pw1(lane, pixel); });
         }
         f.dw = depthwise("dw", layout.dw, parts, s.out, 1, blob, expanded, c, x, y, p);
-        f.pw2 = pointwise("pw2", layout.pw2, parts, pixels, blob, f.dw.summands(channels), c, p);
+        f.pw2 =
+            pointwise("pw2", layout.pw2, parts, pixels, blob, f.dw.summands(channels, machine().lane_operands), c, p);
         shuffle_with(f.pw2, first_half, c, p);
 
         struct Stored {

@@ -22,7 +22,7 @@ class StemGenerator : public Kernel<StemGenerator> {
         const Size half = halved(size);
         const Size quarter = halved(half);
         Stem f{c, x, y, p, size, half, quarter, RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
-        for (const ChannelPart &part : channel_parts(net().stem_channels, vec())) {
+        for (const ChannelPart &part : channel_parts(net().stem_channels, vec(), machine().vec)) {
             const std::string suffix = f.parts.empty() ? "" : "_tail";
             Func sum("stem_sum" + suffix), conv("stem_conv" + suffix), pool("stem" + suffix);
             sum(c, x, y) = weights(layout.bias + part.first + c);
@@ -80,26 +80,29 @@ class Branch2Generator : public Kernel<Branch2Generator> {
 
     void generate() {
         const StageShape s = stage_shape(net(), input_size(), stage);
-        const BlockLayout block =
-            downsample ? stage_input(net(), input_size(), stage, vec()).block : stage_block(s, vec());
+        const StageInput from = stage_input(net(), input_size(), stage, vec());
+        const BlockLayout block = downsample ? from.block : stage_block(s, vec());
         const int cin = downsample ? s.in_channels : s.branch_channels;
+        const int fours = downsample ? from.fours : basic_fours(make_stage_plan(s.branch_channels, s.units));
         const Size in_size = downsample ? s.in : s.out;
         const Branch2Layout layout = branch2_layout(cin, s.branch_channels, vec());
-        const std::vector<ChannelPart> parts = branch2_parts(s, downsample, vec());
+        const std::vector<ChannelPart> parts = branch2_parts(s, downsample, vec(), machine().vec);
         const Blob blob = [this](Expr i) { return weights(i); };
 
-        const auto gather = [&](Expr k, Expr pixel) {
-            return in(unsafe_promise_clamped(table(k), 0, block.size() - block.lanes() * block.pixels) +
+        const auto gather = [&](const Expr &entry, const Expr &lanes, const Expr &pixel) {
+            return in(unsafe_promise_clamped(table(entry), 0, block.size() - block.lanes() * block.pixels) + lanes +
                       pixel * block.lanes());
         };
         Branch2 f{c, x, y, p, {}, {}, {}};
-        f.pw1 = pointwise("pw1", layout.pw1, parts, in_size.pixels(), blob, {{cin, gather}}, c, p);
+        f.pw1 = pointwise("pw1", layout.pw1, parts, in_size.pixels(), blob,
+                          gathered(cin, fours, machine().lane_operands, gather), c, p);
         std::vector<Activation> expanded;
         for (const Pointwise::Part &part : f.pw1.parts) {
             expanded.emplace_back([pw1 = part.out](Expr lane, Expr pixel) { return pw1(lane, pixel); });
         }
         f.dw = depthwise("dw", layout.dw, parts, in_size, downsample ? 2 : 1, blob, expanded, c, x, y, p);
-        f.pw2 = pointwise("pw2", layout.pw2, parts, s.out.pixels(), blob, f.dw.summands(s.branch_channels), c, p);
+        f.pw2 = pointwise("pw2", layout.pw2, parts, s.out.pixels(), blob,
+                          f.dw.summands(s.branch_channels, machine().lane_operands), c, p);
 
         fix_line(in, block.size());
         fix_line(table, cin);
@@ -134,12 +137,13 @@ class Branch1Generator : public Kernel<Branch1Generator> {
         Branch1 f{c, x, y, p, {}, {}};
         f.dw =
             depthwise("dw", layout.dw, whole_vectors(layout.dw.lanes, vec()), s.in, 2, blob, {live_lane}, c, x, y, p);
-        const auto gather = [&](Expr k, Expr pixel) {
-            return f.dw.parts[0].out(unsafe_promise_clamped(table(layout.vectors() + k), 0, layout.dw.lanes - 1),
-                                     pixel);
+        const auto gather = [&](const Expr &entry, const Expr &lanes, const Expr &pixel) {
+            const Expr lane = table(layout.vectors() + entry) + lanes;
+            return f.dw.parts[0].out(unsafe_promise_clamped(lane, 0, layout.dw.lanes - 1), pixel);
         };
-        const std::vector<ChannelPart> parts = branch1_parts(net(), input_size(), stage, vec());
-        f.pw = pointwise("pw", layout.pw, parts, s.out.pixels(), blob, {{s.in_channels, gather}}, c, p);
+        const std::vector<ChannelPart> parts = branch1_parts(net(), input_size(), stage, vec(), machine().vec);
+        f.pw = pointwise("pw", layout.pw, parts, s.out.pixels(), blob,
+                         gathered(s.in_channels, from.fours, machine().lane_operands, gather), c, p);
 
         fix_line(in, from.block.size());
         fix_line(table, layout.table_size());
@@ -164,10 +168,11 @@ class HeadKernel : public Kernel<T> {
   protected:
     Pointwise conv5() {
         const int vec = this->vec();
-        const BlockLayout block = head_input(this->net(), this->input_size(), vec).block;
+        const StageInput from = head_input(this->net(), this->input_size(), vec);
+        const BlockLayout block = from.block;
         const PointwiseLayout layout = conv5_layout(this->net(), vec);
-        const auto gather = [&](Expr k, Expr pixel) {
-            return in(unsafe_promise_clamped(table(k), 0, block.size() - block.lanes() * block.pixels) +
+        const auto gather = [&](const Expr &entry, const Expr &lanes, const Expr &pixel) {
+            return in(unsafe_promise_clamped(table(entry), 0, block.size() - block.lanes() * block.pixels) + lanes +
                       pixel * block.lanes());
         };
         this->fix_line(in, block.size());
@@ -175,7 +180,7 @@ class HeadKernel : public Kernel<T> {
         this->fix_line(weights, layout.end());
         return pointwise(
             "conv5", layout, whole_vectors(layout.lanes, vec), block.pixels, [this](Expr i) { return weights(i); },
-            {{layout.k, gather}}, this->c, this->p);
+            gathered(layout.k, from.fours, this->machine().lane_operands, gather), this->c, this->p);
     }
 };
 

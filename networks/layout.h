@@ -1,7 +1,8 @@
 // The ABI between packer and kernels: packed weights, offset tables and the arena, in floats.
 //
-// Everything depends on the network, the input size and `vec`, the floats that lie side by side (a panel); nothing on
-// the instruction set or on tuning. Generators index with these offsets, the runtime packs with them.
+// Where things lie depends on the network, the input size and `vec`, the floats that lie side by side (a panel); not on
+// the instruction set or on tuning. Generators index with these offsets, the runtime packs with them. Which lanes a
+// kernel computes depends on the machine's vectors too.
 //
 // Activations are NHWC with the channels of a block padded to whole vectors ("lanes"); the padding holds zeros.
 #pragma once
@@ -31,18 +32,25 @@ struct ChannelPart {
     int first, lanes, vec;
 };
 
-/// Shortest vector that a remainder is computed with, in floats: one SSE register.
+/// Shortest vector that a remainder is computed with, in floats: one 128-bit register.
 inline constexpr int kShortestVector = 4;
 
-/// Whole vectors of `vec` floats, then one shorter vector for the remainder, where a power of two below `vec` holds it:
-/// a core that does two 256-bit or one 512-bit multiply-add a cycle computes half of a vector in half the time.
-constexpr std::vector<ChannelPart> channel_parts(int channels, int vec) {
-    int shorter = kShortestVector;
+/// Whole vectors of `vec` floats, then the remainder, where less than that holds it: in one vector of a power of two,
+/// because a core that does two 256-bit or one 512-bit multiply-add a cycle computes half of a vector in half the time;
+/// or else in several of `machine_vec`, the floats of a register.
+constexpr std::vector<ChannelPart> channel_parts(int channels, int vec, int machine_vec) {
     const int whole = channels / vec * vec;
-    while (shorter < channels - whole) shorter *= 2;
-    if (channels == whole || shorter >= vec) return {{0, round_up(channels, vec), vec}};
-    if (whole == 0) return {{0, shorter, shorter}};
-    return {{0, whole, vec}, {whole, shorter, shorter}};
+    const int rest = channels - whole;
+    int lanes = kShortestVector;
+    while (lanes < rest) lanes *= 2;
+    int length = lanes;
+    if (const int several = round_up(rest, machine_vec); several < lanes) {
+        lanes = several;
+        length = machine_vec;
+    }
+    if (rest == 0 || lanes >= vec) return {{0, round_up(channels, vec), vec}};
+    if (whole == 0) return {{0, lanes, length}};
+    return {{0, whole, vec}, {whole, lanes, length}};
 }
 
 /// One part of whole vectors.
@@ -100,16 +108,27 @@ constexpr BlockLayout stage_block(const StageShape &s, int vec) {
     return {vec, s.units + 1, s.branch_channels, s.out.pixels()};
 }
 
-/// The tensor that stage `number` reads: where it lies, and which slot holds each channel.
+/// The tensor that a kernel reads: where it lies, which slot holds each channel, and how many fours its summation order
+/// starts with.
 struct StageInput {
     BlockLayout block;
     std::vector<Slot> slots;
+    int fours;
+    constexpr std::vector<int> order() const { return summation_order(slots, fours); }
 };
 
 constexpr StageInput stage_input(const Network &n, Size input, int number, int vec) {
-    if (number == 2) return {stem_block(n, input, vec), dense_slots(n.stem_channels)};
+    if (number == 2) return {stem_block(n, input, vec), dense_slots(n.stem_channels), n.stem_channels / kFour};
     const StageShape before = stage_shape(n, input, number - 1);
-    return {stage_block(before, vec), make_stage_plan(before.branch_channels, before.units).outputs};
+    const std::vector<Slot> slots = make_stage_plan(before.branch_channels, before.units).outputs;
+    return {stage_block(before, vec), slots, count_fours(slots)};
+}
+
+/// Fours of the kernel of a stage's basic units: what every one of them has.
+constexpr int basic_fours(const StagePlan &plan) {
+    int fours = plan.branch_channels / kFour;
+    for (int u = 1; u < plan.units; ++u) fours = std::min(fours, count_fours(plan.inputs[u]));
+    return fours;
 }
 
 /// The tensor that conv5 reads: stage 4's output.
@@ -216,23 +235,24 @@ constexpr bool fits_scratch(int64_t bytes) { return bytes <= kScratchBytes * 3 /
 namespace detail {
 
 /// In strips, the layers of a strip cannot be shared by two outputs, so that the channels are one part.
-constexpr std::vector<ChannelPart> unit_parts(int channels, int vec, int64_t bytes) {
-    return fits_scratch(bytes) ? channel_parts(channels, vec) : whole_vectors(channels, vec);
+constexpr std::vector<ChannelPart> unit_parts(int channels, int vec, int machine_vec, int64_t bytes) {
+    return fits_scratch(bytes) ? channel_parts(channels, vec, machine_vec) : whole_vectors(channels, vec);
 }
 
 }  // namespace detail
 
 /// Output channels of branch 2, as its kernel computes them.
-constexpr std::vector<ChannelPart> branch2_parts(const StageShape &s, bool down, int vec) {
+constexpr std::vector<ChannelPart> branch2_parts(const StageShape &s, bool down, int vec, int machine_vec) {
     const Size in = down ? s.in : s.out;
-    return detail::unit_parts(s.branch_channels, vec, unit_bytes(in, s.out, round_up(s.branch_channels, vec), vec));
+    return detail::unit_parts(s.branch_channels, vec, machine_vec,
+                              unit_bytes(in, s.out, round_up(s.branch_channels, vec), vec));
 }
 
 /// Output channels of branch 1 of the downsampling unit, as its kernel computes them.
-constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, int number, int vec) {
+constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, int number, int vec, int machine_vec) {
     const StageShape s = stage_shape(n, input, number);
     const auto vectors = static_cast<int>(live_vectors(stage_input(n, input, number, vec).slots, vec).size());
-    return detail::unit_parts(s.branch_channels, vec, unit_bytes({}, s.out, vectors * vec, 0));
+    return detail::unit_parts(s.branch_channels, vec, machine_vec, unit_bytes({}, s.out, vectors * vec, 0));
 }
 
 }  // namespace shufflenet

@@ -109,12 +109,42 @@ constexpr std::vector<Slot> dense_slots(int channels) {
 }
 
 /// The permutation that sorts `slots` by place: order[i] is the canonical channel at the i-th smallest slot.
-/// Branches sum over their input channels in this order, which walks memory forwards.
 constexpr std::vector<int> memory_order(const std::vector<Slot> &slots) {
     std::vector<int> order(slots.size());
     for (int i = 0; i < static_cast<int>(order.size()); ++i) order[i] = i;
     std::sort(order.begin(), order.end(), [&](int a, int b) { return slots[a] < slots[b]; });
     return order;
+}
+
+/// Neighbours that one 128-bit vector holds: what a processor that multiplies by a lane of a vector wants to load.
+inline constexpr int kFour = 4;
+
+/// The order in which a branch sums over its input channels: first `fours` times four that lie side by side, then all
+/// others; both walk memory forwards. Less than `fours` where there are not so many.
+constexpr std::vector<int> summation_order(const std::vector<Slot> &slots, int fours) {
+    const std::vector<int> sorted = memory_order(slots);
+    const auto count = static_cast<int>(sorted.size());
+    std::vector<int> order, others;
+    for (int i = 0; i < count;) {
+        const Slot first = slots[sorted[i]];
+        const bool four = static_cast<int>(order.size()) < fours * kFour && i + kFour <= count &&
+                          slots[sorted[i + kFour - 1]] == Slot{first.block, first.index + kFour - 1};
+        for (int end = i + (four ? kFour : 1); i < end; ++i) (four ? order : others).push_back(sorted[i]);
+    }
+    order.insert(order.end(), others.begin(), others.end());
+    return order;
+}
+
+/// The most fours that `slots` have.
+constexpr int count_fours(const std::vector<Slot> &slots) {
+    const auto all = static_cast<int>(slots.size()) / kFour;
+    const std::vector<int> order = summation_order(slots, all);
+    int fours = 0;
+    for (; fours < all; ++fours) {
+        const Slot first = slots[order[fours * kFour]];
+        if (slots[order[fours * kFour + kFour - 1]] != Slot{first.block, first.index + kFour - 1}) break;
+    }
+    return fours;
 }
 
 }  // namespace shufflenet

@@ -2,29 +2,49 @@
 #pragma once
 
 #include <array>
+#include <string>
 #include <string_view>
 
 namespace shufflenet {
 
 struct TargetSpec {
     std::string_view name;
+    /// The processor that it is for, as CMake names it.
+    std::string_view processor;
     /// Floats in a vector register, and how many registers there are.
     int vec, registers;
     /// Halide's target string. The build reads it from this table, line by line.
     std::string_view halide;
 };
 
+/// The processor that this program is compiled for; empty: none of the table's.
+#if defined(__x86_64__)
+inline constexpr std::string_view kProcessor = "x86_64";
+#elif defined(__aarch64__)
+inline constexpr std::string_view kProcessor = "aarch64";
+#else
+inline constexpr std::string_view kProcessor = "";
+#endif
+
 // clang-format off
-inline constexpr std::array<TargetSpec, 3> kTargets = {{
-    {"sse41", 4, 16, "x86-64-linux-sse41"},
-    {"avx2", 8, 16, "x86-64-linux-sse41-avx-avx2-f16c-fma"},
-    {"avx512", 16, 32, "x86-64-linux-sse41-avx-avx2-f16c-fma-avx512-avx512_skylake"},
+inline constexpr std::array<TargetSpec, 4> kTargets = {{
+    {"sse41", "x86_64", 4, 16, "x86-64-linux-sse41"},
+    {"avx2", "x86_64", 8, 16, "x86-64-linux-sse41-avx-avx2-f16c-fma"},
+    {"avx512", "x86_64", 16, 32, "x86-64-linux-sse41-avx-avx2-f16c-fma-avx512-avx512_skylake"},
+    {"neon", "aarch64", 4, 32, "arm-64-linux"},
 }};
 // clang-format on
 
 /// What every kernel is compiled with beside its target: Halide's runtime apart, our context as its user context. The
 /// build reads it from here.
 inline constexpr std::string_view kKernelFeatures = "no_runtime-user_context-no_bounds_query";
+
+/// Names of the targets, for messages.
+inline std::string target_names() {
+    std::string names;
+    for (const TargetSpec &target : kTargets) (names += names.empty() ? "" : ", ") += target.name;
+    return names;
+}
 
 /// The target of that name, or nullptr.
 constexpr const TargetSpec *find_target(std::string_view name) {

@@ -10,6 +10,7 @@ struct Machine {
     int registers;           ///< Architectural vector registers.
     bool fma;                ///< Multiply-add in one instruction, with a memory operand.
     bool broadcast_operand;  ///< A multiply-add can broadcast its memory operand (AVX-512).
+    bool lane_operands;      ///< A multiply-add can take one lane of a vector for all (ARM).
     /// How far ahead weights are prefetched: more than a memory latency of multiply-adds, little of a first-level
     /// cache. 0 where the loads of a tile leave no room for prefetches.
     int prefetch_bytes;
@@ -17,6 +18,14 @@ struct Machine {
 
 inline Machine machine_of(const Halide::Target &target) {
     using Halide::Target;
+    if (target.arch == Target::ARM) {
+        return {.vec = 4,
+                .registers = 32,
+                .fma = true,
+                .broadcast_operand = false,
+                .lane_operands = true,
+                .prefetch_bytes = 0};
+    }
     const bool avx512 = target.has_feature(Target::AVX512_Skylake);
     const bool avx2 = target.has_feature(Target::AVX2);
     return {
@@ -26,6 +35,7 @@ inline Machine machine_of(const Halide::Target &target) {
         .registers = avx512 ? 32 : 16,
         .fma = avx2 || avx512,
         .broadcast_operand = avx512,
+        .lane_operands = false,
         .prefetch_bytes = avx512 || avx2 ? 8 << 10 : 0,
     };
 }

@@ -31,5 +31,6 @@ class Schedule {
 /// Every Func at root, no vectors, no threads: the oracle for the others.
 std::unique_ptr<Schedule> reference_schedule();
 std::unique_ptr<Schedule> x86_schedule(const Machine &machine, const Tuning &tuning);
+std::unique_ptr<Schedule> arm_schedule(const Machine &machine, const Tuning &tuning);
 
 }  // namespace shufflenet::schedules

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,11 +20,12 @@ import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ARGUMENTS = argparse.Namespace(bin="")
+ARGUMENTS = argparse.Namespace(bin="", target="", emulator="")
 
 
 def run(program, *arguments, **options):
-    return subprocess.run([pathlib.Path(ARGUMENTS.bin) / program, *arguments], capture_output=True, text=True, **options)
+    command = [*shlex.split(ARGUMENTS.emulator), pathlib.Path(ARGUMENTS.bin) / program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 def benchmarks(program, pattern, **options):
@@ -146,16 +148,16 @@ class Autotune(unittest.TestCase):
         self.path = pathlib.Path(self.folder.name)
 
     def command(self, *more, kernel="stage4_basic", budget="1"):
-        return ["--model", "shufflenet_v2_x0_5", "--target", "sse41", "--height", "32", "--width", "32", "--kernel", kernel,
+        return ["--model", "shufflenet_v2_x0_5", "--target", ARGUMENTS.target, "--height", "32", "--width", "32", "--kernel", kernel,
                 "--budget", budget, "--output", str(self.path), *more]
 
     @property
     def tuned(self):
-        return self.path / "sse41" / "shufflenet_v2_x0_5.json"
+        return self.path / ARGUMENTS.target / "shufflenet_v2_x0_5.json"
 
     def check_file(self):
         root = json.loads(self.tuned.read_text())
-        self.assertEqual(root["target"], "sse41")
+        self.assertEqual(root["target"], ARGUMENTS.target)
         self.assertTrue(root["machine"])
         figures = root["microseconds"]["stage4_basic"]
         for which in ["default", "tuned"]:
@@ -207,6 +209,8 @@ class Autotune(unittest.TestCase):
         cases = [
             (["--model", "nonsense", "--target", "avx2"], 1, "unknown network 'nonsense'"),
             (["--model", "shufflenet_v2_x0_5", "--target", "nonsense"], 1, "unknown target 'nonsense'"),
+            (["--model", "shufflenet_v2_x0_5", "--target", "neon" if ARGUMENTS.target == "sse41" else "sse41"], 1,
+             "--trial"),
             (self.command(kernel="nonsense"), 1, "unknown kernel 'nonsense'"),
             (self.command(budget="0"), 1, "--budget"),
             (self.command("--threads", "0"), 1, "--threads"),
@@ -231,5 +235,7 @@ class Autotune(unittest.TestCase):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
+    parser.add_argument("--target", default="sse41", help="instruction set to tune for")
+    parser.add_argument("--emulator", default="", help="command that runs the programs, e.g. 'qemu-aarch64 -L DIR'")
     ARGUMENTS, rest = parser.parse_known_args()
     unittest.main(argv=[sys.argv[0], *rest])

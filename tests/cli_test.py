@@ -19,6 +19,7 @@ import random
 import re
 import resource
 import select
+import shlex
 import shutil
 import struct
 import subprocess
@@ -28,7 +29,7 @@ import termios
 import time
 import unittest
 
-ARGUMENTS = argparse.Namespace(shufflenet="", shared="")
+ARGUMENTS = argparse.Namespace(shufflenet="", shared="", emulator="")
 
 DEFAULT = "cifar10_x0_5"
 DEFAULT_SIZE, DEFAULT_CLASSES = 64, 10
@@ -190,7 +191,7 @@ class CliTest(unittest.TestCase):
         if log is not None:
             environment["SHUFFLENET_LOG"] = log
         options.setdefault("stdout", subprocess.PIPE)
-        command = [ARGUMENTS.shufflenet, *map(str, arguments)]
+        command = [*shlex.split(ARGUMENTS.emulator), ARGUMENTS.shufflenet, *map(str, arguments)]
         return subprocess.run(command, stderr=subprocess.PIPE, env=environment, timeout=600, **options)
 
     def succeeds(self, *arguments, **options):
@@ -334,8 +335,9 @@ class ListTest(CliTest):
         default = [m for m in models if m["default"]]
         self.assertEqual([m["name"] for m in default], [DEFAULT])
         for key, value in {"network": "shufflenet_v2_x0_5", "input": [64, 64], "classes": 10,
-                           "targets": ["sse41", "avx2", "avx512"], "embedded_weights": True}.items():
+                           "embedded_weights": True}.items():
             self.assertEqual(default[0][key], value)
+        self.assertIn(default[0]["targets"], [["sse41", "avx2", "avx512"], ["neon"]])
         for model in models:
             if model["name"] in NETWORKS:
                 self.assertEqual((model["network"], model["input"], model["classes"], model["embedded_weights"]),
@@ -347,7 +349,7 @@ class ListTest(CliTest):
         self.assertTrue(any(r.startswith(DEFAULT) and "64x64" in r and "embedded" in r for r in rows), rows)
 
     def test_forced_instruction_set(self):
-        self.assertIn("sse41", self.usable_isas())
+        self.assertIn(self.models()[0]["targets"][0], self.usable_isas())
         for isa in self.models()[0]["targets"]:
             model = self.models(isa=isa)[0]
             if model["isa"] is None:
@@ -1050,8 +1052,9 @@ class LogTest(CliTest):
         weights = self.write("w.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 7)))
         isa = self.models()[0]["isa"]
         log = self.log("classify", "--weights", weights, "--threads", "3", image)
+        targets = ",".join(self.models()[0]["targets"])
         for text in (f"{weights}: {os.path.getsize(weights)} bytes, opened",
-                     f"{weights}: 338 tensors, 7 classes, checked and packed for {DEFAULT} in ", f"{DEFAULT}: {isa} chosen of sse41,avx2,avx512, 3 threads",
+                     f"{weights}: 338 tensors, 7 classes, checked and packed for {DEFAULT} in ", f"{DEFAULT}: {isa} chosen of {targets}, 3 threads",
                      f"{image}: {os.path.getsize(image)} bytes read"):
             self.assertIn(text, log)
         self.assertRegex(log, rf"{DEFAULT}: run, batch 1, 3 threads: \d+\.\d+ ms")
@@ -1139,7 +1142,7 @@ class Terminal:
 class TerminalTest(CliTest):
     def show(self, *arguments, stdout=None, **environment):
         environment = {"NO_COLOR": "", "SHUFFLENET_LOG": "", "SHUFFLENET_ISA": "", **environment}
-        terminal = Terminal([ARGUMENTS.shufflenet, *arguments], environment, cwd=self.folder, stdout=stdout)
+        terminal = Terminal([*shlex.split(ARGUMENTS.emulator), ARGUMENTS.shufflenet, *arguments], environment, cwd=self.folder, stdout=stdout)
         text = terminal.read().decode()
         return terminal.close(), text
 
@@ -1320,6 +1323,7 @@ class ManualTest(CliTest):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shufflenet", required=True, help="the program")
+    parser.add_argument("--emulator", default="", help="command that runs the program, e.g. 'qemu-aarch64 -L DIR'")
     parser.add_argument("--shared", default="", help="folder with photos/; empty: tests that need it are skipped")
     _, rest = parser.parse_known_args(namespace=ARGUMENTS)
     ARGUMENTS.shufflenet = os.path.abspath(ARGUMENTS.shufflenet)

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "emulated.h"
 #include "golden/golden.h"
 #include "model_cases.h"
 #include "reference/random_weights.h"
@@ -20,6 +21,7 @@ namespace {
 constexpr uint64_t kSeed = 7;
 // More than four: the fully connected layer then computes four at a time, and overlaps.
 constexpr int kImages = 5;
+constexpr const char *kTooLong = "takes too long under an emulator; one test runs it once";
 
 // Relative to the output's range. Single precision has 6e-8; sums of up to 2048 products, through up to 52 layers,
 // lose about two decimal digits of it.
@@ -39,11 +41,12 @@ const Expected &expected_of(const shufflenet_descriptor &model) {
     if (!fresh) return e;
     const Network &network = *find_network(model.network);
     const Size size{model.height, model.width};
+    const int images = runs_once(model) ? 1 : kImages;
     e.safetensors = reference::random_safetensors(network, model.classes, kSeed);
-    e.input = reference::random_input(size, kImages, kSeed);
+    e.input = reference::random_input(size, images, kSeed);
     const auto layers = reference::fold(network, model.classes, kSeed);
     const size_t image = size_t{3} * size.pixels();
-    for (int i = 0; i < kImages; ++i) {
+    for (int i = 0; i < images; ++i) {
         e.results.push_back(
             reference::run(network, size, model.classes, layers, std::span(e.input).subspan(i * image, image)));
     }
@@ -65,6 +68,15 @@ double worst_error(std::span<const float> found, std::span<const double> expecte
 
 const std::vector<double> &expected_feature(const reference::Result &result, Feature feature) {
     return feature == Feature::kConv5 ? result.conv5.data : result.stages[static_cast<int>(feature)].data;
+}
+
+/// Torchvision's outputs of the model's network at its size.
+std::vector<golden::Case> golden_cases(const shufflenet_descriptor &model) {
+    std::vector<golden::Case> cases = golden::load().cases;
+    std::erase_if(cases, [&](const golden::Case &c) {
+        return c.network->name != model.network || c.input != Size{model.height, model.width};
+    });
+    return cases;
 }
 
 class EndToEnd : public testing::TestWithParam<Case> {
@@ -97,17 +109,20 @@ class EndToEnd : public testing::TestWithParam<Case> {
 };
 
 TEST_P(EndToEnd, LogitsMatchTheReference) {
+    if (runs_once(*GetParam().model) && !golden_cases(*GetParam().model).empty()) GTEST_SKIP() << kTooLong;
     const Expected &expected = expected_of(*GetParam().model);
     Model model = opened(1);
-    const std::vector<float> logits = run(model, 0, kImages);
+    const auto images = static_cast<int>(expected.results.size());
+    const std::vector<float> logits = run(model, 0, images);
     const size_t classes = GetParam().model->classes;
-    for (int i = 0; i < kImages; ++i) {
+    for (int i = 0; i < images; ++i) {
         EXPECT_LE(worst_error(std::span(logits).subspan(i * classes, classes), expected.results[i].logits), kTolerance)
             << "image " << i;
     }
 }
 
 TEST_P(EndToEnd, FeaturesMatchTheReference) {
+    if (runs_once(*GetParam().model)) GTEST_SKIP() << kTooLong;
     const Expected &expected = expected_of(*GetParam().model);
     Model model = opened(2);
     for (int f = 0; f < kFeatures; ++f) {
@@ -135,11 +150,9 @@ TEST_P(EndToEnd, FeaturesMatchTheReference) {
 }
 
 TEST_P(EndToEnd, LogitsMatchTorchvisions) {
-    const shufflenet_descriptor &d = *GetParam().model;
-    bool found = false;
-    for (const golden::Case &c : golden::load().cases) {
-        if (c.network->name != d.network || c.input != Size{d.height, d.width}) continue;
-        found = true;
+    const std::vector<golden::Case> cases = golden_cases(*GetParam().model);
+    if (cases.empty()) GTEST_SKIP() << "no golden vectors of this network at this size";
+    for (const golden::Case &c : cases) {
         SCOPED_TRACE(c.name);
         Model model = opened(2);
         ASSERT_TRUE(model.load_weights(reference::random_safetensors(*c.network, c.classes, c.seed), c.name).ok());
@@ -147,10 +160,10 @@ TEST_P(EndToEnd, LogitsMatchTorchvisions) {
         ASSERT_TRUE(model.run(reference::random_input(c.input, 1, c.seed), 1, logits).ok());
         EXPECT_LE(worst_error(logits, std::vector<double>(c.logits.begin(), c.logits.end())), kTolerance);
     }
-    if (!found) GTEST_SKIP() << "no golden vectors of this network at this size";
 }
 
 TEST_P(EndToEnd, ScheduleDoesNotChangeTheResult) {
+    if (runs_once(*GetParam().model)) GTEST_SKIP() << kTooLong;
     const shufflenet_descriptor &d = *GetParam().model;
     const std::string reference_name = std::string(d.name) + "_reference";
     const auto *const reference =
@@ -168,6 +181,7 @@ TEST_P(EndToEnd, ScheduleDoesNotChangeTheResult) {
 using Outputs = std::array<std::vector<float>, 1 + kFeatures>;
 
 TEST_P(EndToEnd, BitIdenticalOverThreadsBatchesAndRuns) {
+    if (runs_once(*GetParam().model)) GTEST_SKIP() << kTooLong;
     const auto outputs = [](Model &model, int first, int batch) {
         Outputs all;
         std::vector<FeatureRequest> requests;

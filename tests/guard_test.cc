@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "backbone.h"
+#include "emulated.h"
 #include "guarded_memory.h"
 #include "model_cases.h"
 #include "reference/random_weights.h"
@@ -99,6 +100,7 @@ class Guard : public testing::TestWithParam<Case> {
   protected:
     void SetUp() override {
         if (!cpu_has(GetParam().isa)) GTEST_SKIP() << "this CPU does not have " << GetParam().isa;
+        if (runs_once(d)) GTEST_SKIP() << "takes too long under an emulator";
     }
     const shufflenet_descriptor &d = *GetParam().model;
     const Network &network = *find_network(d.network);

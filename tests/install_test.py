@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The package as its users get it: installed, moved, and used by projects that know nothing else of this one.
 
-    python3 tests/install_test.py --build build/x86 --version 1.0.0 --cc cc --cxx c++ [unittest arguments]
+    python3 tests/install_test.py --build build/x86 --version 1.0.0 --isa sse41 --cc cc --cxx c++ [unittest arguments]
 
 Needs Python's standard library; pkg-config and dpkg-deb for what is about them.
 """
@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "models/cifar10_x0_5.safetensors"
 PUBLISHED = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
 MODELS = ["cifar10_x0_5", *PUBLISHED]
-ARGUMENTS = argparse.Namespace()
-# What every machine that can run the tests has: the plainest instruction set is the first.
-PLAINEST = re.search(r'^    {"(\w+)", ', (ROOT / "networks/targets.h").read_text(), re.MULTILINE)[1]
+ARGUMENTS = argparse.Namespace(host_build="", sysroot="", emulator="")
 
 
 def run(*command, **options):
@@ -57,20 +56,31 @@ class InstallTest(unittest.TestCase):
         cls.prefix = cls.folder / "moved" / "elsewhere"
         cls.prefix.parent.mkdir()
         first.rename(cls.prefix)
+        cls.prefixes = [cls.prefix]
+        if ARGUMENTS.host_build:
+            cls.prefixes.insert(0, cls.folder / "host")
+            run("cmake", "--install", ARGUMENTS.host_build, "--component", "tools", "--prefix", cls.prefixes[0])
         (cls.lib,) = {path.parent for path in cls.prefix.rglob("libshufflenet_v2_x1_0.a")}
         cls.environment = {**os.environ, "PKG_CONFIG_PATH": str(cls.lib / "pkgconfig")}
         cls.shufflenet = cls.prefix / "bin/shufflenet"
+        cls.emulator = shlex.split(ARGUMENTS.emulator)
+
+    def compilers(self):
+        if not ARGUMENTS.host_build:
+            return ["-D", f"CMAKE_C_COMPILER={ARGUMENTS.cc}", "-D", f"CMAKE_CXX_COMPILER={ARGUMENTS.cxx}"]
+        toolchain = self.prefixes[0] / "share/shufflenet/cmake/toolchain-arm64.cmake"
+        return ["-D", f"CMAKE_TOOLCHAIN_FILE={toolchain}", "-D", f"SHUFFLENET_SYSROOT={ARGUMENTS.sysroot}"]
 
     def configure(self, source, name, *options):
         build = self.folder / name
         run("cmake", "-S", source, "-B", build, "-G", "Ninja", "-D", "CMAKE_BUILD_TYPE=Release",
-            "-D", f"CMAKE_PREFIX_PATH={self.prefix}", "-D", f"SHUFFLENET_TARGETS={PLAINEST}",
-            "-D", f"CMAKE_C_COMPILER={ARGUMENTS.cc}", "-D", f"CMAKE_CXX_COMPILER={ARGUMENTS.cxx}", *options)
+            "-D", f"CMAKE_PREFIX_PATH={';'.join(map(str, self.prefixes))}", "-D", f"SHUFFLENET_TARGETS={ARGUMENTS.isa}",
+            *self.compilers(), *options)
         return build
 
     def expected(self, picture):
         """The command line's answer: class and probability."""
-        best = json.loads(run(self.shufflenet, "classify", "--json", "--top", "1", picture))["top"][0]
+        best = json.loads(run(*self.emulator, self.shufflenet, "classify", "--json", "--top", "1", picture))["top"][0]
         return best["class"], best["probability"]
 
     def check_answer(self, line, picture, expected):
@@ -98,8 +108,8 @@ class InstallTest(unittest.TestCase):
                 self.assertNotIn(str(place).encode(), content, name)
 
     def test_programs(self):
-        self.assertIn(ARGUMENTS.version, run(self.shufflenet, "--version"))
-        models = json.loads(run(self.shufflenet, "list", "--json"))
+        self.assertIn(ARGUMENTS.version, run(*self.emulator, self.shufflenet, "--version"))
+        models = json.loads(run(*self.emulator, self.shufflenet, "list", "--json"))
         self.assertEqual({model["name"] for model in models}, set(MODELS))
 
     def test_version(self):
@@ -127,12 +137,12 @@ class InstallTest(unittest.TestCase):
         expected = {path: self.expected(path) for path in small + large}
         self.assertGreater(len({best for best, _ in expected.values()}), 1)
 
-        for path, line in zip(expected, run(build / "classify", *expected).splitlines(), strict=True):
+        for path, line in zip(expected, run(*self.emulator, build / "classify", *expected).splitlines(), strict=True):
             self.check_answer(line, path, expected[path])
         for path in small:
-            self.check_answer(run(build / "classify_c", path).strip(), path, expected[path])
+            self.check_answer(run(*self.emulator, build / "classify_c", path).strip(), path, expected[path])
         requests = [str(path) for path in expected] * 20
-        answers = run(build / "server", "3", input="\n".join(requests).encode()).splitlines()
+        answers = run(*self.emulator, build / "server", "3", input="\n".join(requests).encode()).splitlines()
         self.assertEqual(sorted(answers), sorted(f"{path}: class {expected[path][0]}" for path in expected for _ in range(20)))
         self.check_backbone(build / "backbone")
         self.check_errors(build)
@@ -151,7 +161,7 @@ class InstallTest(unittest.TestCase):
 
     def check_backbone(self, program):
         # Heights and widths are 8, 16 and 32 times smaller than 192x320.
-        lines = run(program, WEIGHTS).splitlines()
+        lines = run(*self.emulator, program, WEIGHTS).splitlines()
         shapes = [re.match(r"stage (\d): (\S+), mean (\S+), view agrees$", line).groups() for line in lines]
         self.assertEqual([shape[:2] for shape in shapes], [("2", "24x40x48"), ("3", "12x20x96"), ("4", "6x10x192")])
         self.assertEqual(len({float(shape[2]) for shape in shapes}), 3)
@@ -160,9 +170,21 @@ class InstallTest(unittest.TestCase):
         absent = str(self.folder / "absent")
         for command, status in (((build / "classify", absent), 1), ((build / "classify_c", absent), 2),
                                 ((build / "backbone", absent), 1), ((build / "server", "0"), 2)):
-            result = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+            result = subprocess.run([*self.emulator, *map(str, command)], stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
             self.assertEqual(result.returncode, status, command)
             self.assertTrue(result.stderr, command)
+
+    def test_packages_that_do_not_fit(self):
+        """Another processor's package, or the target's without the host's."""
+        toolchain = self.folder / "toolchain.cmake"
+        toolchain.write_text("set(CMAKE_SYSTEM_NAME Linux)\nset(CMAKE_SYSTEM_PROCESSOR riscv64)\n")
+        cases = [([self.prefix], ["-D", f"CMAKE_TOOLCHAIN_FILE={toolchain}"], r"version:\s+\S+\s+for\s+\w+")]
+        if ARGUMENTS.host_build:
+            cases.append(([self.prefix], self.compilers(), r"needs\s+this\s+machine's\s+package\s+too"))
+        for i, (prefixes, options, words) in enumerate(cases):
+            with self.subTest(words), self.assertRaisesRegex(AssertionError, words):
+                run("cmake", "-S", ROOT / "examples", "-B", self.folder / f"unfit{i}",
+                    "-D", f"CMAKE_PREFIX_PATH={';'.join(map(str, prefixes))}", *options)
 
     def test_two_models_beside_halide(self):
         build = self.configure(ROOT / "tests/install", "two", "-D", f"WEIGHTS={WEIGHTS}")
@@ -237,8 +259,11 @@ class InstallTest(unittest.TestCase):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("build", "version", "cc", "cxx"):
+    for option in ("build", "version", "isa", "cc", "cxx"):
         parser.add_argument("--" + option, required=True)
+    parser.add_argument("--host-build", default="", help="of a cross build: build folder whose tools run here")
+    parser.add_argument("--sysroot", default="", help="of a cross build: folder with the target's libraries")
+    parser.add_argument("--emulator", default="", help="command that runs programs, e.g. 'qemu-aarch64 -L DIR'")
     _, rest = parser.parse_known_args(namespace=ARGUMENTS)
     unittest.main(argv=[sys.argv[0], *rest])
 

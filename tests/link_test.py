@@ -10,13 +10,14 @@ Needs Python's standard library only.
 import argparse
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent / "link"
-ARGUMENTS = argparse.Namespace()
+ARGUMENTS = argparse.Namespace(emulator="")
 LIBRARIES = ["-lstdc++", "-lm", "-lpthread"]
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
 
@@ -41,7 +42,8 @@ class LinkTest(unittest.TestCase):
         return program
 
     def logits(self, *arguments):
-        values = [float.fromhex(line) for line in run(self.link(*arguments)).splitlines()]
+        program = self.link(*arguments)
+        values = [float.fromhex(line) for line in run(*shlex.split(ARGUMENTS.emulator), program).splitlines()]
         self.assertEqual(len(values), 10)
         self.assertEqual(len(set(values)), 10)
         return values
@@ -83,6 +85,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option in ("archive", "halide-runtime", "halide-include", "cc", "cxx", "nm", "readelf"):
         parser.add_argument("--" + option, required=True)
+    parser.add_argument("--emulator", default="", help="command that runs programs, e.g. 'qemu-aarch64 -L DIR'")
     parser.add_argument("--include", action="append", required=True, help="for the model's header and the runtime's")
     _, rest = parser.parse_known_args(namespace=ARGUMENTS)
     unittest.main(argv=[sys.argv[0], *rest])

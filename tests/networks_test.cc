@@ -505,7 +505,66 @@ TEST(StagePlan, MemoryOrderSortsSlots) {
     EXPECT_EQ(memory_order({{1, 0}, {0, 7}, {0, 2}}), (std::vector<int>{2, 1, 0}));
 }
 
+TEST(StagePlan, SummationOrderStartsWithFours) {
+    for_each_plan([](const StagePlan &plan) {
+        const int fours = basic_fours(plan);
+        for (int u = 1; u < plan.units; ++u) {
+            const std::vector<Slot> &slots = plan.inputs[u];
+            EXPECT_LE(fours, count_fours(slots));
+            const std::vector<int> order = summation_order(slots, fours);
+            std::vector<int> sorted = order;
+            std::ranges::sort(sorted);
+            EXPECT_EQ(sorted, range(0, slots.size())) << "unit " << u;
+            for (int i = 0; i < fours * kFour; ++i) {
+                const Slot first = slots[order[i / kFour * kFour]];
+                EXPECT_EQ(slots[order[i]], (Slot{first.block, first.index + i % kFour})) << "unit " << u;
+            }
+        }
+    });
+    // Side by side are 0 to 4 and 6 to 9 of block 0, and 0 to 2 of block 1: fours at 0 and 6.
+    const std::vector<Slot> slots = {{0, 8}, {0, 0}, {0, 1}, {1, 2}, {0, 2}, {0, 3},
+                                     {0, 4}, {0, 6}, {0, 7}, {1, 0}, {0, 9}, {1, 1}};
+    EXPECT_EQ(count_fours(slots), 2);
+    EXPECT_EQ(summation_order(slots, 2), (std::vector<int>{1, 2, 4, 5, 7, 8, 0, 10, 6, 9, 11, 3}));
+    EXPECT_EQ(summation_order(slots, 1), (std::vector<int>{1, 2, 4, 5, 6, 7, 8, 0, 10, 9, 11, 3}));
+    EXPECT_EQ(summation_order(slots, 0), memory_order(slots));
+    EXPECT_EQ(count_fours({{0, 0}, {0, 1}, {0, 2}}), 0);
+}
+
 // layout.h
+
+struct PartsCase {
+    int channels, machine_vec;
+    std::vector<ChannelPart> parts;
+};
+
+TEST(Layout, ChannelPartsCoverTheChannels) {
+    const PartsCase rows[] = {
+        {64, 16, {{0, 64, 16}}},
+        {64, 4, {{0, 64, 16}}},
+        {58, 16, {{0, 64, 16}}},
+        {58, 8, {{0, 64, 16}}},
+        {58, 4, {{0, 48, 16}, {48, 12, 4}}},  // Three vectors of four, not sixteen lanes.
+        {56, 16, {{0, 48, 16}, {48, 8, 8}}},
+        {56, 4, {{0, 48, 16}, {48, 8, 8}}},
+        {116, 16, {{0, 112, 16}, {112, 4, 4}}},
+        {61, 4, {{0, 64, 16}}},
+        {7, 16, {{0, 8, 8}}},
+        {11, 16, {{0, 16, 16}}},
+        {11, 4, {{0, 12, 4}}},
+        {1, 4, {{0, 4, 4}}},
+    };
+    for (const PartsCase &row : rows) {
+        SCOPED_TRACE(std::to_string(row.channels) + " channels, vectors of " + std::to_string(row.machine_vec));
+        const std::vector<ChannelPart> found = channel_parts(row.channels, 16, row.machine_vec);
+        ASSERT_EQ(found.size(), row.parts.size());
+        for (size_t i = 0; i < found.size(); ++i) {
+            EXPECT_EQ(found[i].first, row.parts[i].first);
+            EXPECT_EQ(found[i].lanes, row.parts[i].lanes);
+            EXPECT_EQ(found[i].vec, row.parts[i].vec);
+        }
+    }
+}
 
 /// Floats [begin, end) of a blob or of the arena.
 struct Section {

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import shlex
 import struct
 import subprocess
 import sys
@@ -25,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/golden"))
 from random_weights import Stream, random_input, random_state_dict  # noqa: E402
 
-ARGUMENTS = argparse.Namespace(shufflenet="")
+ARGUMENTS = argparse.Namespace(shufflenet="", emulator="")
 
 # The compiled model that is small, and the golden case with its size and classes.
 MODEL, SIZE, CLASSES = "cifar10_x0_5", 64, 10
@@ -375,7 +376,7 @@ class OnnxTest(unittest.TestCase):
         return path
 
     def cli(self, *arguments):
-        return subprocess.run([ARGUMENTS.shufflenet, *map(str, arguments)], stdout=subprocess.PIPE,
+        return subprocess.run([*shlex.split(ARGUMENTS.emulator), ARGUMENTS.shufflenet, *map(str, arguments)], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=600)
 
     def succeeds(self, *arguments):
@@ -961,6 +962,7 @@ class VerifyTest(OnnxTest):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shufflenet", required=True, help="the program")
+    parser.add_argument("--emulator", default="", help="command that runs the program, e.g. 'qemu-aarch64 -L DIR'")
     _, rest = parser.parse_known_args(namespace=ARGUMENTS)
     ARGUMENTS.shufflenet = os.path.abspath(ARGUMENTS.shufflenet)
     unittest.main(argv=[sys.argv[0], *rest])

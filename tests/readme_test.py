@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 WEIGHTS = ROOT / "models/cifar10_x0_5.safetensors"
-ARGUMENTS = argparse.Namespace(shufflenet="")
+ARGUMENTS = argparse.Namespace()
 # The distribution's own, which is the one that has the distribution's torchvision.
 PYTHON = "/usr/bin/python3"
 
@@ -59,25 +60,27 @@ class ReadmeTest(unittest.TestCase):
         (self.folder / "app.c").write_text(example("c"))
         shutil.copy(WEIGHTS, self.folder / "pets.safetensors")
         build = self.folder / "build"
-        run("cmake", "-S", self.folder, "-B", build, "-G", "Ninja", "-D", "CMAKE_BUILD_TYPE=Release")
+        run("cmake", "-S", self.folder, "-B", build, "-G", "Ninja", "-D", "CMAKE_BUILD_TYPE=Release",
+            *shlex.split(ARGUMENTS.cmake_options))
         run("cmake", "--build", build, "--target", "app")
         return build
 
     def test_programs(self):
         build = self.build_project()
+        emulator = shlex.split(ARGUMENTS.emulator)
         (self.folder / "image.ppm").write_bytes(ppm(90, 70))
-        scores = [float(line) for line in run(build / "app", self.folder / "image.ppm").split()]
+        scores = [float(line) for line in run(*emulator, build / "app", self.folder / "image.ppm").split()]
         self.assertEqual(len(scores), 10)
-        line = run(ARGUMENTS.shufflenet, "classify", "--json", "--top", "1", self.folder / "image.ppm")
+        line = run(*emulator, ARGUMENTS.shufflenet, "classify", "--json", "--top", "1", self.folder / "image.ppm")
         self.assertEqual(json.loads(line)["top"][0]["class"], scores.index(max(scores)))
         with self.assertRaisesRegex(AssertionError, "absent.jpg: cannot be opened"):
-            run(build / "app", self.folder / "absent.jpg")
+            run(*emulator, build / "app", self.folder / "absent.jpg")
 
         program = self.folder / "plain"
         libraries = re.search(r"`libpets\.a (-[^`]*)`", README)[1].split()
-        run("cc", "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{build}/pets/include", self.folder / "app.c",
+        run(ARGUMENTS.cc, "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{build}/pets/include", self.folder / "app.c",
             build / "libpets.a", *libraries, "-o", program)
-        zeros = [float(line) for line in run(program).split()]
+        zeros = [float(line) for line in run(*emulator, program).split()]
         self.assertEqual((len(zeros), len(set(zeros))), (10, 10))
 
     def test_weights_from_torchvision(self):
@@ -124,6 +127,9 @@ class ReadmeTest(unittest.TestCase):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shufflenet", required=True, help="the program")
+    parser.add_argument("--cc", default="cc", help="C compiler")
+    parser.add_argument("--cmake-options", default="", help="how the example is configured, e.g. a toolchain file")
+    parser.add_argument("--emulator", default="", help="command that runs programs, e.g. 'qemu-aarch64 -L DIR'")
     _, rest = parser.parse_known_args(namespace=ARGUMENTS)
     ARGUMENTS.shufflenet = os.path.abspath(ARGUMENTS.shufflenet)
     unittest.main(argv=[sys.argv[0], *rest])

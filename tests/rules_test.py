@@ -15,7 +15,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ARGUMENTS = argparse.Namespace(generators="")
+ARGUMENTS = argparse.Namespace(generators="", target="")
 
 # Members of Halide's Func and Stage that say how, not what.
 DIRECTIVE = re.compile(
@@ -111,7 +111,7 @@ class GeneratingTest(unittest.TestCase):
 
     def generate(self, folder, generator, parameters):
         command = [ARGUMENTS.generators, "-g", generator, "-f", "some_kernel", "-o", folder, "-e", "object",
-                   "target=x86-64-linux-sse41-avx-avx2-f16c-fma-no_runtime-user_context",
+                   f"target={ARGUMENTS.target}-no_runtime-user_context",
                    "network=shufflenet_v2_x0_5", "height=64", "width=48", f"kernel={generator}", *parameters]
         result = subprocess.run(command, stderr=subprocess.PIPE, timeout=600)
         self.assertEqual(result.returncode, 0, result.stderr.decode())
@@ -130,7 +130,7 @@ class GeneratingTest(unittest.TestCase):
         for wrong, word in (("network=resnet18", "resnet18"), ("no_such_parameter=1", "no_such_parameter")):
             with self.subTest(wrong), tempfile.TemporaryDirectory() as folder:
                 command = [ARGUMENTS.generators, "-g", "stem", "-f", "some_kernel", "-o", folder, "-e", "object",
-                           "target=x86-64-linux-sse41-no_runtime", wrong]
+                           f"target={ARGUMENTS.target}-no_runtime", wrong]
                 result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
                 self.assertNotEqual(result.returncode, 0)
                 self.assertIn(word, result.stdout.decode())
@@ -140,6 +140,7 @@ class GeneratingTest(unittest.TestCase):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generators", required=True, help="the program that compiles kernels")
+    parser.add_argument("--target", default="x86-64-linux-sse41-avx-avx2-f16c-fma", help="Halide's name of a target")
     _, rest = parser.parse_known_args(namespace=ARGUMENTS)
     unittest.main(argv=[sys.argv[0], *rest])
 

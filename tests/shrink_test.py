@@ -10,6 +10,7 @@ Needs Python's standard library only.
 import argparse
 import os
 import pathlib
+import platform
 import random
 import re
 import struct
@@ -20,7 +21,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ARGUMENTS = argparse.Namespace()
-ISAS = re.findall(r'^    {"(\w+)", ', (ROOT / "networks/targets.h").read_text(), re.MULTILINE)
+ISAS = re.findall(rf'^    {{"(\w+)", "{platform.machine()}", ', (ROOT / "networks/targets.h").read_text(), re.MULTILINE)
 MOST_BYTES = 1_500_000
 
 

@@ -6,6 +6,7 @@
 
 #include "backbone.h"
 #include "checkpoint.h"
+#include "emulated.h"
 #include "isa.h"
 #include "reference/random_weights.h"
 #include "safetensors.h"
@@ -23,6 +24,7 @@ class Shuffle : public testing::TestWithParam<const shufflenet_descriptor *> {
   protected:
     void SetUp() override {
         const shufflenet_descriptor &d = *GetParam();
+        if (runs_once(d)) GTEST_SKIP() << "takes too long under an emulator";
         ASSERT_TRUE(choose_kernels(d, &kernels_).ok());
         network_ = find_network(d.network);
         backbone_ = make_backbone(d, *kernels_, *network_);

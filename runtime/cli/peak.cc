@@ -89,6 +89,34 @@ constexpr std::array<Loop, 3> kLoops = {{
     {"avx512", loop_avx512, 12.0 * 16 * 2},
 }};
 
+#elif defined(__aarch64__)
+
+// Two units with a latency of four cycles need 8 chains, four units 16. A loop in assembly, as above.
+
+// clang-format off
+#define SET(n) "movi v" #n ".4s, #0\n\t"
+#define FMA(n) "fmla v" #n ".4s, v24.4s, v25.s[0]\n\t"
+#define TWENTY_FOUR(f)                                                                           \
+    f(0) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14) f(15)        \
+    f(16) f(17) f(18) f(19) f(20) f(21) f(22) f(23)
+
+void loop_neon(int64_t iterations) {
+    asm volatile(
+        TWENTY_FOUR(SET) SET(24) SET(25)
+        "1:\n\t"
+        TWENTY_FOUR(FMA)
+        "subs %[n], %[n], #1\n\t"
+        "b.ne 1b"
+        : [n] "+r"(iterations)
+        :
+        : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12",
+          "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24",
+          "v25", "cc");
+}
+// clang-format on
+
+constexpr std::array<Loop, 1> kLoops = {{{"neon", loop_neon, 24.0 * 4 * 2}}};
+
 #else
 
 constexpr std::array<Loop, 0> kLoops;

@@ -6,7 +6,7 @@
 namespace shufflenet {
 
 /// Multiply-add peak of `threads` threads at once, in GFLOP/s (two for a multiply-add), measured in about 20 ms.
-/// `isa`: sse41 (a multiplication and an addition), avx2 or avx512 (fused); 0 where this CPU does not have it.
+/// `isa`: sse41 (a multiplication and an addition), avx2, avx512 or neon (fused); 0 where this CPU does not have it.
 double fma_peak_gflops(const std::string &isa, int threads);
 
 }  // namespace shufflenet

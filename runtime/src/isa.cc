@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 #include <cstdlib>
@@ -36,6 +38,8 @@ bool cpu_has(std::string_view isa) {
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && cpu_has("avx2");
     }
+#elif defined(__aarch64__)
+    if (isa == "neon") return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
 #endif
     return false;
 }

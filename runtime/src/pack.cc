@@ -39,9 +39,9 @@ std::vector<int> identity(int size) {
     return order;
 }
 
-/// Fills a table with the offset of each of `slots`, in memory order.
-void fill_offsets(const std::vector<Slot> &slots, const BlockLayout &block, int32_t *table) {
-    for (const int channel : memory_order(slots)) *table++ = block.offset(slots[channel]);
+/// Fills a table with the offset of each channel, in the order in which they are summed.
+void fill_offsets(const StageInput &in, int32_t *table) {
+    for (const int channel : in.order()) *table++ = in.block.offset(in.slots[channel]);
 }
 
 bool allocate(KernelWeights &kernel, int weights, int table) {
@@ -53,9 +53,9 @@ bool pack_branch2(FoldingReader &layers, const StageInput &in, const std::vector
     const int c = static_cast<int>(stored.size());
     const Branch2Layout at = branch2_layout(static_cast<int>(in.slots.size()), c, in.block.vec);
     if (!allocate(kernel, at.size(), at.pw1.k)) return false;
-    fill_offsets(in.slots, in.block, kernel.table.data());
+    fill_offsets(in, kernel.table.data());
     float *blob = kernel.weights.data();
-    pack_pointwise(layers, at.pw1, identity(c), memory_order(in.slots), blob);
+    pack_pointwise(layers, at.pw1, identity(c), in.order(), blob);
     pack_window(layers, at.dw, identity(c), blob);
     pack_pointwise(layers, at.pw2, stored, identity(c), blob);
     return true;
@@ -77,7 +77,7 @@ bool pack_branch1(FoldingReader &layers, const StageInput &in, const std::vector
         const auto vector = std::find(vectors.begin(), vectors.end(), Slot{s.block, s.index / vec * vec});
         lane[channel] = static_cast<int>(vector - vectors.begin()) * vec + s.index % vec;
     }
-    const std::vector<int> order = memory_order(in.slots);
+    const std::vector<int> order = in.order();
     for (const int channel : order) *table++ = lane[channel];
     float *blob = kernel.weights.data();
     pack_window(layers, at.dw, lane, blob);
@@ -89,13 +89,14 @@ bool pack_stage(FoldingReader &layers, const Network &network, Size input, int n
     const StageShape shape = stage_shape(network, input, number);
     const StagePlan plan = make_stage_plan(shape.branch_channels, shape.units);
     const BlockLayout block = stage_block(shape, vec);
+    const int fours = basic_fours(plan);
     std::vector<UnitWeights> &units = out->stages[number - 2];
     units.resize(shape.units);
     const StageInput in = stage_input(network, input, number, vec);
     if (!pack_branch1(layers, in, plan.index_of[0], units[0].branch1)) return false;
     if (!pack_branch2(layers, in, plan.index_of[1], units[0].branch2)) return false;
     for (int u = 1; u < shape.units; ++u) {
-        if (!pack_branch2(layers, {block, plan.inputs[u]}, plan.index_of[u + 1], units[u].branch2)) return false;
+        if (!pack_branch2(layers, {block, plan.inputs[u], fours}, plan.index_of[u + 1], units[u].branch2)) return false;
     }
     for (const Slot &s : plan.outputs) out->channel_offset[number - 2].push_back(block.offset(s));
     return true;
@@ -113,8 +114,8 @@ bool pack_all(FoldingReader &layers, const Network &network, Size input, int vec
     const PointwiseLayout conv5 = conv5_layout(network, vec);
     const StageInput in = head_input(network, input, vec);
     if (!allocate(out->conv5, conv5.end(), conv5.k)) return false;
-    fill_offsets(in.slots, in.block, out->conv5.table.data());
-    pack_pointwise(layers, conv5, identity(network.conv5_channels), memory_order(in.slots), out->conv5.weights.data());
+    fill_offsets(in, out->conv5.table.data());
+    pack_pointwise(layers, conv5, identity(network.conv5_channels), in.order(), out->conv5.weights.data());
     out->channel_offset[kStages] = identity(network.conv5_channels);
 
     const PointwiseLayout fc = fc_layout(network, layers.classes(), vec);

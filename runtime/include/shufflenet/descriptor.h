@@ -23,7 +23,7 @@ typedef int (*shufflenet_fc_fn)(const void *context, struct halide_buffer_t *in,
                                 struct halide_buffer_t *weights, struct halide_buffer_t *out);
 
 struct shufflenet_kernels {
-    const char *isa; /* "sse41", "avx2", "avx512" */
+    const char *isa; /* "sse41", "avx2", "avx512", "neon" */
     shufflenet_stem_fn stem;
     /* Stages 2, 3, 4: both branches of the downsampling unit; branch 2 of a basic unit, NULL where there is none. */
     shufflenet_branch_fn down_branch1[3];

@@ -59,7 +59,7 @@ struct ModelInfo {
 };
 
 /// Which instruction set a model would use here: the best that the CPU has, or the one that the environment
-/// variable SHUFFLENET_ISA names (sse41, avx2, avx512).
+/// variable SHUFFLENET_ISA names (sse41, avx2, avx512; neon).
 Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa);
 
 /// What was compiled in; needs no CPU support and no weights.
@@ -107,7 +107,7 @@ class Model {
     int classes() const;
     int threads() const;
     bool has_weights() const;
-    const char *isa() const;  ///< "sse41", "avx2" or "avx512".
+    const char *isa() const;  ///< "sse41", "avx2", "avx512" or "neon".
 
   private:
     std::unique_ptr<ModelState> state_;

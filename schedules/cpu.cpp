@@ -1,0 +1,406 @@
+// The loops of the CPU schedules: register tiles, blocks of rows, threads.
+//
+// A pointwise convolution is a matrix product whose register tile is tile_pixels x tile_vectors accumulators: each
+// step of k loads tile_vectors vectors of weights (streamed, packed in this order) and tile_pixels activations, for
+// tile_pixels * tile_vectors multiply-adds.
+#include "cpu.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <stdexcept>
+#include <string>
+
+namespace shufflenet::schedules {
+
+double padding(Tile t, int pixels, int vectors) {
+    const double p = std::ceil(double(pixels) / t.pixels) * t.pixels / pixels;
+    const double v = std::ceil(double(vectors) / t.vectors) * t.vectors / vectors;
+    return p * v;
+}
+
+double imbalance(int tiles, int blocks) { return std::ceil(double(tiles) / blocks) * blocks / tiles; }
+
+namespace {
+
+using generators::Depthwise;
+using generators::Pointwise;
+using Halide::PrefetchBoundStrategy;
+using Halide::TailStrategy;
+using Halide::Var;
+
+/// How the work of a unit is ordered, from its first pointwise convolution to its last.
+enum class Order {
+    kAuto = 0,
+    kRows,      ///< Layer after layer, each parallel over blocks of rows: a thread finds its own rows in its own cache.
+    kChannels,  ///< pw1 and dw a group of channels at a time, then pw2.
+    kStrips,    ///< A strip of rows through all layers.
+};
+
+class Cpu final : public Schedule {
+  public:
+    Cpu(const Machine &machine, const Tuning &tuning, std::unique_ptr<CpuDecisions> decisions)
+        : m_(machine), tuning_(tuning), decide_(std::move(decisions)) {}
+
+    void apply(Stem &f) const override;
+    void apply(Branch1 &f) const override;
+    void apply(Branch2 &f) const override;
+    void apply(Conv5 &f) const override;
+    void apply(Conv5Pool &f) const override;
+    void apply(FullyConnected &f) const override;
+
+  private:
+    /// Vectors are the machine's, or shorter for a part that is.
+    int vector_of(const ChannelPart &part) const { return std::min(part.vec, m_.vec); }
+    int vectors_of(const ChannelPart &part) const { return part.lanes / vector_of(part); }
+
+    /// A tile as tuned, or else as decided.
+    Tile choose_tile(Tile tuned, const TileProblem &wanted) const {
+        if (tuned.pixels > 0 && tuned.vectors > 0) {
+            return {std::min(tuned.pixels, wanted.pixels), std::min(tuned.vectors, wanted.vectors)};
+        }
+        return decide_->tile(wanted);
+    }
+
+    static int pieces(int size, int piece) { return (size + piece - 1) / piece; }
+
+    /// The register tile of one part of a pointwise convolution that is computed in `blocks`.
+    Tile tile_of(const Pointwise &f, const ChannelPart &part, int blocks) const {
+        const int vectors = vectors_of(part);
+        const Tile tuned = part.first > 0 ? Tile{tuning_.tail_pixels, vectors} : tuned_tile();
+        return choose_tile(tuned, {f.pixels, vectors, blocks});
+    }
+    /// The tile of one panel of channels: as tuned, if that divides a panel.
+    Tile tile_of_panel(const Pointwise &f, const ChannelPart &part, int pixels) const {
+        const int vectors = part.vec / vector_of(part);
+        const Tile tuned = tile_of(f, part, 1);
+        if (tuning_.tile_pixels > 0 && vectors % tuned.vectors == 0) {
+            return {std::min(tuned.pixels, pixels), tuned.vectors};
+        }
+        return choose_tile({}, {pixels, vectors});
+    }
+    Tile tuned_tile() const { return {tuning_.tile_pixels, tuning_.tile_vectors}; }
+
+    /// The accumulators of one register tile: created where a tile is stored, kept in registers over all of k.
+    void accumulate(Pointwise &f, Pointwise::Part &part, Var c, Var p, Var tile_loop) const {
+        const int vec = vector_of(part.channels);
+        Var cv("cv"), ci("ci");
+        part.sum.compute_at(part.out, tile_loop).align_bounds(c, vec);
+        part.sum.split(c, cv, ci, vec).reorder(ci, cv, p).vectorize(ci).unroll(cv).unroll(p);
+        for (int i = 0; i < static_cast<int>(f.k.size()); ++i) {
+            decide_->accumulate(f, part, i, c, p, vec);
+        }
+    }
+
+    /// Weights come from memory once a run, in order; the core's own prefetching stops at the end of every page. Only
+    /// for tiles of one panel: the weights of wider ones are several runs in memory.
+    void prefetch(Pointwise &f, Pointwise::Part &part) const {
+        const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec;
+        for (int i = 0; i < static_cast<int>(f.k.size()); ++i) {
+            part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], distance, PrefetchBoundStrategy::NonFaulting);
+        }
+    }
+
+    /// Loops over register tiles: channels by `vectors`, pixels by `pixels`; leaves the loops `po` (pixel tiles) and
+    /// `co` (channel tiles) outside.
+    void tile(Pointwise &f, Pointwise::Part &part, Var c, Var p, Tile t, Var po, Var co) const {
+        Var cv("cv"), ci("ci"), cu("cu"), pi("pi"), channel("channel"), parity("parity");
+        // The two lanes of a channel are the innermost loop, so that Halide joins the two stores of every other lane
+        // into stores of whole vectors, interleaved in registers.
+        if (f.shuffled) part.out.split(c, channel, parity, 2, TailStrategy::RoundUp);
+        part.out.split(f.shuffled ? channel : c, cv, ci, vector_of(part.channels))
+            .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
+            .split(p, po, pi, t.pixels, TailStrategy::ShiftInwards)
+            .reorder(ci, cu, pi, po, co)
+            .vectorize(ci)
+            .unroll(cu)
+            .unroll(pi);
+        if (f.shuffled) part.out.reorder(ci, parity).unroll(parity);
+        accumulate(f, part, c, p, po);
+        if (decide_->prefetches_weights() && t.vectors * vector_of(part.channels) == part.channels.vec) {
+            prefetch(f, part);
+        }
+    }
+
+    /// A pointwise convolution stored as a whole. Tasks go through all channels of a block of pixels before the next
+    /// block, so that a thread's share of the tasks is a share of the pixels.
+    void store(Pointwise &f, Var c, Var p, int blocks) const {
+        for (Pointwise::Part &part : f.parts) {
+            const int runs = runs_of(part.channels, blocks);
+            const Tile t = tile_of(f, part.channels, runs);
+            Var po("po"), co("co"), block("block"), group("group"), task("task");
+            tile(f, part, c, p, t, po, co);
+            const int tiles = pieces(f.pixels, t.pixels);
+            part.out.split(po, block, po, pieces(tiles, std::min(tiles, runs)), TailStrategy::GuardWithIf)
+                .split(co, group, co, group_size(pieces(vectors_of(part.channels), t.vectors), runs),
+                       TailStrategy::GuardWithIf)
+                .reorder(po, co, group, block)
+                .fuse(group, block, task)
+                .parallel(task);
+        }
+    }
+
+    /// Blocks of a part: a tail is too narrow to be divided by channels.
+    static int runs_of(const ChannelPart &part, int blocks) { return part.first == 0 ? blocks : std::max(blocks, 2); }
+
+    /// Channel tiles of one task: enough tasks for a few threads, but no smaller ones.
+    static int group_size(int tiles, int blocks) { return pieces(tiles, blocks == 1 ? tiles : pieces(8, blocks)); }
+
+    /// A depthwise convolution, row by row: neighbouring outputs share their loads. A row goes through a buffer in
+    /// L1 because only with columns of its own do its borders fold to constants, and only without them does the
+    /// pointwise convolution find its pixels at constant distances. Leaves `co` (panels of channels) free outside
+    /// of the rows `y`.
+    void depthwise(const Depthwise &f, Depthwise::Part &part, Var c, Var x, Var y, Var p, Var co) const {
+        const int panel = part.channels.vec;
+        const int vec = vector_of(part.channels);
+        Var cv("cv"), cp("cp"), ci("ci"), xi("xi");
+        part.out.align_bounds(c, panel)
+            .split(c, co, cp, panel)
+            .split(cp, cv, ci, vec)
+            .split(p, y, x, f.out_size.width)
+            .reorder(ci, cv, x, y, co)
+            .vectorize(ci)
+            .unroll(cv);
+        part.rows.compute_at(part.out, y)
+            .align_bounds(c, panel)
+            .split(c, cv, ci, vec)
+            .split(x, x, xi, depthwise_columns(f.out_size.width), TailStrategy::ShiftInwards)
+            .reorder(ci, xi, x, cv, y)
+            .vectorize(ci)
+            .unroll(xi);
+    }
+
+    /// Depthwise convolutions stored as a whole, parallel over blocks of rows and channels.
+    void store(Depthwise &f, Var c, Var x, Var y, Var p, int blocks) const {
+        for (Depthwise::Part &part : f.parts) {
+            const int runs = runs_of(part.channels, blocks);
+            Var co("co"), block("block"), group("group"), task("task");
+            part.out.compute_root();
+            depthwise(f, part, c, x, y, p, co);
+            part.out
+                .split(y, block, y, pieces(f.out_size.height, std::min(f.out_size.height, runs)),
+                       TailStrategy::GuardWithIf)
+                .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, runs),
+                       TailStrategy::GuardWithIf)
+                .reorder(y, co, group, block)
+                .fuse(group, block, task)
+                .parallel(task);
+        }
+    }
+
+    int depthwise_columns(int width) const {
+        if (tuning_.depthwise_columns > 0) return std::min(tuning_.depthwise_columns, width);
+        return decide_->depthwise_columns(width);
+    }
+
+    /// Blocks of rows that are shared out to threads.
+    int blocks_of(Size size) const {
+        if (tuning_.block_rows > 0) return pieces(size.height, tuning_.block_rows);
+        // Seven rows: 28 and 14 rows are shared evenly, and a block of 7 x 7 pixels is not worth dividing.
+        return std::max(1, size.height / 7);
+    }
+
+    Order order_of(const Branch2 &f) const {
+        const int lanes = f.pw2.layout.lanes;
+        const int64_t rows = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes);
+        const int64_t channels = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats);
+        const auto tuned = static_cast<Order>(tuning_.order);
+        if ((tuned == Order::kRows && rows > kScratchBytes) ||
+            (tuned == Order::kChannels && channels > kScratchBytes) ||
+            (tuned == Order::kStrips && f.pw2.parts.size() > 1) || tuned > Order::kStrips) {
+            throw std::runtime_error("order " + std::to_string(tuning_.order) + ": not possible for this unit");
+        }
+        if (tuned != Order::kAuto) return tuned;
+        if (fits_scratch(rows)) return Order::kRows;
+        return fits_scratch(channels) ? Order::kChannels : Order::kStrips;
+    }
+
+    /// The largest strip, in output rows, whose intermediates stay in the scratch memory.
+    int strip_rows(Size out, const std::function<int64_t(int)> &bytes) const {
+        if (tuning_.strip_rows > 0) {
+            const int rows = std::min(tuning_.strip_rows, out.height);
+            if (bytes(rows) <= kScratchBytes) return rows;
+            throw std::runtime_error("strip_rows " + std::to_string(rows) + ": needs " + std::to_string(bytes(rows)) +
+                                     " bytes of scratch memory, " + std::to_string(kScratchBytes) + " are there");
+        }
+        int strip = out.height;
+        while (strip > 1 && bytes(strip) > kScratchBytes / 2) strip = (strip + 1) / 2;
+        return strip;
+    }
+
+    /// The last pointwise convolution in strips of rows, each a task; the loop over them is `strip`.
+    void strips(Pointwise &f, Var c, Var p, int pixels, Var strip) const {
+        Pointwise::Part &part = f.parts.at(0);
+        Var po("po"), co("co");
+        part.out.split(p, strip, p, pixels, TailStrategy::ShiftInwards);
+        tile(f, part, c, p, tile_of(f, part.channels, 1), po, co);
+        part.out.parallel(strip);
+    }
+
+    void in_rows(Branch2 &f) const;
+    void in_channels(Branch2 &f) const;
+    void in_strips(Branch2 &f) const;
+
+    Machine m_;
+    Tuning tuning_;
+    std::unique_ptr<CpuDecisions> decide_;
+};
+
+void Cpu::in_rows(Branch2 &f) const {
+    const int blocks = blocks_of(f.dw.out_size);
+    for (Pointwise::Part &part : f.pw1.parts) part.out.compute_root();
+    store(f.pw1, f.c, f.p, blocks);
+    store(f.dw, f.c, f.x, f.y, f.p, blocks);
+    store(f.pw2, f.c, f.p, blocks);
+}
+
+void Cpu::in_channels(Branch2 &f) const {
+    // One vector of pw1's channels over the whole image stays in L1/L2 and is consumed at once by the same channels
+    // of dw; dw's output (all channels) stays in L2 until pw2 has used it.
+    for (size_t i = 0; i < f.dw.parts.size(); ++i) {
+        Var co("co"), po("po"), tile_co("tile_co");
+        f.dw.parts[i].out.compute_root();
+        depthwise(f.dw, f.dw.parts[i], f.c, f.x, f.y, f.p, co);
+        f.dw.parts[i].out.parallel(co);
+        f.pw1.parts[i].out.compute_at(f.dw.parts[i].out, co);
+        const Tile t = tile_of_panel(f.pw1, f.dw.parts[i].channels, f.pw1.pixels);
+        tile(f.pw1, f.pw1.parts[i], f.c, f.p, t, po, tile_co);
+    }
+    store(f.pw2, f.c, f.p, blocks_of(f.dw.out_size));
+}
+
+void Cpu::in_strips(Branch2 &f) const {
+    const Size in = f.dw.in_size;
+    const Size out = f.dw.out_size;
+    const int strip_height = strip_rows(out, [&](int rows) {
+        const int in_rows = std::min(in.height, (rows - 1) * f.dw.stride + 3);
+        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.pw2.layout.lanes, kPanelFloats);
+    });
+    Var strip("strip"), co("co"), po("po"), tile_co("tile_co");
+    strips(f.pw2, f.c, f.p, strip_height * out.width, strip);
+    Depthwise::Part &dw = f.dw.parts.at(0);
+    dw.out.compute_at(f.pw2.parts[0].out, strip);
+    depthwise(f.dw, dw, f.c, f.x, f.y, f.p, co);
+    f.pw1.parts[0].out.compute_at(dw.out, co);
+    tile(f.pw1, f.pw1.parts[0], f.c, f.p, tile_of_panel(f.pw1, dw.channels, strip_height * in.width), po, tile_co);
+}
+
+void Cpu::apply(Branch2 &f) const {
+    switch (order_of(f)) {
+    case Order::kRows:
+        return in_rows(f);
+    case Order::kChannels:
+        return in_channels(f);
+    default:
+        return in_strips(f);
+    }
+}
+
+void Cpu::apply(Branch1 &f) const {
+    const Size out = f.dw.out_size;
+    const int lanes = f.dw.layout.lanes;
+    if (fits_scratch(unit_bytes(out, out, lanes, 0))) {
+        const int blocks = blocks_of(out);
+        store(f.dw, f.c, f.x, f.y, f.p, blocks);
+        return store(f.pw, f.c, f.p, blocks);
+    }
+    Var strip("strip"), co("co");
+    const int rows = strip_rows(out, [&](int height) { return unit_bytes({}, {height, out.width}, lanes, 0); });
+    strips(f.pw, f.c, f.p, rows * out.width, strip);
+    f.dw.parts[0].out.compute_at(f.pw.parts[0].out, strip);
+    depthwise(f.dw, f.dw.parts[0], f.c, f.x, f.y, f.p, co);
+}
+
+void Cpu::apply(Conv5 &f) const { store(f.pw, f.c, f.p, 1); }
+
+void Cpu::apply(Conv5Pool &f) const {
+    Pointwise::Part &pw = f.pw.parts.at(0);
+    const Tile t = tile_of(f.pw, pw.channels, 1);
+    Var cv("cv"), ci("ci"), cu("cu"), co("co"), po("po"), tco("tco");
+    f.out.split(f.c, cv, ci, m_.vec)
+        .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
+        .vectorize(ci)
+        .unroll(cu)
+        .parallel(co);
+    f.total.compute_at(f.out, co).align_bounds(f.c, m_.vec).split(f.c, cv, ci, m_.vec).vectorize(ci).unroll(cv);
+    f.total.update().split(f.c, cv, ci, m_.vec).reorder(ci, cv, f.pixel).vectorize(ci).unroll(cv);
+    // All pixels of one channel tile, summed and dropped: 3 KiB at 7x7.
+    pw.out.compute_at(f.out, co).align_bounds(f.c, m_.vec);
+    tile(f.pw, pw, f.c, f.p, t, po, tco);
+}
+
+void Cpu::apply(FullyConnected &f) const {
+    // Bound by streaming the weights, once for the whole group of images: a panel of classes at a time, parallel
+    // over panels, images inside.
+    const int panel = f.layout.vec;
+    // As many accumulators as hide a multiply-add's latency, and leave registers for weights.
+    const int lanes = std::min(panel, m_.registers / 2 * m_.vec);
+    Var co("co"), ci("ci"), cv("cv"), cl("cl"), cg("cg"), no("no"), ni("ni");
+    f.out.split(f.c, co, ci, panel, TailStrategy::GuardWithIf)
+        .split(ci, cg, ci, lanes)
+        .split(ci, cv, ci, m_.vec)
+        .reorder(ci, cv, cg, f.n, co)
+        .vectorize(ci)
+        .parallel(co);
+    f.sum.compute_at(f.out, cg).align_bounds(f.c, lanes);
+    f.sum.bound_extent(f.c, lanes).split(f.c, cv, cl, m_.vec).vectorize(cl).unroll(cv).unroll(f.n);
+    f.sum.update().split(f.c, cv, cl, m_.vec).reorder(cl, cv, f.n, f.k).vectorize(cl).unroll(cv).unroll(f.n);
+    // Several images use a vector of weights while it is in a register: as many as it has accumulators for, and then
+    // half of them for what is left.
+    for (int images = m_.registers * m_.vec / lanes / 2; images >= 4; images /= 2) {
+        f.out.specialize(f.images >= images)
+            .split(f.n, no, ni, images, TailStrategy::ShiftInwards)
+            .reorder(ci, cv, ni, cg, no, co);
+    }
+    if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel;
+        distance > 0 && lanes == panel) {
+        f.sum.update().prefetch(f.blob, f.k, f.k, distance, PrefetchBoundStrategy::NonFaulting);
+    }
+}
+
+void Cpu::apply(Stem &f) const {
+    // A strip of pooled rows at a time; the rows of the convolution that it needs slide through L1. An even number of
+    // strips, so that two threads get the same.
+    const int rows = tuning_.strip_rows > 0 ? tuning_.strip_rows : 14;
+    for (Stem::Part &part : f.parts) {
+        const int vec = vector_of(part.channels);
+        // All 27 taps are unrolled: a wider tile would not fit into the cache of decoded instructions.
+        constexpr int kMostPixels = 16;
+        const Tile t = choose_tile(tuned_tile(), {f.conv_size.width, vectors_of(part.channels), 1, kMostPixels});
+        Var row("row"), px("px"), s("s"), cv("cv"), ci("ci"), xo("xo"), xi("xi"), co("co"), cu("cu");
+        part.out.split(f.c, cv, ci, vec).split(f.p, row, px, f.out_size.width);
+        part.out.split(row, s, row, std::min(rows, f.out_size.height), TailStrategy::GuardWithIf)
+            .reorder(ci, cv, px, row, s)
+            .vectorize(ci)
+            .unroll(cv)
+            .parallel(s);
+        part.conv.store_at(part.out, s).compute_at(part.out, row);
+        part.conv.split(f.c, cv, ci, vec)
+            .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
+            .split(f.x, xo, xi, t.pixels, TailStrategy::ShiftInwards)
+            .reorder(ci, cu, xi, xo, co, f.y)
+            .vectorize(ci)
+            .unroll(cu)
+            .unroll(xi);
+        part.sum.compute_at(part.conv, xo).align_bounds(f.c, vec);
+        part.sum.split(f.c, cv, ci, vec).reorder(ci, cv, f.x).vectorize(ci).unroll(cv).unroll(f.x);
+        part.sum.update()
+            .split(f.c, cv, ci, vec)
+            .reorder(ci, cv, f.x, f.tap.x, f.tap.y, f.tap.z)
+            .vectorize(ci)
+            .unroll(cv)
+            .unroll(f.x)
+            .unroll(f.tap.x)
+            .unroll(f.tap.y)
+            .unroll(f.tap.z);
+    }
+}
+
+}  // namespace
+
+std::unique_ptr<Schedule> cpu_schedule(const Machine &machine, const Tuning &tuning,
+                                       std::unique_ptr<CpuDecisions> decisions) {
+    return std::make_unique<Cpu>(machine, tuning, std::move(decisions));
+}
+
+}  // namespace shufflenet::schedules
