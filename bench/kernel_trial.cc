@@ -83,12 +83,14 @@ void *read_object(size_t size, const std::string &symbol) {
 class Bed {
   public:
     Bed(const Json &request, int most_threads)
-        : network_(*find_network(request.at("network").get<std::string>())), kernel_(request.at("kernel")) {
+        : network_(*find_network(request.at("network").get<std::string>())),
+          kernel_(request.at("kernel")),
+          isa_(request.at("isa")) {
         descriptor_.network = network_.name.data();
         descriptor_.height = request.at("height");
         descriptor_.width = request.at("width");
-        const std::string isa = request.at("isa");
-        if (!cpu_has(isa)) throw std::runtime_error("this CPU does not have " + isa);
+        if (!cpu_has(isa_)) throw std::runtime_error("this CPU does not have " + isa_);
+        kernels_.isa = isa_.c_str();
         backbone_ = make_backbone(descriptor_, kernels_, network_);
 
         const auto file = reference::random_safetensors(network_, kClasses, kSeed);
@@ -114,6 +116,7 @@ class Bed {
     void use(void *function) {
         const auto kernel = reinterpret_cast<shufflenet_branch_fn>(function);
         kernels_ = {};
+        kernels_.isa = isa_.c_str();
         for (int s = 0; s < kStages; ++s) {
             const std::string stage = "stage" + std::to_string(s + 2);
             kernels_.down_branch1[s] = kernel_ == stage + "_down_branch1" ? kernel : no_kernel;
@@ -174,7 +177,7 @@ class Bed {
     bool basic() const { return kernel_.ends_with("_basic"); }
 
     const Network &network_;
-    std::string kernel_;
+    std::string kernel_, isa_;
     shufflenet_descriptor descriptor_{};
     shufflenet_kernels kernels_{};
     Backbone backbone_;
