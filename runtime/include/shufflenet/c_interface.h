@@ -1,4 +1,5 @@
-// What the generated C interface of a model is made of. Not for programs: include <name>.h instead.
+/// @file
+/// What the generated C interface of a model is made of. Not for programs: include `<name>.h` instead.
 #pragma once
 
 #include <cstdio>
@@ -10,11 +11,13 @@
 
 namespace shufflenet {
 
+/// What a C model is.
 struct CModel {
-    Model model;
-    std::string error;
+    Model model;        ///< It does the work.
+    std::string error;  ///< Message of the last run that failed.
 };
 
+/// The status as a C function returns it; its message goes to `error`, cut to `error_size` bytes, if there is room.
 inline int c_report(const Status &status, char *error, int error_size) {
     if (error != nullptr && error_size > 0) std::snprintf(error, size_t(error_size), "%s", status.message().c_str());
     return static_cast<int>(status.code());
@@ -30,6 +33,7 @@ Status c_guard(F &&call) noexcept {
     }
 }
 
+/// `<name>_open()`; T is the model's C type.
 template <typename T>
 int c_open(const shufflenet_descriptor &descriptor, T **model, const char *weights_path, int threads, char *error,
            int error_size) {
@@ -51,6 +55,7 @@ int c_open(const shufflenet_descriptor &descriptor, T **model, const char *weigh
     return c_report(status, error, error_size);
 }
 
+/// `<name>_share()`.
 template <typename T>
 int c_share(const T &model, T **other, int threads, char *error, int error_size) {
     *other = nullptr;
@@ -65,7 +70,7 @@ int c_share(const T &model, T **other, int threads, char *error, int error_size)
     return c_report(status, error, error_size);
 }
 
-/// `image`: floats of one input image.
+/// `<name>_run()`. `image`: floats of one input image.
 inline int c_run(CModel &model, const float *input, int batch, float *logits, size_t image) {
     const size_t images = batch > 0 ? size_t(batch) : 0;
     const Status status =

@@ -1,4 +1,6 @@
-/* What a generated model library tells the runtime: names, shapes, kernels and embedded data. Plain C. */
+/** @file
+ * What a generated model library tells the runtime: names, shapes, kernels and embedded data. Plain C. Programs pass
+ * its address on, and need not look inside. */
 #ifndef SHUFFLENET_DESCRIPTOR_H
 #define SHUFFLENET_DESCRIPTOR_H
 
@@ -10,41 +12,45 @@ extern "C" {
 
 struct halide_buffer_t;
 
-/* The kernels of one instruction set. Each returns 0 or an error; the first argument is the runtime's context. `tail`
- * receives the channels that do not fill a vector; it lies in the same tensor as `out`, and may be empty. */
+/** A kernel: returns 0 or an error; the first argument is the runtime's context. `tail` receives the channels that do
+ * not fill a vector; it lies in the same tensor as `out`, and may be empty. */
 typedef int (*shufflenet_stem_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *weights,
                                   struct halide_buffer_t *out, struct halide_buffer_t *tail);
+/** A branch of a unit; `table` says where its input channels are. */
 typedef int (*shufflenet_branch_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
                                     struct halide_buffer_t *weights, struct halide_buffer_t *out,
                                     struct halide_buffer_t *tail);
+/** conv5, alone or with the global average pool. */
 typedef int (*shufflenet_conv5_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
                                    struct halide_buffer_t *weights, struct halide_buffer_t *out);
+/** The fully connected layer. */
 typedef int (*shufflenet_fc_fn)(const void *context, struct halide_buffer_t *in, int classes,
                                 struct halide_buffer_t *weights, struct halide_buffer_t *out);
 
+/** The kernels of one instruction set. */
 struct shufflenet_kernels {
-    const char *isa; /* "sse41", "avx2", "avx512", "neon" */
-    shufflenet_stem_fn stem;
-    /* Stages 2, 3, 4: both branches of the downsampling unit; branch 2 of a basic unit, NULL where there is none. */
-    shufflenet_branch_fn down_branch1[3];
-    shufflenet_branch_fn down_branch2[3];
-    shufflenet_branch_fn basic[3];
-    shufflenet_conv5_fn conv5;
-    shufflenet_conv5_fn conv5_pool;
-    shufflenet_fc_fn fc;
+    const char *isa;                      /**< "sse41", "avx2", "avx512", "neon" */
+    shufflenet_stem_fn stem;              /**< Convolution and max-pool. */
+    shufflenet_branch_fn down_branch1[3]; /**< Branch 1 of the downsampling unit of stages 2, 3, 4. */
+    shufflenet_branch_fn down_branch2[3]; /**< Its branch 2. */
+    shufflenet_branch_fn basic[3];        /**< Branch 2 of a basic unit; NULL where a stage has none. */
+    shufflenet_conv5_fn conv5;            /**< conv5 as a tensor, for who asks for it. */
+    shufflenet_conv5_fn conv5_pool;       /**< conv5 and the mean over its pixels. */
+    shufflenet_fc_fn fc;                  /**< Pooled features of some images to logits. */
 };
 
+/** A model, as shufflenet_add_model() made it. */
 struct shufflenet_descriptor {
-    const char *name;
-    const char *network;
-    int height, width, classes;
-    /* From the plainest instruction set to the best. */
-    const struct shufflenet_kernels *kernels;
-    int kernels_count;
-    /* Embedded safetensors file and JSON; NULL where nothing is embedded. */
-    const unsigned char *weights;
-    const unsigned char *weights_end;
-    const char *metadata;
+    const char *name;                         /**< NAME. */
+    const char *network;                      /**< NETWORK. */
+    int height;                               /**< Of the input, in pixels. */
+    int width;                                /**< Of the input, in pixels. */
+    int classes;                              /**< CLASSES; loaded weights may have another count. */
+    const struct shufflenet_kernels *kernels; /**< From the plainest instruction set to the best. */
+    int kernels_count;                        /**< Instruction sets. */
+    const unsigned char *weights;             /**< Embedded safetensors file; NULL: none. */
+    const unsigned char *weights_end;         /**< Its end. */
+    const char *metadata;                     /**< Embedded JSON; NULL: none. */
 };
 
 #ifdef __cplusplus

@@ -1,7 +1,8 @@
-// Image files to network input, exactly as torchvision's evaluation transform does it with PIL.
-//
-// Errors of a file start with its name, those of an argument with its name; kOutOfMemory is the only code beside
-// kBadInput. On an error the output is left as it was. An image, read or made, has at most 2^28 pixels.
+/// @file
+/// Image files to network input, exactly as torchvision's evaluation transform does it with PIL.
+///
+/// Errors of a file start with its name, those of an argument with its name; kOutOfMemory is the only code beside
+/// kBadInput. On an error the output is left as it was. An image, read or made, has at most 2^28 pixels.
 #pragma once
 
 #include <array>
@@ -16,16 +17,18 @@ namespace shufflenet {
 
 /// 8-bit RGB, rows top down, interleaved: pixels[(y * width + x) * 3 + channel].
 struct Image {
-    int width = 0, height = 0;
-    std::vector<uint8_t> pixels;
+    int width = 0;                ///< In pixels.
+    int height = 0;               ///< In pixels.
+    std::vector<uint8_t> pixels;  ///< 3 * width * height bytes.
 };
 
 /// How an image becomes a network's input.
 struct Preprocess {
-    int resize = 256;  ///< Short side after the resize, in pixels.
-    int crop_height = 224, crop_width = 224;
-    std::array<float, 3> mean = {0.485F, 0.456F, 0.406F};
-    std::array<float, 3> std = {0.229F, 0.224F, 0.225F};
+    int resize = 256;                                      ///< Short side after the resize, in pixels.
+    int crop_height = 224;                                 ///< Height after the centre crop, in pixels.
+    int crop_width = 224;                                  ///< Width after the centre crop, in pixels.
+    std::array<float, 3> mean = {0.485F, 0.456F, 0.406F};  ///< RGB, of values in [0, 1]: ImageNet's.
+    std::array<float, 3> std = {0.229F, 0.224F, 0.225F};   ///< RGB: what (value - mean) is divided by.
 };
 
 /// Decodes a JPEG, PNG, BMP or binary PPM/PGM file to RGB as PIL's Image.open(path).convert("RGB") does: grey-scale is

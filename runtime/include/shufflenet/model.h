@@ -1,6 +1,7 @@
-// A model: a network compiled for one input size, with weights, ready to run.
-//
-// With SHUFFLENET_LOG=debug in the environment the library says on stderr what it does; otherwise it prints nothing.
+/// @file
+/// A model: a network compiled for one input size, with weights, ready to run.
+///
+/// With SHUFFLENET_LOG=debug in the environment the library says on stderr what it does; otherwise it prints nothing.
 #pragma once
 
 #include <cstddef>
@@ -21,41 +22,57 @@ namespace shufflenet {
 struct ModelState;
 
 /// Backbone outputs. Canonical (torchvision's) channel order.
-enum class Feature { kStage2 = 0, kStage3, kStage4, kConv5 };
+enum class Feature {
+    kStage2 = 0,  ///< 8 times smaller than the input, rounded up.
+    kStage3,      ///< 16 times smaller.
+    kStage4,      ///< 32 times smaller.
+    kConv5,       ///< 32 times smaller, before the global average pool; computed only for who asks.
+};
+/// How many there are.
 inline constexpr int kFeatures = 4;
 
-enum class Layout { kNCHW, kNHWC };
+/// Order of a tensor's elements, the outermost dimension first.
+enum class Layout {
+    kNCHW,  ///< Image, channel, row, column, as torchvision has them.
+    kNHWC,  ///< Image, row, column, channel.
+};
 
 /// Shape of one image's tensor.
 struct FeatureShape {
-    int channels = 0, height = 0, width = 0;
+    int channels = 0;  ///< Without padding.
+    int height = 0;    ///< Rows.
+    int width = 0;     ///< Columns.
+    /// Floats of one image.
     size_t elements() const { return size_t(channels) * height * width; }
 };
 
 /// A feature of the last image of the last run, in place and without a copy: element (c, y, x) is
 /// data[channel_offset[c] + (y * width + x) * pixel_stride]. Valid until the next run of the same model object.
 struct FeatureView {
-    FeatureShape shape;
-    const float *data;
-    ptrdiff_t pixel_stride;
-    std::span<const int32_t> channel_offset;
+    FeatureShape shape;                       ///< Of one image.
+    const float *data;                        ///< In the model's arena.
+    ptrdiff_t pixel_stride;                   ///< From a pixel to the next, in floats.
+    std::span<const int32_t> channel_offset;  ///< Of each channel at pixel 0, in floats.
 };
 
 /// Where run() puts a feature of every image of the batch: batch * elements() floats; empty: not wanted.
 struct FeatureRequest {
-    Feature feature;
-    Layout layout;
-    std::span<float> out;
+    Feature feature;       ///< Which output.
+    Layout layout;         ///< Of `out`.
+    std::span<float> out;  ///< Receives the copy.
 };
 
+/// What a model is.
 struct ModelInfo {
-    std::string name, network;
-    int height = 0, width = 0;
-    int classes = 0;      ///< As built, or as the weights say.
-    std::string targets;  ///< Instruction sets compiled in, comma separated, best last.
-    bool embedded_weights = false;
-    std::string metadata;    ///< The embedded JSON (labels, resize, mean, std); empty: none.
-    size_t arena_bytes = 0;  ///< Memory of activations and scratch for one thread; constant.
+    std::string name;               ///< NAME of shufflenet_add_model().
+    std::string network;            ///< Its NETWORK.
+    int height = 0;                 ///< Of the input, in pixels.
+    int width = 0;                  ///< Of the input, in pixels.
+    int classes = 0;                ///< As built, or as the weights say.
+    std::string targets;            ///< Instruction sets compiled in, comma separated, best last.
+    bool embedded_weights = false;  ///< Whether it was built with EMBED.
+    std::string metadata;           ///< The embedded JSON (labels, resize, mean, std); empty: none.
+    size_t arena_bytes = 0;         ///< Memory of activations and scratch for one thread; constant.
 };
 
 /// Which instruction set a model would use here: the best that the CPU has, or the one that the environment
@@ -74,8 +91,10 @@ ModelInfo describe(const shufflenet_descriptor &descriptor);
 /// Nothing here throws but what returns a ModelInfo; a Status of kOutOfMemory is what std::bad_alloc would have said.
 class Model {
   public:
-    Model() noexcept;
+    Model() noexcept;  ///< Not open.
+    /// Leaves the other one not open.
     Model(Model &&) noexcept;
+    /// Leaves the other one not open.
     Model &operator=(Model &&) noexcept;
     ~Model();
 
@@ -103,11 +122,11 @@ class Model {
     /// kConv5 is there only if the last run asked for it; otherwise, and before the first run, an error.
     Status view(Feature feature, FeatureView *view) const;
 
-    ModelInfo info() const;
-    int classes() const;
-    int threads() const;
-    bool has_weights() const;
-    const char *isa() const;  ///< "sse41", "avx2", "avx512" or "neon".
+    ModelInfo info() const;    ///< As describe(), with the classes of the loaded weights.
+    int classes() const;       ///< Logits of an image: as the loaded weights say, or as built.
+    int threads() const;       ///< The caller's own included.
+    bool has_weights() const;  ///< Whether run() can be called.
+    const char *isa() const;   ///< "sse41", "avx2", "avx512" or "neon".
 
   private:
     std::unique_ptr<ModelState> state_;

@@ -1,4 +1,5 @@
-// What went wrong, if anything: a value, never an exception.
+/// @file
+/// What went wrong, if anything: a value, never an exception.
 #pragma once
 
 #include <string>
@@ -7,8 +8,9 @@
 
 namespace shufflenet {
 
+/// Why a call failed. The C interface returns the same numbers. docs/errors.md lists the messages.
 enum class Code {
-    kOk = 0,
+    kOk = 0,       ///< Success.
     kBadInput,     ///< A file, tensor or argument is not what it should be; the message names it.
     kUnsupported,  ///< This CPU, or an instruction set asked for, cannot be used.
     kOutOfMemory,  ///< An allocation failed.
@@ -18,11 +20,16 @@ enum class Code {
 /// Success, or a code and a one-line message that names the culprit, what was expected and what was found.
 class [[nodiscard]] Status {
   public:
+    /// Success.
     Status() noexcept = default;
+    /// `message`: one line.
     Status(Code code, std::string message) noexcept : code_(code), message_(std::move(message)) {}
 
+    /// Whether the call succeeded.
     bool ok() const noexcept { return code_ == Code::kOk; }
+    /// kOk, or why not.
     Code code() const noexcept { return code_; }
+    /// One line without its end; empty on success, and where there was no memory for a message.
     const std::string &message() const noexcept { return message_; }
 
   private:
