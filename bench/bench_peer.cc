@@ -8,6 +8,8 @@
 // each line with a number on standard input it runs that often and prints the microseconds of each run as JSON.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -54,14 +56,15 @@ Side ours(const std::string &name, const std::string &weights, int batch, int th
     throw std::runtime_error(name + ": not compiled in");
 }
 
-Side onnx_runtime(const std::string &library, const std::string &model, int batch, int threads) {
+/// `side`: height and width of the images.
+Side onnx_runtime(const std::string &library, const std::string &model, int batch, int threads, int side) {
     std::vector<std::byte> file;
     check(read_file(model, &file));
     auto session = std::make_shared<OnnxRuntime>(library, file, threads);
     return {{{"name", "onnxruntime"}, {"version", session->version()}},
-            [session, batch](std::span<float> input, std::span<float> output) {
+            [session, batch, side](std::span<float> input, std::span<float> output) {
                 const OnnxRuntime::Tensor logits{session->output_name(), {batch, kDefaultClasses}, output};
-                session->run({session->input_name(), {batch, 3, kDefaultCrop, kDefaultCrop}, input}, {&logits, 1});
+                session->run({session->input_name(), {batch, 3, side, side}, input}, {&logits, 1});
             }};
 }
 
@@ -69,14 +72,16 @@ void serve(const std::vector<std::string> &arguments) {
     if (arguments.size() != 7)
         throw std::runtime_error("expected 7 arguments, found " + std::to_string(arguments.size()));
     const int batch = std::stoi(arguments[3]), threads = std::stoi(arguments[4]);
-    std::vector<float> input(size_t(batch) * 3 * kDefaultCrop * kDefaultCrop), output(size_t(batch) * kDefaultClasses);
-    std::ifstream file(arguments[5], std::ios::binary);
-    if (!file.read(reinterpret_cast<char *>(input.data()),
-                   static_cast<std::streamsize>(input.size() * sizeof(float)))) {
-        throw std::runtime_error(arguments[5] + ": expected " + std::to_string(input.size()) + " floats");
+    std::vector<std::byte> file;
+    check(read_file(arguments[5], &file));
+    const auto side_pixels = static_cast<int>(std::lround(std::sqrt(file.size() / (sizeof(float) * 3 * batch))));
+    std::vector<float> input(size_t(batch) * 3 * side_pixels * side_pixels), output(size_t(batch) * kDefaultClasses);
+    if (file.size() != input.size() * sizeof(float)) {
+        throw std::runtime_error(arguments[5] + ": expected floats of " + std::to_string(batch) + " square images");
     }
+    std::memcpy(input.data(), file.data(), file.size());
     Side side = arguments[0] == "ours" ? ours(arguments[1], arguments[2], batch, threads)
-                                       : onnx_runtime(arguments[1], arguments[2], batch, threads);
+                                       : onnx_runtime(arguments[1], arguments[2], batch, threads, side_pixels);
     side.run(input, output);
     std::ofstream out(arguments[6], std::ios::binary);
     out.write(reinterpret_cast<const char *>(output.data()),

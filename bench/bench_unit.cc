@@ -74,12 +74,14 @@ void register_piece(const shufflenet_descriptor &descriptor, const std::string &
 
 void register_all() {
     for (const shufflenet_descriptor *descriptor : compiled_models()) {
+        const Network *found = find_network(descriptor->network);
+        if (found == nullptr) continue;  // A comparison network has no stages.
         size_t index = 0;
         for (const char *name : {"stem", "stage2", "stage3", "stage4", "conv5_pool", "fc"}) {
             register_piece(*descriptor, "stage", name, index++);
         }
         index = 0;
-        const Network &network = *find_network(descriptor->network);
+        const Network &network = *found;
         for (int s = 0; s < kStages; ++s) {
             // All basic units of a stage are one kernel with other weights: the first stands for them.
             for (int u = 0; u < network.units[s]; ++u, ++index) {

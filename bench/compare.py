@@ -54,18 +54,18 @@ class Side:
         self.process.wait()
 
 
-def input_file(models, batch):
-    path = models / f"input_b{batch}.f32"
+def input_file(models, batch, side):
+    path = models / f"input_b{batch}_{side}.f32"
     if not path.exists():
         temporary = path.with_suffix(".new")
-        numpy.random.default_rng(batch).standard_normal((batch, 3, 224, 224)).astype("float32").tofile(temporary)
+        numpy.random.default_rng(batch).standard_normal((batch, 3, side, side)).astype("float32").tofile(temporary)
         temporary.rename(path)
     return path
 
 
-def open_sides(args, network, batch, threads):
+def open_sides(args, network, batch, threads, side):
     models, peer = args.models, args.build / "bin" / "bench_peer"
-    tail = [batch, threads, input_file(models, batch)]
+    tail = [batch, threads, input_file(models, batch, side)]
     weights, onnx = models / f"{network}.safetensors", models / f"{network}_b{batch}.onnx"
     sides = []
     for isa in args.isa:
@@ -98,8 +98,9 @@ def check_outputs(sides):
             sys.exit(f"compare.py: error: {side.name} computes something else: worst difference {error:.2e} of the range")
 
 
-def measure(args, network, batch, threads, flops):
-    sides = open_sides(args, network, batch, threads)
+def measure(args, network, batch, threads):
+    flops, side = about(args.build, network)
+    sides = open_sides(args, network, batch, threads, side)
     present = [side for side in sides if not side.absent]
     if not any(side.name.startswith("ours") for side in present):
         sys.exit(f"compare.py: error: {sides[0].name}: {sides[0].absent}")
@@ -123,9 +124,11 @@ def measure(args, network, batch, threads, flops):
     return case
 
 
-def flops_of(build, network):
+def about(build, network):
+    """FLOPs of an image, and its height."""
     info = subprocess.run([build / "bin" / "shufflenet", "info", network, "--json"], check=True, capture_output=True)
-    return 2 * json.loads(info.stdout)["total"]["flops"]
+    info = json.loads(info.stdout)
+    return 2 * info["total"]["flops"], info["input"][0]
 
 
 def markdown(result):
@@ -248,7 +251,7 @@ def main():
     result = {"machine": machine, "date": datetime.date.today().isoformat(), "runs": args.rounds * args.runs, "cases": []}
     for number, (network, batch, threads) in enumerate(cases):
         print(f"\r\033[K[{number + 1}/{len(cases)}] {network} batch {batch} threads {threads}", end="", file=sys.stderr)
-        result["cases"].append(measure(args, network, batch, threads, flops_of(args.build, network)))
+        result["cases"].append(measure(args, network, batch, threads))
         save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
     print("\r\033[K", end="", file=sys.stderr)
     result["stages"] = measure_stages(args.build)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The same random network for all sides: make_models.py FOLDER BATCH... writes, for each network and batch,
+"""The same random network for all sides: make_models.py FOLDER BATCH... [NETWORK...] writes, for each network and batch,
 NETWORK.safetensors, NETWORK.pt and NETWORK_bN.onnx, and, where pnnx is installed, NETWORK.ncnn.param and .ncnn.bin. Files
 that are there are kept."""
 import json
@@ -12,6 +12,9 @@ import tempfile
 
 import torch
 import torchvision
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "reference"))
+import comparison_torch
 
 NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
 
@@ -36,10 +39,20 @@ def whole(path, write):
     temporary.rename(path)
 
 
+def make(network):
+    if network in comparison_torch.NAMES:
+        return comparison_torch.make(network)
+    return getattr(torchvision.models, network)(weights=None)
+
+
+def crop_of(network):
+    return comparison_torch.crop_of(network)
+
+
 def random_model(network):
     """Weights as trained ones are: batch normalisation that does something, activations that stay in range."""
     torch.manual_seed(7)
-    model = getattr(torchvision.models, network)(weights=None)
+    model = make(network)
     model.train()
     with torch.no_grad():
         for module in model.modules():
@@ -47,7 +60,7 @@ def random_model(network):
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.2, 0.2)
         for _ in range(4):
-            model(torch.randn(4, 3, 224, 224))
+            model(torch.randn(4, 3, crop_of(network), crop_of(network)))
     return model.eval()
 
 
@@ -55,8 +68,8 @@ def write_ncnn(model, network, folder):
     """pnnx writes a dozen files beside its input."""
     with tempfile.TemporaryDirectory() as scratch:
         traced = pathlib.Path(scratch, f"{network}.pt")
-        torch.jit.trace(model, torch.randn(1, 3, 224, 224)).save(str(traced))
-        subprocess.run(["pnnx", traced.name, "inputshape=[1,3,224,224]", "fp16=0"], cwd=scratch, check=True,
+        torch.jit.trace(model, torch.randn(1, 3, crop_of(network), crop_of(network))).save(str(traced))
+        subprocess.run(["pnnx", traced.name, f"inputshape=[1,3,{crop_of(network)},{crop_of(network)}]", "fp16=0"], cwd=scratch, check=True,
                        stdout=subprocess.DEVNULL)
         for suffix in [".ncnn.param", ".ncnn.bin"]:
             whole(folder / (network + suffix), lambda path: shutil.copy(traced.with_suffix(suffix), path))
@@ -65,8 +78,8 @@ def write_ncnn(model, network, folder):
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    batches = [int(text) for text in sys.argv[2:]]
-    for network in NETWORKS:
+    batches = [int(text) for text in sys.argv[2:] if text.isdigit()]
+    for network in [text for text in sys.argv[2:] if not text.isdigit()] or NETWORKS:
         wanted = [folder / f"{network}_b{batch}.onnx" for batch in batches]
         weights = [folder / f"{network}.safetensors", folder / f"{network}.pt"]
         ncnn = [folder / f"{network}.ncnn.{part}" for part in ("param", "bin")] if shutil.which("pnnx") else []
@@ -77,7 +90,7 @@ def main():
         whole(weights[0], lambda path: write_safetensors(path, state))
         whole(weights[1], lambda path: torch.save(model.state_dict(), path))
         for batch, path in zip(batches, wanted):
-            image = torch.randn(batch, 3, 224, 224)
+            image = torch.randn(batch, 3, crop_of(network), crop_of(network))
             whole(path, lambda path: torch.onnx.export(model, image, str(path), opset_version=13))
         if ncnn:
             write_ncnn(model, network, folder)

@@ -21,7 +21,7 @@ void check(const Status &status) {
 Pieces::Pieces(const shufflenet_descriptor &descriptor, const Workload &workload, int threads)
     : workload_(workload), layers_(network_layers(workload.network(), workload.size(), descriptor.classes)) {
     check(choose_kernels(descriptor, &kernels_));
-    backbone_ = make_backbone(descriptor, *kernels_, workload.network());
+    backbone_ = make_backbone(descriptor, *kernels_, *workload.network().shufflenet_v2());
     Safetensors tensors;
     check(Safetensors::parse(workload.safetensors(), "random weights", &tensors));
     check(pack_weights(tensors, "random weights", workload.network(), workload.size(), kPanelFloats, &weights_));

@@ -9,16 +9,17 @@ import time
 
 import numpy
 import torch
-import torchvision
+from make_models import make
 
 
 def main():
     network, state_dict, batch, threads, input_path, output_path = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    model = getattr(torchvision.models, network)(weights=None).eval()
+    model = make(network).eval()
     model.load_state_dict(torch.load(state_dict))
-    shape = (int(batch), 3, 224, 224)
-    x = torch.from_numpy(numpy.fromfile(input_path, dtype=numpy.float32).reshape(shape))
+    flat = numpy.fromfile(input_path, dtype=numpy.float32)
+    side = round((flat.size / int(batch) / 3) ** 0.5)
+    x = torch.from_numpy(flat.reshape(int(batch), 3, side, side))
     x = x.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         traced = torch.jit.trace(model.to(memory_format=torch.channels_last), x)

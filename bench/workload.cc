@@ -25,7 +25,7 @@ void check(const Status &status) {
 
 Workload::Workload(const shufflenet_descriptor &descriptor, int images)
     : descriptor_(descriptor),
-      network_(*find_network(descriptor.network)),
+      network_(*find_any_network(descriptor.network)),
       size_{descriptor.height, descriptor.width},
       safetensors_(reference::random_safetensors(network_, descriptor.classes, kSeed)),
       input_(reference::random_input(size_, images, kSeed)) {}
@@ -46,7 +46,10 @@ void Workload::verify(Model &model) const {
     std::vector<float> logits(descriptor_.classes);
     check(model.run(image, 1, logits));
     const auto layers = reference::fold(network_, descriptor_.classes, kSeed);
-    const std::vector<double> expected = reference::run(network_, size_, descriptor_.classes, layers, image).logits;
+    const std::vector<double> expected =
+        network_.comparison() != nullptr
+            ? reference::run(*network_.comparison(), size_, descriptor_.classes, layers, image)
+            : reference::run(*network_.shufflenet_v2(), size_, descriptor_.classes, layers, image).logits;
     const auto [low, high] = std::ranges::minmax(expected);
     for (size_t i = 0; i < logits.size(); ++i) {
         const double error = std::abs(logits[i] - expected[i]) / (high - low);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "models/compiled_models.h"
-#include "networks/layers.h"
+#include "networks/any_network.h"
 #include "shufflenet/descriptor.h"
 #include "shufflenet/model.h"
 
@@ -17,7 +17,7 @@ class Workload {
   public:
     Workload(const shufflenet_descriptor &descriptor, int images);
 
-    const Network &network() const { return network_; }
+    const AnyNetwork &network() const { return network_; }
     Size size() const { return size_; }
     std::span<const std::byte> safetensors() const { return safetensors_; }
     std::span<const float> input() const { return input_; }
@@ -33,7 +33,7 @@ class Workload {
 
   private:
     const shufflenet_descriptor &descriptor_;
-    const Network &network_;
+    AnyNetwork network_;
     Size size_;
     std::vector<std::byte> safetensors_;
     std::vector<float> input_;

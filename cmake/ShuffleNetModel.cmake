@@ -49,6 +49,19 @@ file(STRINGS "${root}/networks/network.h" rows REGEX "^    {\"[a-z0-9_]+\", {")
 list(TRANSFORM rows REPLACE "^    {\"([a-z0-9_]+)\".*" "\\1")
 set(SHUFFLENET_NETWORK_NAMES ${rows} CACHE INTERNAL "")
 
+# The comparison networks, that NETWORK may name as well: the rows of their table, with the number of their kernels and
+# the side of the images that they are published for.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/comparison.h")
+file(STRINGS "${root}/networks/comparison.h" rows REGEX "^    {\"[a-z0-9_]+\", detail::")
+set(names "")
+foreach(row ${rows})
+  string(REGEX MATCH "\"([a-z0-9_]+)\".*}, ([0-9]+), ([0-9]+), [0-9]+}" matched "${row}")
+  list(APPEND names ${CMAKE_MATCH_1})
+  set(SHUFFLENET_CROP_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
+  set(SHUFFLENET_STEPS_${CMAKE_MATCH_1} ${CMAKE_MATCH_3} CACHE INTERNAL "")
+endforeach()
+set(SHUFFLENET_COMPARISON_NAMES ${names} CACHE INTERNAL "")
+
 # Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
 # meets that of the program which links it. KEEP: a regular expression of the functions to keep; default: all.
 function(shufflenet_rename_halide)
@@ -64,7 +77,16 @@ function(shufflenet_rename_halide)
 endfunction()
 
 # The kernels of a model as "name|generator|parameters": one line for each generated function.
-function(_shufflenet_kernels out)
+function(_shufflenet_kernels out network)
+  if(network IN_LIST SHUFFLENET_COMPARISON_NAMES)
+    set(kernels "fc|fc|")
+    math(EXPR last "${SHUFFLENET_STEPS_${network}} - 1")
+    foreach(step RANGE ${last})
+      list(APPEND kernels "step${step}|chain|step=${step}")
+    endforeach()
+    set(${out} "${kernels}" PARENT_SCOPE)
+    return()
+  endif()
   set(kernels "stem|stem|")
   foreach(stage 2 3 4)
     list(APPEND kernels
@@ -76,8 +98,8 @@ function(_shufflenet_kernels out)
   set(${out} "${kernels}" PARENT_SCOPE)
 endfunction()
 
-# Adds the commands that generate one kernel for one instruction set; the object's path goes to ${out}. TUNED: a file
-# of tuned numbers; TUNED_AS: the kernel whose numbers they are, if not of the same name.
+# Adds the commands that generate one kernel for one instruction set; the object's path goes to ${out}. NETWORK, HEIGHT,
+# WIDTH: of a model's kernels. TUNED: a file of tuned numbers; TUNED_AS: the kernel whose numbers they are, if not of the same name.
 function(_shufflenet_generate out dir isa line)
   cmake_parse_arguments(PARSE_ARGV 4 ARG "REFERENCE" "NAME;NETWORK;HEIGHT;WIDTH;TUNED;TUNED_AS" "")
   string(REPLACE "|" ";" fields "${line}")
@@ -95,11 +117,15 @@ function(_shufflenet_generate out dir isa line)
   if(NOT ARG_TUNED_AS)
     set(ARG_TUNED_AS ${kernel})
   endif()
+  set(model "")
+  if(ARG_NETWORK)
+    set(model network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${ARG_TUNED_AS})
+  endif()
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
     COMMAND ShuffleNet::generators -g ${generator} -f ${symbol} -o "${dir}" -e assembly
             target=${SHUFFLENET_HALIDE_TARGET_${isa}}-${SHUFFLENET_KERNEL_FEATURES}
-            network=${ARG_NETWORK} height=${ARG_HEIGHT} width=${ARG_WIDTH} kernel=${ARG_TUNED_AS} ${parameters}
+            ${model} ${parameters}
     COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${dir}/${symbol}.o" -D "INPUT=${dir}/${symbol}.s" -D "CXX=${CMAKE_CXX_COMPILER}"
             -P "${SHUFFLENET_ROOT}/cmake/assemble_kernel.cmake"
     DEPENDS ShuffleNet::generators ${ARG_TUNED} "${SHUFFLENET_ROOT}/cmake/assemble_kernel.cmake"
@@ -133,13 +159,17 @@ function(_shufflenet_tuned out isa name network height width)
 endfunction()
 
 # The C initialiser of one instruction set's kernels.
-function(_shufflenet_kernel_table out name isa)
+function(_shufflenet_kernel_table out name network isa)
   set(p "${name}_${isa}")
+  if(network IN_LIST SHUFFLENET_COMPARISON_NAMES)
+    set(${out} "    {\"${isa}\", nullptr, {}, {}, {}, nullptr, nullptr, ${p}_fc, ${p}_steps},\n" PARENT_SCOPE)
+    return()
+  endif()
   string(CONCAT table "    {\"${isa}\", ${p}_stem,\n"
     "     {${p}_stage2_down_branch1, ${p}_stage3_down_branch1, ${p}_stage4_down_branch1},\n"
     "     {${p}_stage2_down_branch2, ${p}_stage3_down_branch2, ${p}_stage4_down_branch2},\n"
     "     {${p}_stage2_basic, ${p}_stage3_basic, ${p}_stage4_basic},\n"
-    "     ${p}_conv5, ${p}_conv5_pool, ${p}_fc},\n")
+    "     ${p}_conv5, ${p}_conv5_pool, ${p}_fc, nullptr},\n")
   set(${out} "${table}" PARENT_SCOPE)
 endfunction()
 
@@ -148,7 +178,8 @@ function(_shufflenet_check_arguments name network height width classes targets)
   if(NOT name MATCHES "^[a-z][a-z0-9_]*$")
     message(FATAL_ERROR "shufflenet_add_model: NAME \"${name}\": expected a C identifier in lower case")
   endif()
-  if(NOT network IN_LIST SHUFFLENET_NETWORK_NAMES)
+  if(NOT network IN_LIST SHUFFLENET_NETWORK_NAMES AND NOT network IN_LIST SHUFFLENET_COMPARISON_NAMES)
+    list(APPEND SHUFFLENET_NETWORK_NAMES ${SHUFFLENET_COMPARISON_NAMES})
     list(FILTER SHUFFLENET_NETWORK_NAMES EXCLUDE REGEX "^test_")
     list(JOIN SHUFFLENET_NETWORK_NAMES ", " names)
     message(FATAL_ERROR "shufflenet_add_model(${name}): NETWORK \"${network}\": expected one of ${names}")
@@ -220,10 +251,11 @@ function(shufflenet_add_model)
   if(ARG_REFERENCE)
     set(flags REFERENCE)
   endif()
-  _shufflenet_kernels(kernels)
+  _shufflenet_kernels(kernels ${ARG_NETWORK})
   set(objects "")
   set(kernel_declarations "")
   set(kernel_tables "")
+  set(step_tables "")
   # Dispatch takes the last that the CPU has, so the order is ours, not the caller's.
   foreach(isa ${SHUFFLENET_ALL_TARGETS})
     if(NOT isa IN_LIST ARG_TARGETS)
@@ -231,6 +263,7 @@ function(shufflenet_add_model)
     endif()
     _shufflenet_tuned(tuned ${isa} ${name} ${ARG_NETWORK} ${height} ${width})
     set(isa_objects "")
+    set(steps "")
     foreach(line ${kernels})
       _shufflenet_generate(object "${dir}/kernels" ${isa} "${line}" ${flags} NAME ${name} NETWORK ${ARG_NETWORK}
         HEIGHT ${height} WIDTH ${width} ${tuned})
@@ -243,13 +276,20 @@ function(shufflenet_add_model)
         set(type CONV5)
       elseif(kernel STREQUAL "fc")
         set(type FC)
+      elseif(kernel MATCHES "^step")
+        set(type STEP)
+        list(APPEND steps ${name}_${isa}_${kernel})
       endif()
       string(APPEND kernel_declarations "${type}(${name}_${isa}_${kernel})\n")
     endforeach()
     set(object "${dir}/${name}_${isa}.o")
     shufflenet_rename_halide(OUTPUT "${object}" INPUTS ${isa_objects})
     list(APPEND objects "${object}")
-    _shufflenet_kernel_table(table ${name} ${isa})
+    if(steps)
+      list(JOIN steps ", " steps)
+      string(APPEND step_tables "static const shufflenet_step_fn ${name}_${isa}_steps[] = {${steps}};\n")
+    endif()
+    _shufflenet_kernel_table(table ${name} ${ARG_NETWORK} ${isa})
     string(APPEND kernel_tables "${table}")
   endforeach()
 

@@ -11,7 +11,17 @@ namespace {
 
 std::string part_name(const std::string &name, size_t part) { return part == 0 ? name : name + "_tail"; }
 
+/// The dimensions of a Func, or where it is read.
+template <typename T>
+std::vector<T> with_group(std::vector<T> at, const std::vector<Var> &group) {
+    at.insert(at.end(), group.begin(), group.end());
+    return at;
+}
+
 }  // namespace
+
+Expr relu(Expr sum, Expr /*lane*/, Expr /*pixel*/) { return max(sum, 0.0F); }
+Expr linear(Expr sum, Expr /*lane*/, Expr /*pixel*/) { return sum; }
 
 Parameter buffer_of(const Blob &blob) {
     using Halide::Internal::Call;
@@ -42,28 +52,30 @@ std::vector<Summands> gathered(int count, int fours, bool lane_operands, const G
 }
 
 Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
-                    int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p) {
-    Pointwise f{layout, pixels, {}, {}, {}, buffer_of(blob)};
-    for (const Summands &group : in) {
-        f.k.emplace_back(0, group.count, name + "_k" + std::to_string(f.k.size()));
-        f.side_by_side.push_back(group.side_by_side);
+                    int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p,
+                    const Epilogue &epilogue, const std::vector<Var> &group) {
+    Pointwise f{layout, pixels, {}, {}, {}, buffer_of(blob), false, group};
+    for (const Summands &summands : in) {
+        f.k.emplace_back(0, summands.count, name + "_k" + std::to_string(f.k.size()));
+        f.side_by_side.push_back(summands.side_by_side);
     }
     Var k("k");
+    const std::vector<Var> at = with_group<Var>({c, p}, group);
     for (const ChannelPart &part : parts) {
         const std::string id = part_name(name, f.parts.size());
         Func sum(id + "_sum"), out(id);
         std::vector<Func> operands;
-        sum(c, p) = blob(layout.bias + part.first + c);
+        sum(at) = blob(layout.bias + part.first + c);
         int first = 0;
         for (size_t i = 0; i < in.size(); ++i) {
             const Expr weight = blob(layout.weights + packed(part, c, layout.vec, first + f.k[i], layout.k));
             Func operand(id + "_in" + std::to_string(i));
-            operand(k, p) = in[i].at(k, p);
-            sum(c, p) += weight * operand(f.k[i], p);
+            operand(with_group<Var>({k, p}, group)) = in[i].at(k, p);
+            sum(at) += weight * operand(with_group<Expr>({f.k[i], p}, group));
             operands.push_back(operand);
             first += in[i].count;
         }
-        out(c, p) = max(sum(c, p), 0.0F);
+        out(at) = epilogue(sum(at), part.first + c, p);
         f.parts.push_back({part, operands, sum, out});
     }
     return f;
@@ -78,36 +90,172 @@ void shuffle_with(Pointwise &f, const Activation &other, Var c, Var p) {
     f.shuffled = true;
 }
 
-Expr in_range(const Expr &at, int tap, int size, int out_size, int stride) {
+Expr in_range(const Expr &at, int tap, int size, int out_size, int stride, int window) {
+    const int padding = window / 2;
     Expr inside = Halide::Internal::const_true();
-    if (tap == 0) inside = inside && at >= 0;
-    if (tap == 2 && (out_size - 1) * stride + 1 >= size) inside = inside && at < size;
+    if (tap < padding) inside = inside && at >= 0;
+    if ((out_size - 1) * stride + tap - padding >= size) inside = inside && at < size;
     return inside;
 }
 
+namespace {
+
+/// Calls visit(tap, whether the input has its pixel, the nearest pixel that it has) for every tap of a window over
+/// output (x, y).
+template <typename Visit>
+void for_each_tap(Size in_size, Size out_size, int stride, int window, Var x, Var y, Visit visit) {
+    for (int ky = 0; ky < window; ++ky) {
+        for (int kx = 0; kx < window; ++kx) {
+            const Expr iy = y * stride + ky - window / 2;
+            const Expr ix = x * stride + kx - window / 2;
+            const Expr inside = in_range(iy, ky, in_size.height, out_size.height, stride, window) &&
+                                in_range(ix, kx, in_size.width, out_size.width, stride, window);
+            visit(ky * window + kx, inside,
+                  clamp(iy, 0, in_size.height - 1) * in_size.width + clamp(ix, 0, in_size.width - 1));
+        }
+    }
+}
+
+/// The sum over a window of a plane, from `start`; `weight` is asked for each tap.
+Expr window_sum(Expr start, const std::function<Expr(int tap)> &weight, const Activation &in, Size in_size,
+                Size out_size, int stride, Var c, Var x, Var y, int window) {
+    Expr sum = std::move(start);
+    for_each_tap(in_size, out_size, stride, window, x, y, [&](int tap, const Expr &inside, const Expr &pixel) {
+        sum += weight(tap) * select(inside, likely(in(c, pixel)), 0.0F);
+    });
+    return sum;
+}
+
+/// A part of a depthwise convolution whose value at (c, x, y) is `value`.
+Depthwise::Part window_part(const std::string &id, const ChannelPart &part, const Expr &value, Size out_size, Var c,
+                            Var x, Var y, Var p, const std::vector<Var> &group) {
+    Func rows(id + "_rows"), out(id);
+    rows(with_group<Var>({c, x, y}, group)) = value;
+    out(with_group<Var>({c, p}, group)) = rows(with_group<Expr>({c, p % out_size.width, p / out_size.width}, group));
+    return {part, rows, out};
+}
+
+}  // namespace
+
 Depthwise depthwise(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts,
                     Size in_size, int stride, const Blob &blob, const std::vector<Activation> &in, Var c, Var x, Var y,
-                    Var p) {
+                    Var p, const Epilogue &epilogue, const std::vector<Var> &group, int window) {
     const Size out_size = stride == 2 ? halved(in_size) : in_size;
     Depthwise f{layout, in_size, out_size, stride, {}};
     for (const ChannelPart &part : parts) {
         const size_t number = f.parts.size();
-        Func rows(part_name(name, number) + "_rows"), out(part_name(name, number));
-        Expr sum = blob(layout.bias + part.first + c);
-        for (int ky = 0; ky < 3; ++ky) {
-            for (int kx = 0; kx < 3; ++kx) {
-                const Expr iy = y * stride + ky - 1;
-                const Expr ix = x * stride + kx - 1;
-                const Expr inside = in_range(iy, ky, in_size.height, out_size.height, stride) &&
-                                    in_range(ix, kx, in_size.width, out_size.width, stride);
-                const Expr pixel = clamp(iy, 0, in_size.height - 1) * in_size.width + clamp(ix, 0, in_size.width - 1);
-                const Expr weight = blob(layout.weights + packed(part, c, layout.vec, ky * 3 + kx, layout.taps));
-                sum += weight * select(inside, likely(in[number](c, pixel)), 0.0F);
-            }
+        const auto weight = [&](int tap) {
+            return blob(layout.weights + packed(part, c, layout.vec, tap, layout.taps));
+        };
+        const Expr sum = window_sum(blob(layout.bias + part.first + c), weight, in[number], in_size, out_size, stride,
+                                    c, x, y, window);
+        const Expr value = epilogue(sum, part.first + c, y * out_size.width + x);
+        f.parts.push_back(window_part(part_name(name, number), part, value, out_size, c, x, y, p, group));
+    }
+    return f;
+}
+
+Depthwise average_pool(const std::string &name, const WindowLayout &layout, Size in_size, const Activation &in, Var c,
+                       Var x, Var y, Var p, const std::vector<Var> &group) {
+    const Size out_size = halved(in_size);
+    const auto weight = [](int) -> Expr { return 1.0F / kTaps; };
+    const Expr mean = window_sum(0.0F, weight, in, in_size, out_size, 2, c, x, y, 3);
+    const ChannelPart all{0, layout.lanes, layout.vec};
+    return {layout, in_size, out_size, 2, {window_part(name, all, mean, out_size, c, x, y, p, group)}};
+}
+
+namespace {
+
+/// 3x3 stride-2 maximum. Values are not negative, so repeating an edge value is as good as padding.
+Expr pooled(const Func &conv, Size in_size, Size out_size, const Expr &c, const Expr &p) {
+    Expr best;
+    for (int ky = 0; ky < 3; ++ky) {
+        for (int kx = 0; kx < 3; ++kx) {
+            const Expr cx = clamp(p % out_size.width * 2 + kx - 1, 0, in_size.width - 1);
+            const Expr cy = clamp(p / out_size.width * 2 + ky - 1, 0, in_size.height - 1);
+            const Expr value = conv(c, likely(cx), likely(cy));
+            best = best.defined() ? max(best, value) : value;
         }
-        rows(c, x, y) = sum;
+    }
+    return best;
+}
+
+Expr padded(const Image &image, Size size, const Expr &ix, const Expr &iy, const Expr &ci) {
+    const Expr inside = ix >= 0 && ix < size.width && iy >= 0 && iy < size.height;
+    return select(inside, likely(image(clamp(ix, 0, size.width - 1), clamp(iy, 0, size.height - 1), ci)), 0.0F);
+}
+
+}  // namespace
+
+Stem stem(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts, Size in_size,
+          bool pool, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p, const Epilogue &epilogue,
+          const std::vector<Var> &group) {
+    const Size half = halved(in_size);
+    const Size out_size = pool ? halved(half) : half;
+    Stem f{c, x, y, p, in_size, half, out_size, RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
+    for (const ChannelPart &part : parts) {
+        const size_t number = f.parts.size();
+        Func sum(part_name(name + "_sum", number)), conv(part_name(name + "_conv", number)),
+            out(part_name(name, number));
+        sum(c, x, y) = blob(layout.bias + part.first + c);
+        const Expr weight = packed(part, c, layout.vec, (f.tap.z * 3 + f.tap.y) * 3 + f.tap.x, layout.taps);
+        sum(c, x, y) +=
+            blob(layout.weights + weight) * padded(image, in_size, x * 2 + f.tap.x - 1, y * 2 + f.tap.y - 1, f.tap.z);
+        conv(c, x, y) = epilogue(sum(c, x, y), part.first + c, y * half.width + x);
+        out(with_group<Var>({c, p}, group)) =
+            pool ? pooled(conv, half, out_size, c, p) : conv(c, p % half.width, p / half.width);
+        f.parts.push_back({part, sum, conv, out});
+    }
+    return f;
+}
+
+Depthwise pool(const std::string &name, WindowKind kind, int lanes, const std::vector<ChannelPart> &parts, Size in_size,
+               int stride, int window, const std::vector<Activation> &in, Var c, Var x, Var y, Var p) {
+    const Size out_size = stride == 2 ? halved(in_size) : in_size;
+    Depthwise f{window_layout(0, 0, lanes, kPanelFloats), in_size, out_size, stride, {}};
+    for (const ChannelPart &part : parts) {
+        const size_t number = f.parts.size();
+        // The window's own centre is never beyond the border.
+        Expr best = in[number](c, y * stride * in_size.width + x * stride);
+        Expr total = 0.0F, count = 0;
+        for_each_tap(in_size, out_size, stride, window, x, y, [&](int, const Expr &inside, const Expr &pixel) {
+            const Expr value = likely(in[number](c, pixel));
+            // The nearest pixel is within the window too.
+            best = max(best, value);
+            total += select(inside, value, 0.0F);
+            count += select(inside, 1, 0);
+        });
+        const Expr value = kind == WindowKind::kMax ? best : total / Halide::cast<float>(count);
+        f.parts.push_back(window_part(part_name(name, number), part, value, out_size, c, x, y, p, {}));
+    }
+    return f;
+}
+
+Convolution convolution(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
+                        int in_channels, int in_lanes, Size in_size, int window, int stride, const Blob &blob,
+                        const Activation &in, Var c, Var x, Var y, Var p, const Epilogue &epilogue) {
+    const int padding = window / 2;
+    const Size out_size{(in_size.height - 1) / stride + 1, (in_size.width - 1) / stride + 1};
+    Convolution f{layout,
+                  in_lanes,
+                  out_size,
+                  Func(name + "_padded"),
+                  RDom({{0, in_channels}, {0, window}, {0, window}}, name + "_tap"),
+                  {}};
+    const Expr iy = y - padding, ix = x - padding;
+    const Expr pixel = clamp(iy, 0, in_size.height - 1) * in_size.width + clamp(ix, 0, in_size.width - 1);
+    const Expr inside = iy >= 0 && iy < in_size.height && ix >= 0 && ix < in_size.width;
+    f.padded(c, x, y) = select(inside, likely(in(c, pixel)), 0.0F);
+    for (const ChannelPart &part : parts) {
+        const std::string id = part_name(name, f.parts.size());
+        Func sum(id + "_sum"), rows(id + "_rows"), out(id);
+        const Expr row = (f.tap.z * window + f.tap.y) * in_channels + f.tap.x;
+        sum(c, x, y) = blob(layout.bias + part.first + c);
+        sum(c, x, y) += blob(layout.weights + packed(part, c, layout.vec, row, layout.k)) *
+                        f.padded(f.tap.x, x * stride + f.tap.y, y * stride + f.tap.z);
+        rows(c, x, y) = epilogue(sum(c, x, y), part.first + c, y * out_size.width + x);
         out(c, p) = rows(c, p % out_size.width, p / out_size.width);
-        f.parts.push_back({part, rows, out});
+        f.parts.push_back({part, sum, rows, out});
     }
     return f;
 }

@@ -1,11 +1,11 @@
 // The kernels of ShuffleNetV2: stem, branch 1 and branch 2 of a unit, conv5 (with and without pool), FC.
 // Shapes come from networks/ by name; everything but the number of images (FC) and classes is a constant.
+#include "chain_layout.h"
+#include "comparison.h"
 #include "generators/kernel_generator.h"
 
 namespace shufflenet::generators {
 
-using Halide::likely;
-using Halide::select;
 using Halide::unsafe_promise_clamped;
 
 /// 3x3 stride-2 convolution with ReLU, then 3x3 stride-2 max-pool (paper Table 5: Conv1, MaxPool).
@@ -19,49 +19,16 @@ class StemGenerator : public Kernel<StemGenerator> {
     void generate() {
         const WindowLayout layout = stem_layout(net(), vec());
         const Size size = input_size();
-        const Size half = halved(size);
-        const Size quarter = halved(half);
-        Stem f{c, x, y, p, size, half, quarter, RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
-        for (const ChannelPart &part : channel_parts(net().stem_channels, vec(), machine().vec)) {
-            const std::string suffix = f.parts.empty() ? "" : "_tail";
-            Func sum("stem_sum" + suffix), conv("stem_conv" + suffix), pool("stem" + suffix);
-            sum(c, x, y) = weights(layout.bias + part.first + c);
-            const Expr weight = packed(part, c, layout.vec, (f.tap.z * 3 + f.tap.y) * 3 + f.tap.x, layout.taps);
-            sum(c, x, y) +=
-                weights(layout.weights + weight) * padded(x * 2 + f.tap.x - 1, y * 2 + f.tap.y - 1, f.tap.z);
-            conv(c, x, y) = Halide::max(sum(c, x, y), 0.0F);
-            pool(c, p) = pooled(conv, half, quarter);
-            f.parts.push_back({part, sum, conv, pool});
-        }
-
+        Stem f = stem(
+            "stem", layout, channel_parts(net().stem_channels, vec(), machine().vec), size, true,
+            [this](Expr i) { return weights(i); }, [this](Expr ix, Expr iy, Expr ci) { return in(ix, iy, ci); }, c, x,
+            y, p);
         fix(in, 0, size.width, 1);
         fix(in, 1, size.height, size.width);
         fix(in, 2, 3, size.pixels());
         fix_line(weights, layout.end());
-        emit(f.parts, layout.lanes, quarter.pixels(), out, tail);
+        emit(f.parts, layout.lanes, f.out_size.pixels(), out, tail);
         schedule(f);
-    }
-
-  private:
-    /// 3x3 stride-2 maximum. ReLU came first, so repeating an edge value is as good as padding with minus infinity.
-    Expr pooled(const Func &conv, Size in_size, Size out_size) const {
-        Expr best;
-        for (int ky = 0; ky < 3; ++ky) {
-            for (int kx = 0; kx < 3; ++kx) {
-                const Expr cx = Halide::clamp(p % out_size.width * 2 + kx - 1, 0, in_size.width - 1);
-                const Expr cy = Halide::clamp(p / out_size.width * 2 + ky - 1, 0, in_size.height - 1);
-                const Expr value = conv(c, likely(cx), likely(cy));
-                best = best.defined() ? Halide::max(best, value) : value;
-            }
-        }
-        return best;
-    }
-
-    Expr padded(const Expr &ix, const Expr &iy, const Expr &ci) {
-        const Size size = input_size();
-        const Expr inside = ix >= 0 && ix < size.width && iy >= 0 && iy < size.height;
-        const Expr pixel = in(Halide::clamp(ix, 0, size.width - 1), Halide::clamp(iy, 0, size.height - 1), ci);
-        return select(inside, likely(pixel), 0.0F);
     }
 };
 
@@ -224,7 +191,9 @@ class FcGenerator : public Kernel<FcGenerator> {
     void generate() {
         // Any class count gives the same kernel: offsets within the blob follow from it.
         const int panel = vec() * kFcPanels;
-        const PointwiseLayout one_panel = fc_layout(net(), panel, vec());
+        const Comparison *comparison = find_comparison(network.value());
+        const PointwiseLayout one_panel =
+            comparison != nullptr ? fc_layout(comparison->chain(input_size()), panel) : fc_layout(net(), panel, vec());
         const int k = one_panel.k;
         const Expr lanes = (classes + panel - 1) / panel * panel;
         const Expr first_weight = (lanes + kLineFloats - 1) / kLineFloats * kLineFloats;
@@ -245,7 +214,7 @@ class FcGenerator : public Kernel<FcGenerator> {
         f.images = out.dim(1).extent();
 
         fix(in, 0, k, 1);
-        in.dim(1).set_min(0).set_stride(pooled_stride(net()));
+        in.dim(1).set_min(0).set_stride(round_up(k, kLineFloats));
         out.dim(0).set_bounds(0, classes).set_stride(1);
         out.dim(1).set_min(0).set_stride(classes);
         schedule(f);

@@ -10,7 +10,7 @@
 
 namespace shufflenet {
 
-enum class LayerKind { kConv, kDepthwise, kPointwise, kMaxPool, kGlobalPool, kFullyConnected };
+enum class LayerKind { kConv, kDepthwise, kPointwise, kMaxPool, kAveragePool, kGlobalPool, kFullyConnected };
 
 constexpr std::string_view to_string(LayerKind kind) {
     switch (kind) {
@@ -22,6 +22,8 @@ constexpr std::string_view to_string(LayerKind kind) {
         return "pointwise";
     case LayerKind::kMaxPool:
         return "max_pool";
+    case LayerKind::kAveragePool:
+        return "average_pool";
     case LayerKind::kGlobalPool:
         return "global_pool";
     case LayerKind::kFullyConnected:
@@ -68,15 +70,20 @@ struct Layer {
     int in_channels = 0, out_channels = 0;
     Size in{}, out{};
     bool relu = false;
+    /// Groups of a 1x1 convolution: output channels of a group read the input channels of the same group alone.
+    int groups = 1;
+    /// Whether a layer without normalisation has a bias.
+    bool bias = true;
 
     constexpr bool has_weights() const { return !conv.empty(); }
     constexpr int kernel() const {
-        return kind == LayerKind::kConv || kind == LayerKind::kDepthwise || kind == LayerKind::kMaxPool ? 3 : 1;
+        using enum LayerKind;
+        return kind == kConv || kind == kDepthwise || kind == kMaxPool || kind == kAveragePool ? 3 : 1;
     }
     /// Input channels that one output channel reads.
     constexpr int group_channels() const {
         return kind == LayerKind::kConv || kind == LayerKind::kPointwise || kind == LayerKind::kFullyConnected
-                   ? in_channels
+                   ? in_channels / groups
                    : 1;
     }
     /// Elements of the weight tensor (out, in / groups, ky, kx); 0 without weights.
@@ -86,7 +93,8 @@ struct Layer {
     /// Learned parameters as torchvision counts them: weights, and BN's scale and shift or the bias.
     constexpr int64_t parameters() const {
         if (!has_weights()) return 0;
-        return weight_elements() + (norm.empty() ? 1 : 2) * int64_t{out_channels};
+        const int vectors = norm.empty() ? int{bias} : 2;
+        return weight_elements() + vectors * int64_t{out_channels};
     }
     /// Multiply-adds of one image, "FLOPs" in the paper (footnote 1); pooling counts none.
     constexpr int64_t flops() const { return has_weights() ? weight_elements() * out.pixels() : 0; }
@@ -149,14 +157,18 @@ struct Cost {
     int64_t flops = 0, mac = 0, parameters = 0;
 };
 
-constexpr Cost total_cost(const Network &n, Size input, int classes) {
+constexpr Cost total_cost(const std::vector<Layer> &layers) {
     Cost total;
-    for (const Layer &layer : network_layers(n, input, classes)) {
+    for (const Layer &layer : layers) {
         total.flops += layer.flops();
         total.mac += layer.mac();
         total.parameters += layer.parameters();
     }
     return total;
+}
+
+constexpr Cost total_cost(const Network &n, Size input, int classes) {
+    return total_cost(network_layers(n, input, classes));
 }
 
 /// Multiply-adds at 224x224 as the paper counts them. The authors' own downsampling unit in stage 2 keeps the stem's

@@ -10,6 +10,7 @@
 // claims, so that activations neither vanish nor explode; some variances are small enough for epsilon to matter.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -20,7 +21,7 @@
 #include <string_view>
 #include <vector>
 
-#include "networks/layers.h"
+#include "networks/any_network.h"
 #include "reference.h"
 
 namespace shufflenet::reference {
@@ -117,10 +118,13 @@ inline void add_convolution(std::vector<NamedTensor> &tensors, const Layer &laye
 }
 
 inline void add_fully_connected(std::vector<NamedTensor> &tensors, const Layer &layer, uint64_t seed) {
-    const Stream weight(seed, "fc.weight"), bias(seed, "fc.bias");
-    tensors.push_back(make_tensor("fc.weight", {layer.out_channels, layer.in_channels},
+    const std::string name(layer.conv.view());
+    const Stream weight(seed, name + ".weight"), bias(seed, name + ".bias");
+    tensors.push_back(make_tensor(name + ".weight", {layer.out_channels, layer.in_channels},
                                   [&](size_t i) { return weight.normal(i, 2.0 / layer.in_channels); }));
-    tensors.push_back(make_tensor("fc.bias", {layer.out_channels}, [&](size_t i) { return bias.uniform(i) - 0.5; }));
+    if (!layer.bias) return;
+    tensors.push_back(
+        make_tensor(name + ".bias", {layer.out_channels}, [&](size_t i) { return bias.uniform(i) - 0.5; }));
 }
 
 /// float16, rounded to nearest even.
@@ -169,16 +173,16 @@ inline std::string header_entry(const NamedTensor &tensor, bool f16, size_t begi
 }  // namespace detail
 
 /// An un-folded network as torchvision's state_dict() lists it. With `f16` all values are representable as float16.
-inline std::vector<NamedTensor> random_state_dict(const Network &n, int classes, uint64_t seed, bool f16 = false) {
+inline std::vector<NamedTensor> random_state_dict(const AnyNetwork &n, int classes, uint64_t seed, bool f16 = false) {
     std::vector<NamedTensor> tensors;
     bool after_relu = false;
     for (const Layer &layer : network_layers(n, {kDefaultCrop, kDefaultCrop}, classes)) {
         if (layer.kind == LayerKind::kFullyConnected) {
             detail::add_fully_connected(tensors, layer, seed);
         } else if (layer.has_weights()) {
-            // Only a pointwise layer after a depthwise one has an input without ReLU; the pools keep signs.
+            // The pools keep signs.
             detail::add_convolution(tensors, layer, after_relu, seed);
-            after_relu = layer.kind != LayerKind::kDepthwise;
+            after_relu = layer.relu;
         }
     }
     if (f16) {
@@ -212,7 +216,7 @@ inline std::vector<std::byte> to_safetensors(const std::vector<NamedTensor> &ten
 }
 
 /// The state_dict with batch normalisation folded in double: one element per row of network_layers().
-inline std::vector<LayerWeights> fold(const Network &n, int classes, const std::vector<NamedTensor> &state_dict) {
+inline std::vector<LayerWeights> fold(const AnyNetwork &n, int classes, const std::vector<NamedTensor> &state_dict) {
     std::map<std::string, const std::vector<float> *> values;
     for (const NamedTensor &tensor : state_dict) values[tensor.name] = &tensor.values;
     const auto field = [&](const Name &module, const char *name) -> const std::vector<float> & {
@@ -225,8 +229,8 @@ inline std::vector<LayerWeights> fold(const Network &n, int classes, const std::
         const std::vector<float> &weight = field(layer.conv, ".weight");
         row.weights.assign(weight.begin(), weight.end());
         if (layer.norm.empty()) {
-            const std::vector<float> &bias = field(layer.conv, ".bias");
-            row.bias.assign(bias.begin(), bias.end());
+            row.bias.assign(layer.out_channels, 0.0);
+            if (layer.bias) std::ranges::copy(field(layer.conv, ".bias"), row.bias.begin());
             continue;
         }
         const size_t row_elements = weight.size() / layer.out_channels;
@@ -241,17 +245,17 @@ inline std::vector<LayerWeights> fold(const Network &n, int classes, const std::
 }
 
 /// random_state_dict() as a safetensors file.
-inline std::vector<std::byte> random_safetensors(const Network &n, int classes, uint64_t seed, bool f16 = false) {
+inline std::vector<std::byte> random_safetensors(const AnyNetwork &n, int classes, uint64_t seed, bool f16 = false) {
     return to_safetensors(random_state_dict(n, classes, seed, f16), f16);
 }
 
 /// What that file's weights are once folded (in double, from the values as stored).
-inline std::vector<LayerWeights> fold(const Network &n, int classes, uint64_t seed, bool f16 = false) {
+inline std::vector<LayerWeights> fold(const AnyNetwork &n, int classes, uint64_t seed, bool f16 = false) {
     return fold(n, classes, random_state_dict(n, classes, seed, f16));
 }
 
 /// The same rounded to float, for tests that hand a layer's weights straight to float code.
-inline std::vector<LayerWeights> random_weights(const Network &n, int classes, uint64_t seed) {
+inline std::vector<LayerWeights> random_weights(const AnyNetwork &n, int classes, uint64_t seed) {
     std::vector<LayerWeights> layers = fold(n, classes, seed);
     for (LayerWeights &layer : layers) {
         for (double &value : layer.weights) value = static_cast<float>(value);

@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "networks/network.h"
+#include "networks/comparison.h"
 
 namespace shufflenet::reference {
 
@@ -86,16 +86,17 @@ inline Tensor depthwise3x3(const Tensor &in, std::span<const double> weights, st
     return out;
 }
 
-/// A 1x1 convolution.
+/// A 1x1 convolution, in groups of channels.
 inline Tensor pointwise(const Tensor &in, std::span<const double> weights, std::span<const double> bias,
-                        int out_channels) {
+                        int out_channels, int groups = 1) {
     Tensor out(out_channels, in.height, in.width);
+    const int group_inputs = in.channels / groups, group_outputs = out_channels / groups;
     for (int co = 0; co < out_channels; ++co) {
         const std::span<double> to = out.plane(co);
         std::fill(to.begin(), to.end(), bias[co]);
-        for (int ci = 0; ci < in.channels; ++ci) {
-            const std::span<const double> from = in.plane(ci);
-            const double weight = weights[size_t(co) * in.channels + ci];
+        for (int ci = 0; ci < group_inputs; ++ci) {
+            const std::span<const double> from = in.plane(co / group_outputs * group_inputs + ci);
+            const double weight = weights[size_t(co) * group_inputs + ci];
             for (size_t p = 0; p < to.size(); ++p) to[p] += weight * from[p];
         }
     }
@@ -105,6 +106,26 @@ inline Tensor pointwise(const Tensor &in, std::span<const double> weights, std::
 inline Tensor relu(Tensor t) {
     for (double &value : t.data) value = std::max(value, 0.0);
     return t;
+}
+
+inline Tensor activate(Tensor t, Activation activation) {
+    if (activation == Activation::kNone) return t;
+    t = relu(std::move(t));
+    if (activation == Activation::kRelu6) {
+        for (double &value : t.data) value = std::min(value, 6.0);
+    }
+    return t;
+}
+
+inline Tensor add(Tensor a, const Tensor &b) {
+    for (size_t i = 0; i < a.data.size(); ++i) a.data[i] += b.data[i];
+    return a;
+}
+
+/// The padding is counted.
+inline Tensor average_pool3x3s2(const Tensor &in) {
+    const std::vector<double> ninths(size_t(in.channels) * 9, 1.0 / 9), zeros(in.channels);
+    return depthwise3x3(in, ninths, zeros, 2);
 }
 
 inline Tensor max_pool3x3s2(const Tensor &in) {
@@ -250,6 +271,61 @@ inline Result run(const Network &n, Size input, int classes, const std::vector<L
         throw std::invalid_argument("reference::run: layers do not fit the network");
     }
     return r;
+}
+
+/// One step of a chain but an average pool, which its unit computes; `layers`: those of its rows that have weights.
+inline Tensor chain_step(const Step &s, const Tensor &x, std::span<const LayerWeights *const> layers) {
+    const auto last = [&](const Tensor &in, int channels, int groups) {
+        return pointwise(in, layers.back()->weights, layers.back()->bias, channels, groups);
+    };
+    switch (s.kind) {
+    case StepKind::kStem: {
+        Tensor t = activate(conv3x3(x, layers[0]->weights, layers[0]->bias, s.out_channels, 2), s.activation);
+        return s.pool ? max_pool3x3s2(t) : t;
+    }
+    case StepKind::kHead:
+        return s.expanded > 0 ? activate(last(x, s.expanded, 1), s.expand_activation) : x;
+    default:
+        break;
+    }
+    Tensor t = x;
+    if (s.expanded > 0) {
+        t = activate(pointwise(x, layers[0]->weights, layers[0]->bias, s.expanded, s.expand_groups),
+                     s.expand_activation);
+        layers = layers.subspan(1);
+    }
+    t = activate(depthwise3x3(t, layers[0]->weights, layers[0]->bias, s.stride), s.depthwise_activation);
+    // The authors' shuffle puts every `shuffle`-th channel together: ShuffleNetV2's with the other factor.
+    t = last(shuffle(t, t.channels / s.shuffle), s.projected(), s.project_groups);
+    if (s.shortcut == Shortcut::kAdd) t = add(std::move(t), x);
+    t = activate(std::move(t), s.activation);
+    return s.shortcut == Shortcut::kConcat ? concat(average_pool3x3s2(x), t) : t;
+}
+
+/// Logits of a comparison network for one image. `layers`: one element per row of chain_layers().
+inline std::vector<double> run(const Comparison &c, Size input, int classes, const std::vector<LayerWeights> &layers,
+                               std::span<const float> chw_input) {
+    Tensor x(3, input.height, input.width);
+    if (chw_input.size() != x.data.size()) throw std::invalid_argument("reference::run: size of the input");
+    std::ranges::copy(chw_input, x.data.begin());
+    const Chain chain = c.chain(input);
+    auto next = layers.begin();
+    for (const Step &s : chain.steps) {
+        std::vector<Layer> rows;
+        detail::add_layers(rows, s, "");
+        std::vector<const LayerWeights *> weights;
+        for (const Layer &row : rows) {
+            if (row.has_weights()) weights.push_back(&*next);
+            ++next;
+        }
+        if (s.kind != StepKind::kAveragePool) x = chain_step(s, x, weights);
+    }
+    const LayerWeights &fc = *next++;
+    std::vector<double> logits = fully_connected(global_average(x), fc.weights, fc.bias);
+    if (next != layers.end() || logits.size() != static_cast<size_t>(classes)) {
+        throw std::invalid_argument("reference::run: layers do not fit the network");
+    }
+    return logits;
 }
 
 }  // namespace shufflenet::reference

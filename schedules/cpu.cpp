@@ -23,8 +23,10 @@ double imbalance(int tiles, int blocks) { return std::ceil(double(tiles) / block
 
 namespace {
 
+using generators::Convolution;
 using generators::Depthwise;
 using generators::Pointwise;
+using Halide::Func;
 using Halide::PrefetchBoundStrategy;
 using Halide::TailStrategy;
 using Halide::Var;
@@ -48,6 +50,11 @@ class Cpu final : public Schedule {
     void apply(Conv5 &f) const override;
     void apply(Conv5Pool &f) const override;
     void apply(FullyConnected &f) const override;
+    void apply(SingleLayer &f) const override;
+    void apply(ElementWise &f) const override;
+    void apply(WholeBlock &f) const override;
+    void apply(AveragePool &f) const override;
+    void apply(GlobalPool &f) const override;
 
   private:
     /// Vectors are the machine's, or shorter for a part that is.
@@ -201,7 +208,7 @@ class Cpu final : public Schedule {
     }
 
     Order order_of(const Branch2 &f) const {
-        const int lanes = f.pw2.layout.lanes;
+        const int lanes = f.dw.layout.lanes * f.dw.groups;
         const int64_t rows = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes);
         const int64_t channels = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats);
         const auto tuned = static_cast<Order>(tuning_.order);
@@ -234,8 +241,30 @@ class Cpu final : public Schedule {
         Var po("po"), co("co");
         part.out.split(p, strip, p, pixels, TailStrategy::ShiftInwards);
         tile(f, part, c, p, tile_of(f, part.channels, 1), po, co);
+        // All groups of a strip, which share its intermediates.
+        if (!f.group.empty()) part.out.reorder(f.group[0], strip);
         part.out.parallel(strip);
     }
+
+    /// The copy of a dense convolution's input, made before all else.
+    void pad(Convolution &f, Var c) const {
+        const int vec = std::min(m_.vec, f.in_lanes);
+        Var ci("ci");
+        f.padded.compute_root().align_bounds(c, vec).split(c, c, ci, vec).vectorize(ci);
+    }
+
+    /// A dense convolution, row by row: a panel of output channels and a tile of a row's pixels at a time. Leaves `co`
+    /// (panels of channels) free outside of the rows `y`.
+    void convolution(Convolution &f, Convolution::Part &part, Var c, Var x, Var y, Var p, Var co) const;
+
+    /// A dense convolution stored as a whole, parallel over blocks of rows.
+    void store(Convolution &f, Var c, Var x, Var y, Var p, int blocks) const;
+
+    /// A step of a block whose readers need all of it, by strips of rows; the steps of `members` are computed for a
+    /// strip at a time.
+    void whole_step(WholeBlock &f, int step, const std::vector<int> &members) const;
+    /// A step that is computed for a strip of another one.
+    void strip_step(WholeBlock &f, WholeBlock::Step &step, Func &home, Var strip) const;
 
     void in_rows(Branch2 &f) const;
     void in_channels(Branch2 &f) const;
@@ -274,7 +303,7 @@ void Cpu::in_strips(Branch2 &f) const {
     const Size out = f.dw.out_size;
     const int strip_height = strip_rows(out, [&](int rows) {
         const int in_rows = std::min(in.height, (rows - 1) * f.dw.stride + 3);
-        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.pw2.layout.lanes, kPanelFloats);
+        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.dw.layout.lanes * f.dw.groups, kPanelFloats);
     });
     Var strip("strip"), co("co"), po("po"), tile_co("tile_co");
     strips(f.pw2, f.c, f.p, strip_height * out.width, strip);
@@ -327,6 +356,22 @@ void Cpu::apply(Conv5Pool &f) const {
     // All pixels of one channel tile, summed and dropped: 3 KiB at 7x7.
     pw.out.compute_at(f.out, co).align_bounds(f.c, m_.vec);
     tile(f.pw, pw, f.c, f.p, t, po, tco);
+}
+
+void Cpu::apply(AveragePool &f) const { store(f.dw, f.c, f.x, f.y, f.p, blocks_of(f.dw.out_size)); }
+
+void Cpu::apply(GlobalPool &f) const {
+    // Bound by reading the tensor: a few vectors over all pixels, then the next.
+    const int vec = std::min(f.vec, m_.vec);
+    constexpr int kVectors = 4;
+    Var cv("cv"), ci("ci"), cu("cu"), co("co");
+    f.out.split(f.c, cv, ci, vec)
+        .split(cv, co, cu, std::min(kVectors, f.lanes / vec), TailStrategy::ShiftInwards)
+        .vectorize(ci)
+        .unroll(cu)
+        .parallel(co);
+    f.total.compute_at(f.out, co).align_bounds(f.c, vec).split(f.c, cv, ci, vec).vectorize(ci).unroll(cv);
+    f.total.update().split(f.c, cv, ci, vec).reorder(ci, cv, f.pixel).vectorize(ci).unroll(cv);
 }
 
 void Cpu::apply(FullyConnected &f) const {
@@ -393,6 +438,162 @@ void Cpu::apply(Stem &f) const {
             .unroll(f.tap.x)
             .unroll(f.tap.y)
             .unroll(f.tap.z);
+    }
+}
+
+void Cpu::convolution(Convolution &f, Convolution::Part &part, Var c, Var x, Var y, Var p, Var co) const {
+    const int panel = std::min(part.channels.vec, part.channels.lanes);
+    const int vec = vector_of(part.channels);
+    const Tile t = choose_tile({}, {f.out_size.width, panel / vec});
+    Var cp("cp"), cv("cv"), ci("ci"), cu("cu"), xo("xo"), xi("xi");
+    part.out.align_bounds(c, panel)
+        .split(c, co, cp, panel)
+        .split(cp, cv, ci, vec)
+        .split(p, y, x, f.out_size.width)
+        .reorder(ci, cv, x, y, co)
+        .vectorize(ci)
+        .unroll(cv);
+    part.rows.compute_at(part.out, y)
+        .align_bounds(c, panel)
+        .split(c, cv, ci, vec)
+        .split(cv, cv, cu, t.vectors)
+        .split(x, xo, xi, t.pixels, TailStrategy::ShiftInwards)
+        .reorder(ci, cu, xi, xo, cv, y)
+        .vectorize(ci)
+        .unroll(cu)
+        .unroll(xi);
+    part.sum.compute_at(part.rows, xo).align_bounds(c, vec).split(c, cv, ci, vec).reorder(ci, cv, x);
+    part.sum.vectorize(ci).unroll(cv).unroll(x);
+    part.sum.update()
+        .split(c, cv, ci, vec)
+        .reorder(ci, cv, x, f.tap.x, f.tap.y, f.tap.z)
+        .vectorize(ci)
+        .unroll(cv)
+        .unroll(x);
+}
+
+void Cpu::store(Convolution &f, Var c, Var x, Var y, Var p, int blocks) const {
+    pad(f, c);
+    for (Convolution::Part &part : f.parts) {
+        Var co("co"), block("block");
+        convolution(f, part, c, x, y, p, co);
+        part.out
+            .split(y, block, y, pieces(f.out_size.height, std::min(f.out_size.height, blocks)),
+                   TailStrategy::GuardWithIf)
+            .reorder(y, co, block)
+            .parallel(block);
+    }
+}
+
+void Cpu::apply(SingleLayer &f) const {
+    if (auto *pw = std::get_if<Pointwise>(&f.layer)) return store(*pw, f.c, f.p, blocks_of(f.out_size));
+    if (auto *dw = std::get_if<Depthwise>(&f.layer)) return store(*dw, f.c, f.x, f.y, f.p, blocks_of(dw->out_size));
+    auto &conv = std::get<Convolution>(f.layer);
+    store(conv, f.c, f.x, f.y, f.p, blocks_of(conv.out_size));
+}
+
+void Cpu::apply(ElementWise &f) const {
+    Var co("co"), ci("ci"), task("task");
+    if (f.pixels) {
+        // As many pixels a task as make a fork worth while.
+        const int vec = std::min(m_.vec, f.extent);
+        f.out.split(f.c, co, ci, vec, TailStrategy::ShiftInwards).vectorize(ci);
+        f.out.split(f.p, task, f.p, 196, TailStrategy::GuardWithIf).parallel(task);
+        return;
+    }
+    Var cu("cu");
+    constexpr int kUnrolled = 4;
+    f.out.split(f.c, co, ci, m_.vec, TailStrategy::ShiftInwards)
+        .vectorize(ci)
+        .split(co, co, cu, kUnrolled, TailStrategy::ShiftInwards)
+        .unroll(cu)
+        .split(co, task, co, 256, TailStrategy::GuardWithIf)
+        .parallel(task);
+}
+
+namespace {
+
+Func &out_of(WholeBlock::Step &step) {
+    if (auto *alone = std::get_if<Func>(&step.layer)) return *alone;
+    if (auto *pw = std::get_if<Pointwise>(&step.layer)) return pw->parts.front().out;
+    if (auto *dw = std::get_if<Depthwise>(&step.layer)) return dw->parts.front().out;
+    return std::get<Convolution>(step.layer).parts.front().out;
+}
+
+/// The step for whose strips each step is computed: the one that all of its readers are, or are computed for. A step is
+/// its own home, computed as a whole, where there is no such one, and where a window reads it, because strips would
+/// compute the rows between them twice.
+std::vector<int> homes_of(const WholeBlock &f) {
+    std::vector<int> home(f.steps.size());
+    for (int i = static_cast<int>(f.steps.size()) - 1; i >= 0; --i) {
+        const WholeBlock::Step &step = f.steps[i];
+        home[i] = i;
+        if (step.stored || step.window) continue;
+        const int first = home[step.readers.at(0)];
+        if (std::ranges::all_of(step.readers, [&](int reader) { return home[reader] == first; })) home[i] = first;
+    }
+    return home;
+}
+
+}  // namespace
+
+void Cpu::strip_step(WholeBlock &f, WholeBlock::Step &step, Func &home, Var strip) const {
+    Var co("co"), po("po"), cv("cv"), ci("ci");
+    const int vec = vector_of(step.channels);
+    out_of(step).compute_at(home, strip).bound(f.c, 0, step.channels.lanes);
+    if (auto *pw = std::get_if<Pointwise>(&step.layer)) {
+        tile(*pw, pw->parts.front(), f.c, f.p, tile_of(*pw, step.channels, 1), po, co);
+    } else if (auto *dw = std::get_if<Depthwise>(&step.layer)) {
+        depthwise(*dw, dw->parts.front(), f.c, f.x, f.y, f.p, co);
+    } else if (auto *conv = std::get_if<Convolution>(&step.layer)) {
+        pad(*conv, f.c);
+        convolution(*conv, conv->parts.front(), f.c, f.x, f.y, f.p, co);
+    } else {
+        out_of(step).align_bounds(f.c, vec).split(f.c, cv, ci, vec).reorder(ci, cv, f.p).vectorize(ci);
+    }
+}
+
+void Cpu::whole_step(WholeBlock &f, int number, const std::vector<int> &members) const {
+    WholeBlock::Step &step = f.steps[number];
+    Func &out = out_of(step);
+    if (!step.stored) out.compute_root().bound(f.c, 0, step.channels.lanes);
+    const int blocks = blocks_of(step.size);
+    if (auto *dw = std::get_if<Depthwise>(&step.layer)) return store(*dw, f.c, f.x, f.y, f.p, blocks);
+    if (auto *conv = std::get_if<Convolution>(&step.layer)) return store(*conv, f.c, f.x, f.y, f.p, blocks);
+    auto *pw = std::get_if<Pointwise>(&step.layer);
+    if (pw != nullptr && members.empty()) return store(*pw, f.c, f.p, blocks);
+
+    // What is computed for a strip is read at once: it should be found in a first or near second-level cache.
+    constexpr int64_t kStripBytes = 128 << 10;
+    int64_t row_bytes = 0;
+    for (const int member : members) {
+        row_bytes += static_cast<int64_t>(sizeof(float)) * f.steps[member].channels.lanes * step.size.width;
+    }
+    int rows = step.size.height;
+    while (rows > 1 && (rows * row_bytes > kStripBytes || rows > 14)) rows = (rows + 1) / 2;
+    Var strip("strip"), cv("cv"), ci("ci");
+    if (pw != nullptr) {
+        strips(*pw, f.c, f.p, rows * step.size.width, strip);
+    } else {
+        const int vec = vector_of(step.channels);
+        out.split(f.p, strip, f.p, rows * step.size.width, TailStrategy::ShiftInwards)
+            .split(f.c, cv, ci, vec)
+            .reorder(ci, cv, f.p, strip)
+            .vectorize(ci)
+            .parallel(strip);
+    }
+    for (const int member : members) strip_step(f, f.steps[member], out, strip);
+}
+
+void Cpu::apply(WholeBlock &f) const {
+    const std::vector<int> home = homes_of(f);
+    for (int step = 0; step < static_cast<int>(f.steps.size()); ++step) {
+        if (home[step] != step) continue;
+        std::vector<int> members;
+        for (int i = 0; i < step; ++i) {
+            if (home[i] == step) members.push_back(i);
+        }
+        whole_step(f, step, members);
     }
 }
 

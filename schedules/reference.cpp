@@ -5,6 +5,7 @@ namespace shufflenet::schedules {
 
 namespace {
 
+using generators::Convolution;
 using generators::Depthwise;
 using generators::Pointwise;
 using Halide::Func;
@@ -34,8 +35,37 @@ class Reference final : public Schedule {
         root({f.pw.parts[0].out, f.total});
     }
     void apply(FullyConnected &f) const override { root({f.sum}); }
+    void apply(SingleLayer &f) const override {
+        std::visit([](auto &layer) { inner(layer); }, f.layer);
+    }
+    void apply(ElementWise & /*f*/) const override {}
+    void apply(WholeBlock &f) const override {
+        for (WholeBlock::Step &step : f.steps) {
+            std::visit(
+                [&](auto &layer) {
+                    inner(layer);
+                    if constexpr (std::is_same_v<std::decay_t<decltype(layer)>, Func>) {
+                        root({layer});
+                    } else {
+                        root({layer.parts.front().out});
+                    }
+                },
+                step.layer);
+        }
+    }
+    void apply(AveragePool &f) const override { root({f.dw.parts[0].rows}); }
+    void apply(GlobalPool &f) const override { root({f.total}); }
 
   private:
+    static void inner(Pointwise &f) { sums(f); }
+    static void inner(Depthwise &f) {
+        for (Depthwise::Part &part : f.parts) root({part.rows});
+    }
+    static void inner(Convolution &f) {
+        root({f.padded});
+        for (Convolution::Part &part : f.parts) root({part.sum, part.rows});
+    }
+    static void inner(Func & /*alone*/) {}
     static void sums(Pointwise &f) {
         for (Pointwise::Part &part : f.parts) root({part.sum});
     }

@@ -9,12 +9,17 @@
 
 namespace shufflenet::schedules {
 
+using generators::AveragePool;
 using generators::Branch1;
 using generators::Branch2;
 using generators::Conv5;
 using generators::Conv5Pool;
+using generators::ElementWise;
 using generators::FullyConnected;
+using generators::SingleLayer;
+using generators::GlobalPool;
 using generators::Stem;
+using generators::WholeBlock;
 
 /// One implementation per target.
 class Schedule {
@@ -26,6 +31,11 @@ class Schedule {
     virtual void apply(Conv5 &f) const = 0;
     virtual void apply(Conv5Pool &f) const = 0;
     virtual void apply(FullyConnected &f) const = 0;
+    virtual void apply(SingleLayer &f) const = 0;
+    virtual void apply(ElementWise &f) const = 0;
+    virtual void apply(WholeBlock &f) const = 0;
+    virtual void apply(AveragePool &f) const = 0;
+    virtual void apply(GlobalPool &f) const = 0;
 };
 
 /// Every Func at root, no vectors, no threads: the oracle for the others.

@@ -71,7 +71,7 @@ NamedMetadata choose_metadata(const ClassifyOptions &options, const shufflenet_d
         fit_to_model(embedded, info);
         return embedded;
     }
-    return {info.name, default_metadata(*find_network(info.network), {info.height, info.width})};
+    return {info.name, default_metadata(*find_any_network(info.network), {info.height, info.width})};
 }
 
 std::vector<std::string> choose_labels(const ClassifyOptions &options, const NamedMetadata &metadata, int classes) {
@@ -168,7 +168,7 @@ void print_peak(const Model &model, const std::vector<Result> &results) {
     double fastest = std::numeric_limits<double>::infinity();
     for (const Result &result : results) fastest = std::min(fastest, result.milliseconds);
     const ModelInfo info = model.info();
-    const Cost cost = total_cost(*find_network(info.network), {info.height, info.width}, info.classes);
+    const Cost cost = total_cost(*find_any_network(info.network), {info.height, info.width}, info.classes);
     const double gflops = 2e-6 * static_cast<double>(cost.flops) / fastest;
     const double peak = fma_peak_gflops(model.isa(), model.threads());
     std::cout << "\nfastest run: " << fixed(fastest, 2) << " ms, " << fixed(gflops, 1) << " GFLOP/s, "

@@ -7,7 +7,7 @@
 #include "commands.h"
 #include "images.h"
 #include "models/compiled_models.h"
-#include "networks/network.h"
+#include "networks/any_network.h"
 
 namespace shufflenet::cli {
 
@@ -29,7 +29,7 @@ std::vector<std::string> model_names() {
 
 std::vector<std::string> network_names() {
     std::vector<std::string> names;
-    for (const Network &network : kNetworks) names.emplace_back(network.name);
+    for (const AnyNetwork &network : published_networks()) names.emplace_back(network.name());
     return names;
 }
 

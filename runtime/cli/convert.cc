@@ -1,11 +1,13 @@
 // shufflenet convert: a checked weight file in canonical form.
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <vector>
 
 #include "commands.h"
 #include "error.h"
-#include "networks/layers.h"
+#include "networks/any_network.h"
 #include "runtime/import/megvii.h"
 #include "runtime/import/onnx_file.h"
 #include "runtime/src/canonical.h"
@@ -19,7 +21,7 @@ namespace shufflenet::cli {
 namespace {
 
 /// Weight tensors of the network that the file has in the right shape. The class count is the file's business.
-int matching_weights(const Safetensors &file, const Network &network) {
+int matching_weights(const Safetensors &file, const AnyNetwork &network) {
     int matches = 0;
     for (const Layer &layer : network_layers(network, {kDefaultCrop, kDefaultCrop}, kDefaultClasses)) {
         if (!layer.has_weights() || layer.kind == LayerKind::kFullyConnected) continue;
@@ -31,25 +33,31 @@ int matching_weights(const Safetensors &file, const Network &network) {
 }
 
 /// The network whose weights these are, or that they resemble most.
-const Network &recognise(const Safetensors &file, const std::string &path) {
-    const Network *nearest = &kNetworks.front();
+AnyNetwork recognise(const Safetensors &file, const std::string &path) {
+    AnyNetwork nearest = kNetworks.front();
     int best = 0;
-    for (const Network &network : kNetworks) {
+    for (const AnyNetwork &network : published_networks()) {
         int classes = 0;
         if (check_state_dict(file, path, network, &classes).ok()) return network;
         if (const int matches = matching_weights(file, network); matches > best) {
-            nearest = &network;
+            nearest = network;
             best = matches;
         }
     }
-    return *nearest;
+    return nearest;
 }
 
-const Network &network_named(const std::string &name) {
+bool fits_comparison(const Safetensors &file, const std::string &path) {
+    int classes = 0;
+    return std::ranges::any_of(kComparisons,
+                               [&](const Comparison &c) { return check_state_dict(file, path, c, &classes).ok(); });
+}
+
+AnyNetwork network_named(const std::string &name) {
     std::string names;
-    for (const Network &network : kNetworks) {
-        if (network.name == name) return network;
-        names += (names.empty() ? "" : ", ") + std::string(network.name);
+    for (const AnyNetwork &network : published_networks()) {
+        if (network.name() == name) return network;
+        names += (names.empty() ? "" : ", ") + std::string(network.name());
     }
     throw Error("unknown network '" + name + "': expected one of " + names);
 }
@@ -78,17 +86,23 @@ std::string remark_of(const OnnxNetwork &onnx) {
     return text;
 }
 
-Source read_source(const std::string &path, const Network *forced) {
+/// `named`: the network that the user named.
+Source read_source(const std::string &path, const std::optional<AnyNetwork> &named) {
     Source source;
     check(read_file(path, &source.bytes));
+    const Network *forced = named ? named->shufflenet_v2() : nullptr;
     if (is_onnx(path, source.bytes)) {
+        if (named && forced == nullptr) {
+            throw Error(path + ": ONNX files are read for ShuffleNetV2, not for " + std::string(named->name()));
+        }
         OnnxNetwork onnx;
         check(read_onnx(source.bytes, path, forced, {kDefaultCrop, kDefaultCrop}, &onnx));
         return {std::move(onnx.safetensors), remark_of(onnx)};
     }
     Safetensors file;
     check(Safetensors::parse(source.bytes, path, &file));
-    if (!has_megvii_names(file)) return source;
+    // ShuffleNetV1 has the names of Megvii's ShuffleNetV2, and its channels in its own order.
+    if ((named && forced == nullptr) || fits_comparison(file, path) || !has_megvii_names(file)) return source;
     Source renamed{{}, ", channels reordered from Megvii's"};
     check(read_megvii(file, path, forced, &renamed.bytes));
     return renamed;
@@ -97,11 +111,12 @@ Source read_source(const std::string &path, const Network *forced) {
 }  // namespace
 
 int convert(const ConvertOptions &options) {
-    const Network *forced = options.network ? &network_named(*options.network) : nullptr;
-    const Source source = read_source(options.input, forced);
+    std::optional<AnyNetwork> named;
+    if (options.network) named = network_named(*options.network);
+    const Source source = read_source(options.input, named);
     Safetensors file;
     check(Safetensors::parse(source.bytes, options.input, &file));
-    const Network &network = forced != nullptr ? *forced : recognise(file, options.input);
+    const AnyNetwork network = named ? *named : recognise(file, options.input);
     Checkpoint checkpoint;
     check(read_checkpoint(file, options.input, network, &checkpoint));
 
@@ -109,8 +124,8 @@ int convert(const ConvertOptions &options) {
     CanonicalWeights weights;
     check(canonical_weights(file, options.input, precision, &weights));
     check(write_file_atomically(options.output, serialize_safetensors(weights.tensors)));
-    std::cout << message::one_line(options.output) << ": " << network.name << ", " << checkpoint.classes << " classes, "
-              << weights.tensors.size() << " tensors" << source.remark << '\n';
+    std::cout << message::one_line(options.output) << ": " << network.name() << ", " << checkpoint.classes
+              << " classes, " << weights.tensors.size() << " tensors" << source.remark << '\n';
     return 0;
 }
 

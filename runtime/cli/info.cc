@@ -4,7 +4,7 @@
 
 #include "commands.h"
 #include "error.h"
-#include "networks/layers.h"
+#include "networks/any_network.h"
 #include "terminal.h"
 
 namespace shufflenet::cli {
@@ -13,25 +13,25 @@ namespace {
 
 struct Subject {
     std::string name;
-    const Network *network;
+    AnyNetwork network;
     Size input;
     int classes;
     std::optional<size_t> arena_bytes;  // Of a compiled model only.
 
-    bool as_published() const { return input == Size{kDefaultCrop, kDefaultCrop} && classes == kDefaultClasses; }
+    bool as_published() const { return input == Size{network.crop(), network.crop()} && classes == kDefaultClasses; }
 };
 
 /// A compiled model, or a network as it was published.
 Subject find_subject(const std::string &name) {
     if (find_model(name) == nullptr) {
-        for (const Network &network : kNetworks) {
-            if (network.name == name) return {name, &network, {kDefaultCrop, kDefaultCrop}, kDefaultClasses, {}};
+        for (const AnyNetwork &network : published_networks()) {
+            if (network.name() == name) return {name, network, {network.crop(), network.crop()}, kDefaultClasses, {}};
         }
     }
     const ModelInfo info = describe(get_model(name));
-    const Network *network = find_network(info.network);
-    if (network == nullptr) throw Error(name + ": unknown network " + info.network);
-    return {name, network, {info.height, info.width}, info.classes, info.arena_bytes};
+    const auto network = find_any_network(info.network);
+    if (!network) throw Error(name + ": unknown network " + info.network);
+    return {name, *network, {info.height, info.width}, info.classes, info.arena_bytes};
 }
 
 /// How far a 1x1 convolution is from the least memory access that its FLOPs allow (guideline G1); 1 is the best.
@@ -40,10 +40,17 @@ std::optional<double> mac_ratio(const Layer &layer) {
     return static_cast<double>(layer.mac()) / mac_lower_bound(layer.out.pixels(), layer.flops());
 }
 
+/// What the paper says that the network costs.
+int64_t published_flops(const AnyNetwork &network) {
+    const Comparison *comparison = network.comparison();
+    return comparison != nullptr ? int64_t{comparison->paper_mflops} * 1'000'000
+                                 : paper_flops(*network.shufflenet_v2());
+}
+
 void print_json(const Subject &subject) {
     using Json = nlohmann::ordered_json;
     Json layers = Json::array();
-    for (const Layer &layer : network_layers(*subject.network, subject.input, subject.classes)) {
+    for (const Layer &layer : network_layers(subject.network, subject.input, subject.classes)) {
         Json row = {{"id", layer.id.view()},
                     {"kind", to_string(layer.kind)},
                     {"in", {layer.in_channels, layer.in.height, layer.in.width}},
@@ -54,12 +61,12 @@ void print_json(const Subject &subject) {
         if (const auto ratio = mac_ratio(layer)) row["mac_ratio"] = *ratio;
         layers.push_back(row);
     }
-    const Cost cost = total_cost(*subject.network, subject.input, subject.classes);
+    const Cost cost = total_cost(subject.network, subject.input, subject.classes);
     Json total = {{"flops", cost.flops}, {"mac", cost.mac}, {"parameters", cost.parameters}};
-    if (subject.as_published()) total["paper_flops"] = paper_flops(*subject.network);
+    if (subject.as_published()) total["paper_flops"] = published_flops(subject.network);
     if (subject.arena_bytes) total["arena_bytes"] = *subject.arena_bytes;
     const Json all = {{"model", subject.name},
-                      {"network", subject.network->name},
+                      {"network", subject.network.name()},
                       {"input", {subject.input.height, subject.input.width}},
                       {"classes", subject.classes},
                       {"layers", layers},
@@ -72,7 +79,7 @@ std::string shape_text(int channels, Size size) {
 }
 
 void print_table(const Subject &subject) {
-    std::cout << subject.name << ": " << subject.network->name << ", input 3x"
+    std::cout << subject.name << ": " << subject.network.name() << ", input 3x"
               << size_text(subject.input.height, subject.input.width) << ", " << subject.classes << " classes\n\n";
     using enum Table::Align;
     Table table({{"layer"},
@@ -83,21 +90,23 @@ void print_table(const Subject &subject) {
                  {"MAC", kRight},
                  {"parameters", kRight},
                  {"MAC/bound", kRight}});
-    for (const Layer &layer : network_layers(*subject.network, subject.input, subject.classes)) {
+    for (const Layer &layer : network_layers(subject.network, subject.input, subject.classes)) {
         const auto ratio = mac_ratio(layer);
         table.add_row({std::string(layer.id.view()), std::string(to_string(layer.kind)),
                        shape_text(layer.in_channels, layer.in), shape_text(layer.out_channels, layer.out),
                        grouped(layer.flops()), grouped(layer.mac()), grouped(layer.parameters()),
                        ratio ? fixed(*ratio, 2) : ""});
     }
-    const Cost cost = total_cost(*subject.network, subject.input, subject.classes);
+    const Cost cost = total_cost(subject.network, subject.input, subject.classes);
     table.add_row({"total", "", shape_text(3, subject.input), std::to_string(subject.classes), grouped(cost.flops),
                    grouped(cost.mac), grouped(cost.parameters), ""});
     table.print();
     std::cout << '\n';
     if (subject.as_published()) {
-        std::cout << "FLOPs of the paper's own variant (another split in stage 2): "
-                  << grouped(paper_flops(*subject.network)) << '\n';
+        std::cout << (subject.network.comparison() != nullptr
+                          ? "FLOPs in the paper, rounded (Table 8): "
+                          : "FLOPs of the paper's own variant (another split in stage 2): ")
+                  << grouped(published_flops(subject.network)) << '\n';
     }
     if (subject.arena_bytes)
         std::cout << "arena: " << grouped(static_cast<int64_t>(*subject.arena_bytes)) << " bytes a thread\n";

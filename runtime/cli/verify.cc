@@ -176,7 +176,7 @@ Input read_image(const std::string &path, const ModelInfo & /*info*/) {
 }
 #else
 Input read_image(const std::string &path, const ModelInfo &info) {
-    const Metadata usual = default_metadata(*find_network(info.network), {info.height, info.width});
+    const Metadata usual = default_metadata(*find_any_network(info.network), {info.height, info.width});
     Image image;
     check(decode_image_file(path, &image));
     Input input{path, std::vector<float>(size_t{3} * info.height * info.width)};
@@ -340,7 +340,9 @@ void check_fit(const VerifyOptions &options, const OnnxNetwork &onnx, const Mode
 int verify(const VerifyOptions &options) {
     Model model = open_model(get_model(options.model), options.weights, options.threads);
     const ModelInfo info = model.info();
-    const Network &network = *find_network(info.network);
+    const Network *found = find_network(info.network);
+    if (found == nullptr) throw Error(info.name + ": verify is for ShuffleNetV2, found " + info.network);
+    const Network &network = *found;
     std::vector<std::byte> file;
     check(read_file(options.onnx, &file));
     OnnxNetwork onnx;

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "networks/layout.h"
+#include "networks/any_network.h"
 #include "runtime/src/canonical.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/file.h"
@@ -28,9 +28,9 @@ void check(const Status &status) {
     if (!status.ok()) throw std::runtime_error(status.message());
 }
 
-const Network &network_named(const std::string &name) {
-    const Network *network = find_network(name);
-    if (network == nullptr) throw std::runtime_error("unknown network '" + name + "'");
+AnyNetwork network_named(const std::string &name) {
+    const auto network = find_any_network(name);
+    if (!network) throw std::runtime_error("unknown network '" + name + "'");
     return *network;
 }
 

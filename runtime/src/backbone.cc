@@ -1,52 +1,18 @@
 #include "backbone.h"
 
-#include <HalideRuntime.h>
-
+#include "argument.h"
 #include "networks/targets.h"
 
 namespace shufflenet {
 
 namespace {
 
-/// A kernel's argument: a dense array seen with (extent, stride) dimensions.
-class Argument {
-  public:
-    struct Dimension {
-        int extent, stride;
-    };
-    Argument(const float *data, std::initializer_list<Dimension> dimensions)
-        : Argument(data, halide_type_t(halide_type_float, 32), dimensions) {}
-    Argument(const int32_t *data, std::initializer_list<Dimension> dimensions)
-        : Argument(data, halide_type_t(halide_type_int, 32), dimensions) {}
-    explicit Argument(const AlignedArray<float> &array) : Argument(array.data(), {{int(array.size()), 1}}) {}
-    explicit Argument(const AlignedArray<int32_t> &array) : Argument(array.data(), {{int(array.size()), 1}}) {}
-    /// Lanes of a tensor (lanes, pixels) whose lane 0 at pixel 0 is `data`.
-    Argument(const float *data, const BlockLayout &block, const ChannelPart &part)
-        : Argument(data + part.first, {{part.lanes, 1}, {block.pixels, block.lanes()}}) {}
-    Argument(const Argument &) = delete;
-    Argument &operator=(const Argument &) = delete;
-
-    halide_buffer_t *get() { return &buffer_; }
-
-  private:
-    Argument(const void *data, halide_type_t type, std::initializer_list<Dimension> dimensions) {
-        // Halide's buffers are not const, but kernels write to their outputs only.
-        buffer_.host = static_cast<uint8_t *>(const_cast<void *>(data));
-        buffer_.type = type;
-        buffer_.dim = dimensions_;
-        for (const Dimension &d : dimensions) {
-            dimensions_[buffer_.dimensions++] = halide_dimension_t(0, d.extent, d.stride);
-        }
-    }
-    halide_dimension_t dimensions_[3];
-    halide_buffer_t buffer_{};
-};
-
 Name unit_name(int number, int unit) { return Name("stage") + number + "_unit" + unit; }
 
 }  // namespace
 
 FeatureShape Backbone::feature_shape(Feature feature) const {
+    if (chain) return {};
     if (feature == Feature::kConv5) {
         const Size size = stages.back().out;
         return {network->conv5_channels, size.height, size.width};
@@ -78,6 +44,27 @@ Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet
                            two_parts(branch2_parts(shape, false, vec, machine_vec))};
     }
     b.conv5_lanes = conv5_layout(network, vec).lanes;
+    b.arena_size = b.arena.size;
+    b.pooled = b.arena.pooled;
+    b.pooled_stride = pooled_stride(network);
+    b.pooled_channels = network.conv5_channels;
+    return b;
+}
+
+Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
+                       const Comparison &comparison) {
+    Backbone b;
+    b.descriptor = &descriptor;
+    b.kernels = &kernels;
+    b.input = {descriptor.height, descriptor.width};
+    ChainPlan &plan = b.chain.emplace();
+    plan.chain = comparison.chain(b.input);
+    plan.arena = chain_arena(plan.chain);
+    plan.kernels = step_kernels(plan.chain);
+    b.arena_size = plan.arena.size;
+    b.pooled = plan.arena.pooled;
+    b.pooled_stride = plan.arena.pooled_stride;
+    b.pooled_channels = plan.chain.features();
     return b;
 }
 
@@ -145,8 +132,42 @@ bool ImageRun::pool(float *pooled) {
     return check(b_.kernels->conv5_pool(&context_, in.get(), table.get(), weights.get(), out.get()), "conv5_pool");
 }
 
+bool ImageRun::step(int number, const float *image, float *pooled) {
+    const ChainPlan &plan = *b_.chain;
+    const std::vector<Step> &steps = plan.chain.steps;
+    const Step &s = steps[number];
+    // A concatenated shortcut's average, the step before, is in the same tensor.
+    const bool concat = s.shortcut == Shortcut::kConcat;
+    const float *from = number == 0 ? image : arena_ + plan.arena.out[concat ? number - 2 : number - 1];
+    const int in_lanes = s.kind == StepKind::kStem ? s.in_channels : chain_lanes(s.in_channels);
+    float *to = s.kind == StepKind::kHead ? pooled : arena_ + plan.arena.out[number];
+    int lanes = out_lanes(s), computed = lanes, groups = 1, group_stride = lanes;
+    if (s.kind == StepKind::kUnit) {
+        to += s.out_channels - s.projected();
+        computed = unit_layout(s).project.lanes;
+        groups = s.project_groups;
+        group_stride = s.projected() / groups;
+    } else if (s.kind == StepKind::kAveragePool) {
+        lanes = out_lanes(steps[number + 1]);
+    } else if (s.kind == StepKind::kHead && s.expanded > 0) {
+        lanes = computed = group_stride = chain_head_layout(s).lanes;
+    }
+    Argument in(from, {{in_lanes * s.in.pixels(), 1}});
+    Argument weights(w_.steps[number].weights);
+    Argument out(to, {{computed, 1}, {s.out.pixels(), lanes}, {groups, group_stride}});
+    return check(b_.kernels->steps[plan.kernels[number]](&context_, in.get(), weights.get(), out.get()),
+                 Name("step") + number);
+}
+
+bool ImageRun::chain(const float *image, float *pooled) {
+    for (int i = 0; i < static_cast<int>(b_.chain->chain.steps.size()); ++i) {
+        if (!step(i, image, pooled)) return false;
+    }
+    return true;
+}
+
 bool ImageRun::fully_connected(const float *pooled, int images, float *logits) {
-    Argument in(pooled, {{b_.network->conv5_channels, 1}, {images, pooled_stride(*b_.network)}});
+    Argument in(pooled, {{b_.pooled_channels, 1}, {images, b_.pooled_stride}});
     Argument weights(w_.fc.weights);
     Argument out(logits, {{w_.classes, 1}, {images, w_.classes}});
     return check(b_.kernels->fc(&context_, in.get(), w_.classes, weights.get(), out.get()), "fc");

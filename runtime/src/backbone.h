@@ -1,8 +1,9 @@
 // Runs one image through the kernels of a model: which kernel, with which weights, on which part of the arena.
 #pragma once
 
+#include <optional>
+
 #include "kernel_context.h"
-#include "networks/layers.h"
 #include "pack.h"
 #include "shufflenet/descriptor.h"
 #include "shufflenet/model.h"
@@ -14,6 +15,13 @@ using TwoParts = std::array<ChannelPart, 2>;
 
 struct UnitParts {
     TwoParts down_branch1, down_branch2, basic;
+};
+
+/// A comparison network: its steps, where they write, and which kernel computes each.
+struct ChainPlan {
+    Chain chain;
+    ChainArena arena;
+    std::vector<int> kernels;
 };
 
 /// What is fixed when a model is opened: shapes and kernels of one instruction set.
@@ -29,12 +37,19 @@ struct Backbone {
     TwoParts stem_parts{};
     std::array<UnitParts, kStages> unit_parts{};
     int conv5_lanes = 0;
+    /// Of a comparison network, which has none of network and what follows from it.
+    std::optional<ChainPlan> chain;
+    /// Of both, in floats: the arena, and where pooled features lie in it, how far apart and how many.
+    int arena_size = 0, pooled = 0, pooled_stride = 0, pooled_channels = 0;
 
+    /// Empty for a comparison network.
     FeatureShape feature_shape(Feature feature) const;
 };
 
 Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
                        const Network &network);
+Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,
+                       const Comparison &comparison);
 
 /// The passage of one image (or of a group, for the fully connected layer). Steps return false on an error of a
 /// kernel, whose id failed() then names.
@@ -52,7 +67,10 @@ class ImageRun {
     bool conv5();
     /// conv5 and global average pool, to `pooled`: conv5_lanes floats.
     bool pool(float *pooled);
-    /// `pooled`: `images` rows, pooled_stride() apart; `logits`: `images` rows of classes.
+    /// All steps of a comparison network, or one; arguments as of stem() and pool().
+    bool chain(const float *image, float *pooled);
+    bool step(int number, const float *image, float *pooled);
+    /// `pooled`: `images` rows, pooled_stride apart; `logits`: `images` rows of classes.
     bool fully_connected(const float *pooled, int images, float *logits);
 
     const Name &failed() const { return failed_; }

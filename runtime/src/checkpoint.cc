@@ -34,7 +34,7 @@ std::vector<int64_t> weight_shape(const Layer &layer) {
     return {layer.out_channels, layer.group_channels(), layer.kernel(), layer.kernel()};
 }
 
-std::vector<ExpectedTensor> expected_tensors(const Network &network, int classes) {
+std::vector<ExpectedTensor> expected_tensors(const AnyNetwork &network, int classes) {
     std::vector<ExpectedTensor> expected;
     for (const Layer &layer : network_layers(network, kAnyInput, classes)) {
         if (!layer.has_weights()) continue;
@@ -42,7 +42,7 @@ std::vector<ExpectedTensor> expected_tensors(const Network &network, int classes
         const std::vector<int64_t> channels = {layer.out_channels};
         expected.push_back({conv + ".weight", weight_shape(layer)});
         if (norm.empty()) {
-            expected.push_back({conv + ".bias", channels});
+            if (layer.bias) expected.push_back({conv + ".bias", channels});
             continue;
         }
         for (const char *suffix : {".weight", ".bias", ".running_mean", ".running_var"}) {
@@ -53,7 +53,7 @@ std::vector<ExpectedTensor> expected_tensors(const Network &network, int classes
 }
 
 /// PyTorch counts the training batches of each normalisation; nothing is computed from it.
-std::unordered_set<std::string> ignored_tensors(const Network &network) {
+std::unordered_set<std::string> ignored_tensors(const AnyNetwork &network) {
     std::unordered_set<std::string> ignored;
     for (const Layer &layer : network_layers(network, kAnyInput, kAnyClasses)) {
         if (!layer.norm.empty()) ignored.insert(std::string(layer.norm.view()) + ".num_batches_tracked");
@@ -61,11 +61,12 @@ std::unordered_set<std::string> ignored_tensors(const Network &network) {
     return ignored;
 }
 
-/// Only an fc.weight that fits decides the class count: a transposed one must not make fc.bias look wrong.
-int file_classes(const Safetensors &file, const Network &network) {
-    const Tensor *weight = file.find("fc.weight");
+/// Only a last weight that fits decides the class count: a transposed one must not make its bias look wrong.
+int file_classes(const Safetensors &file, const AnyNetwork &network) {
+    const Layer last = network_layers(network, kAnyInput, kAnyClasses).back();
+    const Tensor *weight = file.find(std::string(last.conv.view()) + ".weight");
     const bool valid = weight != nullptr && weight->shape.size() == 2 && weight->shape[0] >= 1 &&
-                       weight->shape[0] <= kMaxClasses && weight->shape[1] == network.conv5_channels;
+                       weight->shape[0] <= kMaxClasses && weight->shape[1] == last.in_channels;
     return valid ? static_cast<int>(weight->shape[0]) : kAnyClasses;
 }
 
@@ -95,7 +96,7 @@ std::string misfit(const ExpectedTensor &expected, const Tensor *tensor) {
 }
 
 /// What is wrong with each tensor that does not fit: in the network's order, then what it does not know.
-std::vector<std::string> misfits(const Safetensors &file, const Network &network) {
+std::vector<std::string> misfits(const Safetensors &file, const AnyNetwork &network) {
     std::vector<std::string> found;
     std::unordered_set<std::string> known = ignored_tensors(network);
     for (const ExpectedTensor &expected : expected_tensors(network, file_classes(file, network))) {
@@ -109,15 +110,15 @@ std::vector<std::string> misfits(const Safetensors &file, const Network &network
     return found;
 }
 
-/// Another published network that the file fits far better, or nullptr.
-const Network *better_fit(const Safetensors &file, size_t misfit_count) {
-    const Network *best = nullptr;
+/// Another published network that the file fits far better, or nothing.
+std::optional<AnyNetwork> better_fit(const Safetensors &file, size_t misfit_count) {
+    std::optional<AnyNetwork> best;
     size_t fewest = misfit_count / 4;
-    for (const Network &candidate : kNetworks) {
+    for (const AnyNetwork &candidate : published_networks()) {
         const size_t count = misfits(file, candidate).size();
         if (count < fewest) {
             fewest = count;
-            best = &candidate;
+            best = candidate;
         }
     }
     return best;
@@ -152,23 +153,23 @@ float largest_magnitude(std::span<const float> values) {
 
 }  // namespace
 
-Status check_state_dict(const Safetensors &file, const std::string &file_name, const Network &network,
+Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
                         int *classes) try {
     const std::vector<std::string> culprits = misfits(file, network);
     if (culprits.empty()) {
         *classes = file_classes(file, network);
         return {};
     }
-    std::string problem = "not weights of " + std::string(network.name);
-    if (const Network *other = better_fit(file, culprits.size())) {
-        problem += ", rather of " + std::string(other->name);
+    std::string problem = "not weights of " + std::string(network.name());
+    if (const auto other = better_fit(file, culprits.size())) {
+        problem += ", rather of " + std::string(other->name());
     }
     return message::bad_input(file_name, problem + ": " + message::list_text(culprits));
 } catch (...) {
     return message::from_exception(file_name);
 }
 
-Status FoldingReader::open(const Safetensors &file, const std::string &file_name, const Network &network) try {
+Status FoldingReader::open(const Safetensors &file, const std::string &file_name, const AnyNetwork &network) try {
     if (Status status = check_state_dict(file, file_name, network, &classes_); !status.ok()) return status;
     file_ = &file;
     file_name_ = file_name;
@@ -186,7 +187,7 @@ const Layer &FoldingReader::next() {
     row_.resize(elements_of(*tensor_) / layer_->out_channels);
     scale_.assign(layer_->out_channels, 1);
     if (layer_->norm.empty()) {
-        bias_ = read_all(conv + ".bias");
+        bias_ = layer_->bias ? read_all(conv + ".bias") : std::vector<double>(layer_->out_channels);
     } else {
         fold_bias(std::string(layer_->norm.view()));
     }
@@ -275,7 +276,7 @@ Status FoldingReader::status() const {
     return message::bad_input(file_name_, message::list_text(culprits));
 }
 
-Status read_checkpoint(const Safetensors &file, const std::string &file_name, const Network &network,
+Status read_checkpoint(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
                        Checkpoint *out) try {
     FoldingReader reader;
     if (Status status = reader.open(file, file_name, network); !status.ok()) return status;

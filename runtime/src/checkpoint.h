@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "networks/layers.h"
+#include "networks/any_network.h"
 #include "safetensors.h"
 #include "shufflenet/status.h"
 
@@ -17,14 +17,14 @@ inline constexpr double kBatchNormEps = 1e-5;
 
 /// Names every tensor that `network` needs and the file lacks, has too many, or has in another shape or type.
 /// `classes` receives the file's class count.
-Status check_state_dict(const Safetensors &file, const std::string &file_name, const Network &network, int *classes);
+Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network, int *classes);
 
 /// Gives the layers that have weights one after another, in the order of network_layers(), and a layer's weights one
 /// output channel after another: nothing but the file and what is made of it need lie in memory.
 class FoldingReader {
   public:
     /// Checks names, shapes and types. The file must outlive the reader.
-    Status open(const Safetensors &file, const std::string &file_name, const Network &network);
+    Status open(const Safetensors &file, const std::string &file_name, const AnyNetwork &network);
 
     /// The file's class count.
     int classes() const { return classes_; }
@@ -80,6 +80,7 @@ struct Checkpoint {
 };
 
 /// All of it at once. On error `out` is unchanged.
-Status read_checkpoint(const Safetensors &file, const std::string &file_name, const Network &network, Checkpoint *out);
+Status read_checkpoint(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
+                       Checkpoint *out);
 
 }  // namespace shufflenet

@@ -46,7 +46,7 @@ void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
     // A line for the header, and one because kernels may read a vector past what they asked for.
     const size_t padded = (size + 3 * line - 1) / line * line;
     if (scratch == nullptr || padded < size || padded > scratch->size - scratch->used) return nullptr;
-    auto *block = reinterpret_cast<shufflenet::Block *>(scratch->begin + scratch->used);
+    auto *block = reinterpret_cast<shufflenet::ScratchBlock *>(scratch->begin + scratch->used);
     *block = {scratch->last, true};
     scratch->last = block;
     scratch->used += padded;
@@ -56,7 +56,7 @@ void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
 void shufflenet_halide_free(void * /*context*/, void *memory) {
     shufflenet::Scratch *scratch = shufflenet::current_scratch;
     if (memory == nullptr) return;
-    reinterpret_cast<shufflenet::Block *>(static_cast<std::byte *>(memory) - shufflenet::kAlignment)->live = false;
+    reinterpret_cast<shufflenet::ScratchBlock *>(static_cast<std::byte *>(memory) - shufflenet::kAlignment)->live = false;
     while (scratch->last != nullptr && !scratch->last->live) {
         scratch->used = static_cast<size_t>(reinterpret_cast<std::byte *>(scratch->last) - scratch->begin);
         scratch->last = scratch->last->before;

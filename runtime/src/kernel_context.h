@@ -10,8 +10,8 @@
 namespace shufflenet {
 
 /// Precedes each piece of scratch memory. Kernels free in any order; space is reused from the top down.
-struct Block {
-    Block *before;
+struct ScratchBlock {
+    ScratchBlock *before;
     bool live;
 };
 
@@ -20,7 +20,7 @@ struct Scratch {
     std::byte *begin = nullptr;
     size_t size = 0;
     size_t used = 0;
-    Block *last = nullptr;
+    ScratchBlock *last = nullptr;
 };
 
 /// One run's context. `scratch[i]` belongs to the pool's thread i; without a pool, everything runs on the caller,

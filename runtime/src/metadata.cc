@@ -40,9 +40,9 @@ std::string read_integer(const Json &value, int least, int most, int *out) {
 std::string read_network(const Json &value, std::string *out) {
     const auto *name = value.as<std::string>();
     if (name == nullptr) return "expected a string";
-    if (find_network(*name) == nullptr) {
+    if (!find_any_network(*name)) {
         std::string known;
-        for (const Network &n : kNetworks) known += (known.empty() ? "" : ", ") + std::string(n.name);
+        for (const AnyNetwork &n : published_networks()) known += (known.empty() ? "" : ", ") + std::string(n.name());
         return "expected one of " + known + ", found " + message::shortened(*name);
     }
     *out = *name;
@@ -176,14 +176,13 @@ Status parse_metadata(std::string_view text, const std::string &name, Metadata *
     return message::from_exception(name);
 }
 
-Metadata default_metadata(const Network &network, Size input) {
+Metadata default_metadata(const AnyNetwork &network, Size input) {
     const int short_side = std::min(input.height, input.width);
     Metadata metadata;
-    metadata.network = network.name;
+    metadata.network = network.name();
     metadata.height = input.height;
     metadata.width = input.width;
-    metadata.preprocess.resize =
-        static_cast<int>(std::lround(double(short_side) * network.default_resize / kDefaultCrop));
+    metadata.preprocess.resize = static_cast<int>(std::lround(double(short_side) * network.resize() / kDefaultCrop));
     metadata.preprocess.crop_height = input.height;
     metadata.preprocess.crop_width = input.width;
     metadata.preprocess.mean = kImageNetMean;

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "networks/network.h"
+#include "networks/any_network.h"
 #include "shufflenet/image.h"
 #include "shufflenet/status.h"
 
@@ -23,7 +23,7 @@ struct Metadata {
 Status parse_metadata(std::string_view text, const std::string &name, Metadata *out);
 
 /// torchvision's evaluation transform for the network, scaled to the input size; no labels.
-Metadata default_metadata(const Network &network, Size input);
+Metadata default_metadata(const AnyNetwork &network, Size input);
 
 /// A text file with one label a line: UTF-8 with or without a byte order mark, LF or CRLF; trailing empty lines are
 /// ignored. On error `labels` is unchanged.

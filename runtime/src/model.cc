@@ -46,19 +46,20 @@ struct ModelState {
 };
 
 Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
-    const Network *network = find_network(descriptor.network);
-    if (network == nullptr) {
+    const auto network = find_any_network(descriptor.network);
+    if (!network) {
         return {Code::kInternal, std::string(descriptor.name) + ": unknown network " + descriptor.network};
     }
     const shufflenet_kernels *kernels = nullptr;
     if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
     if (Status status = pool.start(threads); !status.ok()) return status;
-    backbone = make_backbone(descriptor, *kernels, *network);
+    backbone = network->comparison() != nullptr ? make_backbone(descriptor, *kernels, *network->comparison())
+                                                : make_backbone(descriptor, *kernels, *network->shufflenet_v2());
 
     arenas.resize(threads);
     scratch.resize(threads);
     for (int t = 0; t < threads; ++t) {
-        if (!arenas[t].activations.allocate(backbone.arena.size) || !arenas[t].scratch.allocate(kScratchBytes)) {
+        if (!arenas[t].activations.allocate(backbone.arena_size) || !arenas[t].scratch.allocate(kScratchBytes)) {
             return out_of_memory("activations");
         }
         scratch[t] = {.begin = arenas[t].scratch.data(), .size = arenas[t].scratch.size()};
@@ -73,7 +74,8 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
 Status ModelState::adopt(const Safetensors &tensors, const std::string &name) {
     LogTimer timer;
     auto packed = std::make_shared<PackedWeights>();
-    Status status = pack_weights(tensors, name, *backbone.network, backbone.input, kPanelFloats, packed.get());
+    const AnyNetwork network = *find_any_network(backbone.descriptor->network);
+    Status status = pack_weights(tensors, name, network, backbone.input, kPanelFloats, packed.get());
     if (status.ok()) {
         log_debug("%s: %zu tensors, %d classes, checked and packed for %s in %.2f ms", name.c_str(),
                   tensors.tensors().size(), packed->classes, backbone.descriptor->name, timer.lap());
@@ -93,6 +95,9 @@ Status ModelState::check(size_t input, int batch, size_t logits, std::span<const
     if (input != images * image) return {Code::kBadInput, count_mismatch("input", images * image, input)};
     const size_t classes = weights->classes;
     if (logits != images * classes) return {Code::kBadInput, count_mismatch("logits", images * classes, logits)};
+    if (!features.empty() && backbone.chain) {
+        return {Code::kBadInput, std::string(backbone.descriptor->name) + ": a comparison network has no features"};
+    }
     for (const FeatureRequest &request : features) {
         const size_t elements = images * backbone.feature_shape(request.feature).elements();
         if (!request.out.empty() && request.out.size() != elements) {
@@ -165,6 +170,12 @@ class BatchRun {
         const size_t number = size_t(first_) + image;
         ImageRun run(m_.backbone, *m_.weights, arena, context);
         LogTimer timer;
+        if (m_.backbone.chain) {
+            const float *chw = input_ + number * 3 * m_.backbone.input.pixels();
+            if (!run.chain(chw, pooled(image))) return fail(run.failed(), context);
+            log_debug("%s: image %zu, thread %d: %.3f ms", name(), number, thread, timer.lap());
+            return;
+        }
         std::array<double, 6> ms{};
         size_t step = 0;
         const auto timed = [&](bool ok) {
@@ -187,8 +198,7 @@ class BatchRun {
     }
 
     float *pooled(int image) const {
-        return m_.arenas[0].activations.data() + m_.backbone.arena.pooled +
-               size_t(image) * pooled_stride(*m_.backbone.network);
+        return m_.arenas[0].activations.data() + m_.backbone.pooled + size_t(image) * m_.backbone.pooled_stride;
     }
 
     const char *name() const { return m_.backbone.descriptor->name; }
@@ -292,6 +302,9 @@ FeatureShape Model::feature_shape(Feature feature) const {
 
 Status Model::view(Feature feature, FeatureView *view) const {
     return guarded("an error message", [&]() -> Status {
+        if (state_ != nullptr && state_->backbone.chain) {
+            return {Code::kBadInput, "view(): a comparison network has no features"};
+        }
         if (state_ == nullptr || state_->last_arena == nullptr) return {Code::kBadInput, "view() before a run()"};
         if (feature == Feature::kConv5 && !state_->last_conv5) {
             return {Code::kBadInput, "view(): the last run did not ask for conv5"};
@@ -313,8 +326,7 @@ ModelInfo describe(const shufflenet_descriptor &d) {
                    d.weights != nullptr,
                    d.metadata == nullptr ? "" : d.metadata,
                    0};
-    const Network *network = find_network(d.network);
-    if (network != nullptr) info.arena_bytes = arena_bytes(*network, {d.height, d.width});
+    if (const auto network = find_any_network(d.network)) info.arena_bytes = arena_bytes(*network, {d.height, d.width});
     return info;
 }
 

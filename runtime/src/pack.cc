@@ -125,17 +125,69 @@ bool pack_all(FoldingReader &layers, const Network &network, Size input, int vec
     return true;
 }
 
+/// The next layer, whose output channels are in `groups`, `stride` floats apart in the blob; each output sums `rows`
+/// products. `at`: the first group.
+template <typename Layout>
+void pack_groups(FoldingReader &layers, const Layout &at, int rows, int groups, int stride, float *blob) {
+    const int channels = layers.next().out_channels;
+    const int group_channels = channels / groups;
+    for (int co = 0; co < channels; ++co) {
+        float *group = blob + size_t(co / group_channels) * stride;
+        const int lane = co % group_channels;
+        group[at.bias + lane] = static_cast<float>(layers.bias()[co]);
+        const std::span<const float> weights = layers.weights(co);
+        const double scale = layers.scale(co);
+        for (int i = 0; i < rows; ++i) group[at.weight_index(lane, i)] = static_cast<float>(weights[i] * scale);
+    }
+}
+
+void pack_step(FoldingReader &layers, const Step &s, float *blob) {
+    switch (s.kind) {
+    case StepKind::kStem: {
+        const WindowLayout at = chain_stem_layout(s);
+        return pack_groups(layers, at, at.taps, 1, 0, blob);
+    }
+    case StepKind::kHead:
+        if (s.expanded > 0) pack_groups(layers, chain_head_layout(s), s.in_channels, 1, 0, blob);
+        return;
+    case StepKind::kUnit: {
+        const UnitLayout at = unit_layout(s);
+        if (s.expanded > 0) pack_groups(layers, at.expand, at.expand.k, s.expand_groups, at.expand_stride, blob);
+        pack_groups(layers, at.depthwise, kTaps, s.expand_groups, at.depthwise_stride, blob);
+        return pack_groups(layers, at.project, at.project.k, s.project_groups, at.project_stride, blob);
+    }
+    case StepKind::kAveragePool:
+        return;
+    }
+}
+
+bool pack_chain(FoldingReader &layers, const Chain &chain, PackedWeights *out) {
+    for (const Step &s : chain.steps) {
+        // A kernel without weights is given something all the same.
+        if (!allocate(out->steps.emplace_back(), std::max(1, blob_size(s)), 0)) return false;
+        pack_step(layers, s, out->steps.back().weights.data());
+    }
+    const PointwiseLayout fc = fc_layout(chain, layers.classes());
+    if (!allocate(out->fc, fc.end(), 0)) return false;
+    pack_groups(layers, fc, fc.k, 1, 0, out->fc.weights.data());
+    out->classes = layers.classes();
+    return true;
+}
+
 }  // namespace
 
-Status pack_weights(const Safetensors &file, const std::string &file_name, const Network &network, Size input, int vec,
-                    PackedWeights *out) {
+Status pack_weights(const Safetensors &file, const std::string &file_name, const AnyNetwork &network, Size input,
+                    int vec, PackedWeights *out) {
     try {
         FoldingReader layers;
         if (Status status = layers.open(file, file_name, network); !status.ok()) return status;
-        if (pack_all(layers, network, input, vec, out)) return layers.status();
+        const Comparison *comparison = network.comparison();
+        const bool packed = comparison != nullptr ? pack_chain(layers, comparison->chain(input), out)
+                                                  : pack_all(layers, *network.shufflenet_v2(), input, vec, out);
+        if (packed) return layers.status();
     } catch (const std::bad_alloc &) {
     }
-    return {Code::kOutOfMemory, std::string(network.name) + ": out of memory for the packed weights"};
+    return {Code::kOutOfMemory, std::string(network.name()) + ": out of memory for the packed weights"};
 }
 
 }  // namespace shufflenet

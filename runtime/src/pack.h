@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "checkpoint.h"
-#include "networks/layout.h"
+#include "networks/any_network.h"
 
 namespace shufflenet {
 
@@ -59,13 +59,15 @@ struct PackedWeights {
     KernelWeights stem;
     std::array<std::vector<UnitWeights>, kStages> stages;
     KernelWeights conv5, fc;
+    /// Of a comparison network: one for each step; then of the above there is only fc.
+    std::vector<KernelWeights> steps;
     /// Where a FeatureView finds each channel: stages 2, 3, 4, conv5.
     std::array<std::vector<int32_t>, kStages + 1> channel_offset;
 };
 
 /// Packs a file's weights of `network` for kernels compiled for `input`, in panels of `vec` floats. On an error, those
 /// of the file included, `out` is of no use.
-Status pack_weights(const Safetensors &file, const std::string &file_name, const Network &network, Size input, int vec,
-                    PackedWeights *out);
+Status pack_weights(const Safetensors &file, const std::string &file_name, const AnyNetwork &network, Size input,
+                    int vec, PackedWeights *out);
 
 }  // namespace shufflenet

@@ -55,28 +55,33 @@ def norm_tensor(seed, norm, field, rows):
     return row_variance(seed, norm, rows)
 
 
-def convolution(seed, name, norm, shape):
+def after_relu(name):
+    """No ReLU before the stem and between a depthwise convolution and the pointwise one after it."""
+    return not (name.startswith("conv1.") or name.endswith(("branch1.2.weight", "branch2.5.weight")))
+
+
+def convolution(seed, name, norm, shape, relu):
     rows, fan_in = shape[0], int(np.prod(shape[1:]))
-    # No ReLU before the stem and between a depthwise convolution and the pointwise one after it.
-    gain = 1.0 if name.startswith("conv1.") or name.endswith(("branch1.2.weight", "branch2.5.weight")) else 2.0
-    variance = gain * row_variance(seed, norm, rows) / fan_in
+    variance = (2.0 if relu else 1.0) * row_variance(seed, norm, rows) / fan_in
     return Stream(seed, name, rows * fan_in).normal(np.repeat(variance, fan_in)).reshape(shape)
 
 
-def random_state_dict(shapes, seed):
-    """`shapes`: what model.state_dict() lists, name to shape."""
+def random_state_dict(shapes, seed, after_relu=after_relu, last="fc"):
+    """`shapes`: what model.state_dict() lists, name to shape. `after_relu`: whether a convolution's input went through
+    ReLU. `last`: the fully connected layer."""
     norms = [name.removesuffix(".running_var") for name in shapes if name.endswith(".running_var")]
     values = {}
     for norm in norms:
         path, index = norm.rsplit(".", 1)
         weight = f"{path}.{int(index) - 1}.weight"
-        values[weight] = convolution(seed, weight, norm, shapes[weight])
+        values[weight] = convolution(seed, weight, norm, shapes[weight], after_relu(weight))
         for field in ("weight", "bias", "running_mean", "running_var"):
             values[f"{norm}.{field}"] = norm_tensor(seed, norm, field, *shapes[f"{norm}.{field}"])
         values[f"{norm}.num_batches_tracked"] = np.array(1000)
-    classes, features = shapes["fc.weight"]
-    values["fc.weight"] = Stream(seed, "fc.weight", classes * features).normal(2.0 / features).reshape(classes, -1)
-    values["fc.bias"] = Stream(seed, "fc.bias", classes).uniform() - 0.5
+    classes, features = shapes[f"{last}.weight"]
+    random = Stream(seed, f"{last}.weight", classes * features)
+    values[f"{last}.weight"] = random.normal(2.0 / features).reshape(classes, -1)
+    values[f"{last}.bias"] = Stream(seed, f"{last}.bias", classes).uniform() - 0.5
     return {name: values[name].astype(np.float32) for name in shapes}
 
 

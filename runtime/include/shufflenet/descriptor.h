@@ -23,6 +23,9 @@ typedef int (*shufflenet_branch_fn)(const void *context, struct halide_buffer_t 
 /** conv5, alone or with the global average pool. */
 typedef int (*shufflenet_conv5_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
                                    struct halide_buffer_t *weights, struct halide_buffer_t *out);
+/** A step of a comparison network, or several that are computed together. */
+typedef int (*shufflenet_step_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *weights,
+                                  struct halide_buffer_t *out);
 /** The fully connected layer. */
 typedef int (*shufflenet_fc_fn)(const void *context, struct halide_buffer_t *in, int classes,
                                 struct halide_buffer_t *weights, struct halide_buffer_t *out);
@@ -37,6 +40,9 @@ struct shufflenet_kernels {
     shufflenet_conv5_fn conv5;            /**< conv5 as a tensor, for who asks for it. */
     shufflenet_conv5_fn conv5_pool;       /**< conv5 and the mean over its pixels. */
     shufflenet_fc_fn fc;                  /**< Pooled features of some images to logits. */
+    /** Kernels of a comparison network, numbered by step_kernels() of networks/chain.h; all others but fc are NULL
+     *  then. NULL for ShuffleNetV2. */
+    const shufflenet_step_fn *steps;
 };
 
 /** A model, as shufflenet_add_model() made it. */

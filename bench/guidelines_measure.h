@@ -1,0 +1,44 @@
+// Measurements of the paper's experiments (networks/guidelines.h) as JSON. Its schema: docs/guidelines/README.md.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "block_runner.h"
+
+namespace shufflenet::bench {
+
+using Json = nlohmann::ordered_json;
+
+/// The kernels that the build made; generated.
+std::span<const BlockKernel> experiment_kernels();
+std::span<const BlockKernel> decomposition_kernels();
+
+struct MeasureOptions {
+    int threads = 1;
+    int rounds = 20;             ///< Turns of each side.
+    double turn_seconds = 0.01;  ///< What a turn takes about: several runs where one is shorter.
+};
+
+/// A part of the work that is measured and kept as a whole, its sides in turns.
+struct MeasuredSet {
+    std::string list;  ///< Of the JSON, where it is kept: "tables", "decomposition" or "networks".
+    std::string name;  ///< Unique, e.g. "g1/avx512/x1".
+    std::function<Json(const MeasureOptions &)> measure;
+};
+
+/// Tables at a width for an instruction set. `widths`: so many of each table.
+std::vector<MeasuredSet> table_sets(int widths, const std::vector<std::string> &isas);
+
+/// Networks operation by operation, for the instruction sets among `isas` that there are kernels for.
+std::vector<MeasuredSet> decomposition_sets(const std::vector<std::string> &isas);
+
+/// All networks' speed, as bench_network, beside this program, measures it.
+std::vector<MeasuredSet> network_sets(const std::string &bench_network);
+
+double seconds_of(const std::function<void()> &work);
+double median(std::vector<double> values);
+
+}  // namespace shufflenet::bench

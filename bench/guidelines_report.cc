@@ -1,0 +1,277 @@
+#include "guidelines_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <sstream>
+
+#include "runtime/cli/terminal.h"
+
+namespace shufflenet::bench {
+
+namespace {
+
+using cli::fixed;
+using cli::grouped;
+
+/// A guideline holds where the row that it recommends is the fastest, and this much faster than the slowest.
+constexpr double kHoldsBy = 0.05;
+
+/// A row is as fast as another one within this: the noise that is left of a minimum of many turns.
+constexpr double kNoise = 0.02;
+
+const TableSpec &table_named(const std::string &name) { return *std::ranges::find(kTables, name, &TableSpec::name); }
+
+/// The sets of one table and instruction set, by width.
+using Sets = std::vector<const Json *>;
+
+std::map<std::pair<std::string, std::string>, Sets> sets_of(const Json &result) {
+    std::map<std::pair<std::string, std::string>, Sets> sets;
+    for (const Json &set : result.at("tables")) sets[{set.at("table"), set.at("isa")}].push_back(&set);
+    for (auto &[key, list] : sets) {
+        std::ranges::sort(list, {}, [](const Json *set) { return set->at("width").get<int>(); });
+    }
+    return sets;
+}
+
+bool has_fused(const Sets &sets) {
+    return std::ranges::any_of(sets.front()->at("rows"), [](const Json &row) { return row.contains("fused"); });
+}
+
+/// A row in a version; one without a fused kernel is a single convolution, which is the same in both.
+const Json &in_version(const Json &row, const std::string &version) {
+    return row.at(row.contains(version) ? version : "unfused");
+}
+
+/// The row that row `i` of a set is compared with.
+size_t baseline_of(const TableSpec &table, const Json &rows, size_t i) {
+    if (table.best_row.empty()) return i % 2 == 0 ? i + 1 : i;  // Pairs: a cell, and one convolution.
+    for (size_t k = 0; k < rows.size(); ++k) {
+        if (rows[k].at("row") == table.best_row) return k;
+    }
+    throw std::runtime_error("no row " + std::string(table.best_row));
+}
+
+/// How many times slower a row is than the one that it is compared with, at equal FLOPs.
+double slowdown(const TableSpec &table, const Json &rows, size_t i, const std::string &version) {
+    const Json &row = in_version(rows[i], version);
+    const Json &base = in_version(rows[baseline_of(table, rows, i)], version);
+    if (!table.equal_flops()) return row.at("min_us").get<double>() / base.at("min_us").get<double>();
+    return base.at("gflops").get<double>() / row.at("gflops").get<double>();
+}
+
+/// The same of the paper's figures, at its own FLOPs; 0: it has none.
+double paper_slowdown(const TableSpec &table, const Json &rows, size_t i, const char *machine) {
+    if (!rows[i].contains("paper")) return 0;
+    const Json &base = rows[baseline_of(table, rows, i)];
+    return base.at("paper").at(machine).get<double>() / rows[i].at("paper").at(machine).get<double>();
+}
+
+std::string width_name(const Json &set) { return table_named(set.at("table")).width_name(set.at("width").get<int>()); }
+
+std::string join(const std::vector<std::string> &parts) {
+    std::string text;
+    for (const std::string &part : parts) text += (text.empty() ? "" : ", ") + part;
+    return text;
+}
+
+std::vector<std::string> two_digits(const std::vector<double> &values) {
+    std::vector<std::string> text;
+    for (const double value : values) text.push_back(fixed(value, 2));
+    return text;
+}
+
+/// The slowest row of each width: how slow, and the paper's same row.
+struct Worst {
+    std::vector<std::string> holds_at, rows;
+    std::vector<double> slowdown, arm, gpu;
+};
+
+Worst worst_of(const TableSpec &table, const Sets &sets, const std::string &version) {
+    Worst worst;
+    for (const Json *set : sets) {
+        const Json &rows = set->at("rows");
+        size_t slowest = 0;
+        double most = 0, least = 1e30;
+        for (size_t i = 0; i < rows.size(); ++i) {
+            if (baseline_of(table, rows, i) == i) continue;
+            const double slow = slowdown(table, rows, i, version);
+            least = std::min(least, slow);
+            if (slow > most) {
+                most = slow;
+                slowest = i;
+            }
+        }
+        if (most > 1 + kHoldsBy && least > 1 - kNoise) worst.holds_at.push_back(width_name(*set));
+        worst.rows.push_back(rows[slowest].at("row"));
+        worst.slowdown.push_back(most);
+        worst.arm.push_back(paper_slowdown(table, rows, slowest, "arm"));
+        worst.gpu.push_back(paper_slowdown(table, rows, slowest, "gpu"));
+    }
+    return worst;
+}
+
+std::string times_of(const std::vector<std::string> &rows, const std::vector<double> &slowdown, const Sets &sets) {
+    std::vector<std::string> parts;
+    for (size_t i = 0; i < rows.size(); ++i) {
+        const std::string where = sets.size() > 1 ? " (" + width_name(*sets[i]) + ")" : "";
+        parts.push_back(rows[i] + " " + fixed(slowdown[i], 2) + where);
+    }
+    return join(parts);
+}
+
+std::string verdict_text(const TableSpec &table, const Sets &sets, const Worst &worst) {
+    std::string text = worst.holds_at.empty()                 ? "does not hold here"
+                       : worst.holds_at.size() == sets.size() ? "holds here"
+                                                              : "holds here at " + join(worst.holds_at) + " only";
+    text += ": times as long as " + std::string(table.best_row) + (table.equal_flops() ? " at equal FLOPs" : "") +
+            ", the slowest row of each width: " + times_of(worst.rows, worst.slowdown, sets);
+    if (worst.arm.front() > 0) {
+        text += "; in the paper the same rows " + join(two_digits(worst.arm)) + " (ARM), " +
+                join(two_digits(worst.gpu)) + " (GPU)";
+    }
+    return text;
+}
+
+/// Cells are compared one by one, each with a convolution of its own FLOPs.
+Json cells_verdict(const TableSpec &table, const Sets &sets, const std::string &version) {
+    const Json &rows = sets.front()->at("rows");
+    std::vector<std::string> holds_at, names;
+    std::vector<double> times;
+    for (size_t i = 0; i < rows.size(); i += 2) {
+        names.push_back(rows[i].at("row"));
+        times.push_back(slowdown(table, rows, i, version));
+        if (times.back() > 1 + kHoldsBy) holds_at.push_back(names.back());
+    }
+    return {{"holds_at", holds_at},
+            {"slowest", names},
+            {"slowdown", times},
+            {"text", (holds_at.empty() ? "does not hold here" : "holds here for " + join(holds_at)) +
+                         ": times as long as one 1x1 convolution of the same FLOPs: " + times_of(names, times, sets)}};
+}
+
+/// How much of what a row loses fusing gives back: 1 - (fused slowdown - 1) / (unfused slowdown - 1).
+Json removed_by_fusing(const TableSpec &table, const Sets &sets) {
+    Json rows = Json::array();
+    for (const Json *set : sets) {
+        const Json &all = set->at("rows");
+        for (size_t i = 0; i < all.size(); ++i) {
+            if (baseline_of(table, all, i) == i) continue;
+            const double unfused = slowdown(table, all, i, "unfused") - 1, fused = slowdown(table, all, i, "fused") - 1;
+            Json row = {{"row", all[i].at("row")}, {"width", set->at("width")}, {"unfused", unfused}, {"fused", fused}};
+            // Where nothing is lost to begin with, there is nothing to give back.
+            row["removed"] = unfused > kNoise ? Json(1 - fused / unfused) : Json(nullptr);
+            rows.push_back(row);
+        }
+    }
+    return rows;
+}
+
+void add_fusing_table(std::ostream &out, const Json &rows) {
+    out << "\nWhat a row takes longer than the row that it is compared with, a kernel for each operation and fused, "
+           "and how "
+           "much of it fusing removes:\n\n| row | width | unfused | fused | removed |\n|---|--:|--:|--:|--:|\n";
+    for (const Json &row : rows) {
+        out << "| " << row.at("row").get<std::string>() << " | x" << (1 << row.at("width").get<int>()) << " | "
+            << fixed(100 * row.at("unfused").get<double>(), 0) << " % | "
+            << fixed(100 * row.at("fused").get<double>(), 0) << " % | "
+            << (row.at("removed").is_null() ? "-" : fixed(100 * row.at("removed").get<double>(), 0) + " %") << " |\n";
+    }
+}
+
+std::string cells_of(const Json &figures, double slow) {
+    const double gbs = figures.at("bytes").get<double>() / figures.at("min_us").get<double>() * 1e-3;
+    return fixed(figures.at("min_us").get<double>() / 1e3, 3) + " / " +
+           fixed(figures.at("median_us").get<double>() / 1e3, 3) + " | " +
+           fixed(figures.at("bytes").get<double>() * 1e-6, 1) + " (" + fixed(gbs, 0) + ") | " +
+           fixed(100 * figures.at("peak_fraction").get<double>(), 0) + " % | " + fixed(1 / slow, 2);
+}
+
+void add_table(std::ostream &out, const TableSpec &table, const Sets &sets) {
+    const bool fused = has_fused(sets);
+    const bool paper = sets.front()->at("rows")[0].contains("paper");
+    out << "| width | row | channels | MFLOPs | MAC | MAC/bound | ms | MB moved (GB/s) | of peak | speed |";
+    if (fused) out << " fused: ms | MB moved (GB/s) | of peak | speed |";
+    if (paper) out << " paper: ARM | GPU |";
+    out << "\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|";
+    if (fused) out << "--:|--:|--:|--:|";
+    if (paper) out << "--:|--:|";
+    out << '\n';
+    for (const Json *set : sets) {
+        const Json &rows = set->at("rows");
+        for (size_t i = 0; i < rows.size(); ++i) {
+            const Json &row = rows[i];
+            out << "| " << width_name(*set) << " | " << row.at("row").get<std::string>() << " | "
+                << row.at("channels").get<std::string>() << " | " << fixed(row.at("flops").get<double>() * 1e-6, 1)
+                << " | " << grouped(row.at("mac").get<int64_t>()) << " | "
+                << (row.at("mac_bound").is_null()
+                        ? "-"
+                        : fixed(row.at("mac").get<double>() / row.at("mac_bound").get<double>(), 2))
+                << " | " << cells_of(row.at("unfused"), slowdown(table, rows, i, "unfused")) << " |";
+            if (fused) {
+                out << ' '
+                    << (row.contains("fused") ? cells_of(row.at("fused"), slowdown(table, rows, i, "fused"))
+                                              : " | | | ")
+                    << " |";
+            }
+            for (const char *machine : {"arm", "gpu"}) {
+                if (paper) out << ' ' << fixed(1 / paper_slowdown(table, rows, i, machine), 2) << " |";
+            }
+            out << '\n';
+        }
+    }
+}
+
+}  // namespace
+
+Json verdicts_of(const Json &result) {
+    Json verdicts = Json::array();
+    for (const auto &[key, sets] : sets_of(result)) {
+        const TableSpec &table = table_named(key.first);
+        for (const std::string version : {"unfused", "fused"}) {
+            if (version == "fused" && !has_fused(sets)) continue;
+            Json verdict = {
+                {"table", key.first}, {"isa", key.second}, {"version", version}, {"guideline", table.guideline}};
+            if (table.best_row.empty()) {
+                verdict.update(cells_verdict(table, sets, version));
+            } else {
+                const Worst worst = worst_of(table, sets, version);
+                verdict.update(Json{{"holds_at", worst.holds_at},
+                                    {"slowest", worst.rows},
+                                    {"slowdown", worst.slowdown},
+                                    {"text", verdict_text(table, sets, worst)}});
+            }
+            if (version == "fused") verdict["removed_by_fusing"] = removed_by_fusing(table, sets);
+            verdicts.push_back(verdict);
+        }
+    }
+    return verdicts;
+}
+
+std::string markdown_of(const Json &result) {
+    std::ostringstream out;
+    out << "Machine: " << result.at("machine").get<std::string>() << ", " << result.at("date").get<std::string>()
+        << ". " << result.at("threads") << (result.at("threads") == 1 ? " thread" : " threads") << ".\n";
+    const Json verdicts = verdicts_of(result);
+    for (const TableSpec &table : kTables) {
+        bool first = true;
+        for (const auto &[key, sets] : sets_of(result)) {
+            if (key.first != table.name) continue;
+            if (first) out << "\n## " << table.title << "\n\nThe guideline: " << table.guideline << ".\n";
+            first = false;
+            out << "\n### " << key.second << " (peak " << fixed(sets.front()->at("peak_gflops").get<double>(), 0)
+                << " GFLOP/s)\n\n";
+            for (const Json &verdict : verdicts) {
+                if (verdict.at("table") != key.first || verdict.at("isa") != key.second) continue;
+                out << "- " << (has_fused(sets) ? "**" + verdict.at("version").get<std::string>() + "** " : "")
+                    << verdict.at("text").get<std::string>() << ".\n";
+            }
+            out << '\n';
+            add_table(out, table, sets);
+            if (has_fused(sets)) add_fusing_table(out, removed_by_fusing(table, sets));
+        }
+    }
+    return out.str();
+}
+
+}  // namespace shufflenet::bench

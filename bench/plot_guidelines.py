@@ -1,0 +1,110 @@
+#!/usr/bin/python3
+"""Charts of the guidelines' JSON: plot_guidelines.py FILE|- FOLDER writes g1 to g4, cells, units, decomposition and
+speed, as .svg and .png, of what the file has."""
+import json
+import pathlib
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+import plot
+from plot import INK
+
+HERE = "#137cbd"
+FUSED = "#48aff0"
+ARM = "#d9822b"
+GPU = "#c23030"
+WIDTHS = ["x1", "x2", "x4"]
+TITLES = {"g1": "G1: channel widths c1:c2", "g2": "G2: groups", "g3": "G3: fragments", "g4": "G4: element-wise operations"}
+BEST = {"g1": "1:1", "g2": "g=1", "g3": "1-fragment", "g4": "no ReLU, no shortcut"}
+SHORT = {"1-fragment": "1", "2-fragment-series": "2 series", "4-fragment-series": "4 series",
+         "2-fragment-parallel": "2 parallel", "4-fragment-parallel": "4 parallel", "ReLU, shortcut": "ReLU,\nshortcut",
+         "ReLU, no shortcut": "ReLU", "no ReLU, shortcut": "shortcut", "no ReLU, no shortcut": "neither"}
+
+
+def best_isa(result):
+    """The last instruction set: the best one of the machine."""
+    return [s["isa"] for s in result["tables"]][-1]
+
+
+def sets_of(result, table):
+    found = [s for s in result["tables"] if s["table"] == table and s["isa"] == best_isa(result)]
+    return sorted(found, key=lambda s: s.get("width", 0))
+
+
+def version(row, name):
+    return row.get(name) or row["unfused"]
+
+
+def grouped_bars(axis, labels, series):
+    """series: (name, colour, heights)."""
+    width = 0.8 / len(series)
+    for i, (name, colour, heights) in enumerate(series):
+        positions = [g + (i - (len(series) - 1) / 2) * width for g in range(len(labels))]
+        axis.bar(positions, heights, width * 0.9, label=name, color=colour)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def relative(rows, base, value):
+    reference = value(next(r for r in rows if r["row"] == base))
+    return [value(r) / reference for r in rows]
+
+
+def table(result, name, folder):
+    sets = sets_of(result, name)
+    if not sets:
+        return
+    figure, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), sharey=True, squeeze=False)
+    for axis, found in zip(axes.flat, sets):
+        rows = found["rows"]
+        series = [("unfused" if any("fused" in r for r in rows) else "here", HERE,
+                   relative(rows, BEST[name], lambda r: r["unfused"]["gflops"]))]
+        if any("fused" in r for r in rows):
+            series.append(("fused", FUSED, relative(rows, BEST[name], lambda r: version(r, "fused")["gflops"])))
+        series.append(("paper, ARM", ARM, relative(rows, BEST[name], lambda r: r["paper"]["arm"])))
+        series.append(("paper, GPU", GPU, relative(rows, BEST[name], lambda r: r["paper"]["gpu"])))
+        grouped_bars(axis, [SHORT.get(r["row"], r["row"]) for r in rows], series)
+        axis.axhline(1, color=INK, linewidth=0.8)
+        axis.set_title(WIDTHS[found["width"]], color=INK)
+    axes.flat[0].set_ylabel("speed, that of the best row = 1")
+    figure.suptitle(f"{TITLES[name]} ({best_isa(result)})", color=INK)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncol=len(labels), loc="lower center", bbox_to_anchor=(0.5, -0.08))
+    figure.tight_layout()
+    plot.save(figure, folder, name)
+
+
+def cells(result, folder):
+    sets = sets_of(result, "cells")
+    if not sets:
+        return
+    rows = sets[0]["rows"]
+    figure, axis = plt.subplots(figsize=(6, 3.4))
+    names, series = [], ([], [], [])
+    for cell, plain in zip(rows[::2], rows[1::2]):
+        names.append(cell["row"])
+        for heights, figures in zip(series, (plain["unfused"], cell["unfused"], version(cell, "fused"))):
+            heights.append(100 * figures["peak_fraction"])
+    grouped_bars(axis, names, [("one 1x1 convolution of the same FLOPs", "#b0b4ba", series[0]), ("cell, unfused", HERE, series[1]),
+                               ("cell, fused", FUSED, series[2])])
+    axis.set_ylabel("% of the multiply-add peak")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=3)
+    axis.set_title(f"Cells of many fragments ({best_isa(result)})", color=INK)
+    plot.save(figure, folder, "cells")
+
+
+def main():
+    text = sys.stdin.read() if sys.argv[1] == "-" else pathlib.Path(sys.argv[1]).read_text()
+    result = json.loads(text)
+    folder = pathlib.Path(sys.argv[2])
+    for name in TITLES:
+        table(result, name, folder)
+    cells(result, folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+// ShuffleNetV2 and its comparison networks as one, for those who care for layers and sizes alone.
+#pragma once
+
+#include <optional>
+
+#include "chain_layout.h"
+#include "comparison.h"
+
+namespace shufflenet {
+
+/// A network of either table, for those who care for layers alone.
+class AnyNetwork {
+  public:
+    constexpr AnyNetwork(const Network &network) : network_(&network) {}  // NOLINT(google-explicit-constructor)
+    constexpr AnyNetwork(const Comparison &comparison)
+        : comparison_(&comparison) {}  // NOLINT(google-explicit-constructor)
+
+    constexpr std::string_view name() const { return network_ != nullptr ? network_->name : comparison_->name; }
+    /// The row of its table, or nullptr.
+    constexpr const Network *shufflenet_v2() const { return network_; }
+    constexpr const Comparison *comparison() const { return comparison_; }
+    /// Input height and width that it is published for.
+    constexpr int crop() const { return comparison_ != nullptr ? comparison_->crop : kDefaultCrop; }
+    constexpr int resize() const { return network_ != nullptr ? network_->default_resize : 256; }
+
+  private:
+    const Network *network_ = nullptr;
+    const Comparison *comparison_ = nullptr;
+};
+
+/// The network of that name, or nothing.
+constexpr std::optional<AnyNetwork> find_any_network(std::string_view name) {
+    if (const Network *network = find_network(name); network != nullptr) return *network;
+    if (const Comparison *comparison = find_comparison(name); comparison != nullptr) return *comparison;
+    return {};
+}
+
+/// Every published network of both tables.
+inline std::vector<AnyNetwork> published_networks() {
+    std::vector<AnyNetwork> all(kNetworks.begin(), kNetworks.end());
+    all.insert(all.end(), kComparisons.begin(), kComparisons.end());
+    return all;
+}
+
+constexpr std::vector<Layer> network_layers(const AnyNetwork &n, Size input, int classes) {
+    if (n.comparison() != nullptr) return chain_layers(n.comparison()->chain(input), classes);
+    return network_layers(*n.shufflenet_v2(), input, classes);
+}
+
+constexpr Cost total_cost(const AnyNetwork &n, Size input, int classes) {
+    return total_cost(network_layers(n, input, classes));
+}
+
+constexpr int64_t arena_bytes(const AnyNetwork &n, Size input) {
+    if (n.comparison() != nullptr) return arena_bytes(n.comparison()->chain(input));
+    return arena_bytes(*n.shufflenet_v2(), input);
+}
+
+}  // namespace shufflenet
