@@ -243,7 +243,8 @@ class UsageTest(CliTest):
         self.assertEqual(lines[0], f"shufflenet {version}")
         self.assertRegex(lines[1], r"\Akernels: Halide \d+\.\d+\.\d+, LLVM \d[\d.]*\Z")
         self.assertEqual(lines[2:], ["targets: " + ",".join(model["targets"]), "runs on: " + model["isa"]])
-        self.assertIn("runs on: sse41", self.succeeds("--version", isa="sse41"))
+        plainest = self.models()[0]["targets"][0]
+        self.assertIn(f"runs on: {plainest}", self.succeeds("--version", isa=plainest))
         self.assertIn("SHUFFLENET_ISA=mmx", self.succeeds("--version", isa="mmx"))
 
     def test_bad_usage(self):
@@ -1052,13 +1053,14 @@ class LogTest(CliTest):
         weights = self.write("w.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 7)))
         isa = self.models()[0]["isa"]
         log = self.log("classify", "--weights", weights, "--threads", "3", image)
-        targets = ",".join(self.models()[0]["targets"])
+        targets = self.models()[0]["targets"]
         for text in (f"{weights}: {os.path.getsize(weights)} bytes, opened",
-                     f"{weights}: 338 tensors, 7 classes, checked and packed for {DEFAULT} in ", f"{DEFAULT}: {isa} chosen of {targets}, 3 threads",
+                     f"{weights}: 338 tensors, 7 classes, checked and packed for {DEFAULT} in ",
+                     f"{DEFAULT}: {isa} chosen of {','.join(targets)}, 3 threads",
                      f"{image}: {os.path.getsize(image)} bytes read"):
             self.assertIn(text, log)
         self.assertRegex(log, rf"{DEFAULT}: run, batch 1, 3 threads: \d+\.\d+ ms")
-        self.assertIn("sse41 chosen", self.log("classify", image, isa="sse41"))
+        self.assertIn(f"{targets[0]} chosen", self.log("classify", image, isa=targets[0]))
         output = self.path("out.safetensors")
         log = self.log("convert", weights, output)
         self.assertIn(f"{output}: {os.path.getsize(output)} bytes written", log)
@@ -1073,7 +1075,8 @@ class LogTest(CliTest):
         whole = float(re.search(r"run, batch 1, 1 threads: (\S+) ms", log)[1])
         # Each figure is rounded to a microsecond.
         self.assertLessEqual(sum(map(float, times)) + fc, whole + 0.008 * 0.5)
-        self.assertEqual(float(times[4]), 0)
+        # Nobody asks for conv5: it is computed together with the pool.
+        self.assertLess(float(times[4]), whole / 100)
 
     def test_lines_of_threads_do_not_mix(self):
         source = self.write("x.npy", npy((64, 3, 64, 64)))
