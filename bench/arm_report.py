@@ -150,16 +150,15 @@ class Figures:
     """Sums over the kernels of one stage."""
 
     def __init__(self):
-        self.needed = self.executed = self.products = self.instructions = 0
+        self.needed = self.products = self.instructions = 0
         self.lane_products = self.lane_instructions = self.loop_products = 0
         self.limit, self.cycles = collections.Counter(), collections.Counter()
 
     def add_code(self, code, counts):
         for i in code:
             self.instructions += counts[i.address]
-            if amount := multiply_adds(i):
+            if multiply_adds(i):
                 self.products += counts[i.address]
-                self.executed += amount * counts[i.address]
 
     def add_loop(self, loop, counts, models, convolves_image):
         iterations = counts[loop[0].address]
@@ -246,11 +245,11 @@ def report(args):
 def markdown(result):
     cores = list(result["models"])
     lines = [
-        f"What the kernels for {result['isa']} execute for one image, counted by `{result['command']}` "
-        f"({result['qemu']}). fmla: vector multiply-adds executed, over the fewest that the shapes need. Instructions: "
-        "of whole kernels for each multiply-add of the cost model, of whole kernels for each fmla, and of the inner "
-        "loops of pointwise convolutions (fc: of its inner loop) for each fmla. Then the share of the multiply-add "
-        "limit that the inner loops reach in llvm-mca's models of cores: " +
+        f"What the kernels for {result['isa']} execute for one image, counted by qemu ({result['qemu']}). "
+        "fmla: vector multiply-adds executed, over the fewest that the shapes need. Instructions: of whole kernels for "
+        "each multiply-add of the cost model, of whole kernels for each fmla, and of the inner loops of pointwise "
+        "convolutions (fc: of its inner loop) for each fmla. Then the share of the multiply-add limit that the inner "
+        "loops reach in llvm-mca's models of cores: " +
         ", ".join(f"{core} ({program})" for core, program in result["models"].items()) + ".",
         "",
         "| network | stage | fmla / minimum | instr. / multiply-add | instr. / fmla | in loops | " +

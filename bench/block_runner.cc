@@ -149,7 +149,7 @@ void BlockRunner::plan_convolution(int repeat, int number) {
     const int inputs = windows || op.kernel > 1 ? in.lanes() : op.in_channels / groups;
     const int outputs = windows ? out.lanes() : op.out_channels / groups;
     const std::array<ChannelPart, 2> parts =
-        two_parts(windows ? lane_parts(outputs) : channel_parts(outputs, kPanelFloats, machine_vec_));
+        two_parts(windows ? lane_parts(outputs) : conv_parts(outputs, out.lanes(), machine_vec_));
     const int floats = weight_floats(block_, op) / groups;
     if (!windows && groups != block_.groups && !(groups == 1 && in.dense() && out.dense())) {
         throw std::runtime_error("a tensor's groups are those of its block");
@@ -252,20 +252,29 @@ void BlockRunner::run_call(Call &call) {
     }
 }
 
-void BlockRunner::run() {
+double BlockRunner::run() {
     use_scratch(scratch_.data());
-    for (Call &call : calls_) run_call(call);
-}
-
-void BlockRunner::run(std::span<double> seconds) {
-    use_scratch(scratch_.data());
-    auto before = Clock::now();
+    const auto start = Clock::now();
+    auto before = start;
     for (Call &call : calls_) {
         run_call(call);
         const auto after = Clock::now();
-        seconds[static_cast<int>(call.part)] += std::chrono::duration<double>(after - before).count();
+        call.fastest = std::min(call.fastest, std::chrono::duration<double>(after - before).count());
         before = after;
     }
+    return std::chrono::duration<double>(before - start).count();
+}
+
+double BlockRunner::fastest() const {
+    double sum = 0;
+    for (const double part : fastest_parts()) sum += part;
+    return sum;
+}
+
+std::array<double, kTimeParts.size()> BlockRunner::fastest_parts() const {
+    std::array<double, kTimeParts.size()> parts{};
+    for (const Call &call : calls_) parts[static_cast<int>(call.part)] += call.fastest;
+    return parts;
 }
 
 double BlockRunner::verify() {

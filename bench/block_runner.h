@@ -3,8 +3,10 @@
 
 #include <HalideRuntime.h>
 
+#include <array>
 #include <chrono>
 #include <deque>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -30,11 +32,14 @@ class BlockRunner {
     BlockRunner(const BlockRunner &) = delete;
     BlockRunner &operator=(const BlockRunner &) = delete;
 
-    /// Throws where a kernel reports an error.
-    void run();
+    /// Throws where a kernel reports an error. Returns the seconds that it took.
+    double run();
 
-    /// The same; adds to `seconds`, one for each of kTimeParts, what its kernels took.
-    void run(std::span<double> seconds);
+    /// Seconds of a run in which every call of a kernel took as little as in its fastest run so far: on a machine whose
+    /// processor others use too, hardly any run is undisturbed, but for every call some run is. In all, and for each of
+    /// kTimeParts.
+    double fastest() const;
+    std::array<double, kTimeParts.size()> fastest_parts() const;
 
     /// Runs the first block, and throws std::runtime_error if its output differs from the naive reference's.
     /// Returns the worst difference, as a share of the output's range.
@@ -49,6 +54,7 @@ class BlockRunner {
         TimePart part;
         int repeat;
         std::vector<void *> arguments;
+        double fastest = std::numeric_limits<double>::infinity();  ///< Seconds.
     };
     struct Dimension {
         int extent, stride;

@@ -14,34 +14,40 @@ using Clock = std::chrono::steady_clock;
 
 /// One of the things that take turns.
 struct Side {
-    std::function<void()> run;
-    int runs = 1;
+    std::unique_ptr<BlockRunner> runner;
+    double error;               ///< The worst that was found before.
+    int runs = 1;               ///< Of a turn.
     std::vector<double> times;  ///< Seconds of every run.
 };
 
 /// In turns, so that the noise of a shared machine hits all alike.
 void take_turns(std::vector<Side> &sides, const MeasureOptions &options) {
     for (Side &side : sides) {
-        side.run();
-        side.runs = std::max(1, static_cast<int>(options.turn_seconds / seconds_of(side.run)));
+        side.runner->run();
+        side.runs = std::max(1, static_cast<int>(options.turn_seconds / side.runner->run()));
     }
     for (int round = 0; round < options.rounds; ++round) {
         for (Side &side : sides) {
             // The first run of a turn finds the caches as the side before left them.
-            side.run();
-            for (int i = 0; i < side.runs; ++i) side.times.push_back(seconds_of(side.run));
+            side.runner->run();
+            for (int i = 0; i < side.runs; ++i) side.times.push_back(side.runner->run());
         }
     }
 }
 
+double median(std::vector<double> values) {
+    std::ranges::nth_element(values, values.begin() + std::ssize(values) / 2);
+    return values[values.size() / 2];
+}
+
 /// What one side took, for the block's repeats together.
-Json figures(const Side &side, int64_t flops, int64_t bytes, size_t kernels, double error, double peak) {
-    const double best = std::ranges::min(side.times);
+Json figures(const Side &side, int64_t flops, int64_t bytes, double peak) {
+    const double best = side.runner->fastest();
     const double gflops = 2e-9 * static_cast<double>(flops) * kRepeats / best;
     return {{"min_us", best * 1e6},           {"median_us", median(side.times) * 1e6},
             {"images_per_s", 1 / best},       {"gflops", gflops},
-            {"peak_fraction", gflops / peak}, {"kernels", kernels},
-            {"bytes", bytes * kRepeats},      {"error", error}};
+            {"peak_fraction", gflops / peak}, {"kernels", side.runner->calls()},
+            {"bytes", bytes * kRepeats},      {"error", side.error}};
 }
 
 /// Sum of the convolutions' lower bounds where all are 1x1, as G1 has it; none otherwise.
@@ -70,15 +76,13 @@ Json measure_table(const TableSpec &table, int width, const std::string &isa, co
         if (e.table == table.name && e.width == width) rows.push_back(e);
     }
     std::vector<Side> sides;
-    std::vector<std::unique_ptr<BlockRunner>> runners;
-    std::vector<double> errors;
     for (const Experiment &e : rows) {
         for (const bool fused : {false, true}) {
             if (fused && !e.fused) continue;
-            runners.push_back(
-                std::make_unique<BlockRunner>(e.block, experiment_kernels(), isa, fused, kRepeats, options.threads));
-            errors.push_back(runners.back()->verify());
-            sides.push_back({[runner = runners.back().get()] { runner->run(); }, 1, {}});
+            auto runner =
+                std::make_unique<BlockRunner>(e.block, experiment_kernels(), isa, fused, kRepeats, options.threads);
+            const double error = runner->verify();
+            sides.push_back({std::move(runner), error, 1, {}});
         }
     }
     const double peak = fma_peak_gflops(isa, options.threads);
@@ -99,9 +103,7 @@ Json measure_table(const TableSpec &table, int width, const std::string &isa, co
         for (const bool fused : {false, true}) {
             if (fused && !e.fused) continue;
             const int64_t bytes = fused ? fused_bytes(e.block) : unfused_bytes(e.block);
-            row[fused ? "fused" : "unfused"] =
-                figures(sides[next], e.block.flops(), bytes, runners[next]->calls(), errors[next], peak);
-            ++next;
+            row[fused ? "fused" : "unfused"] = figures(sides[next++], e.block.flops(), bytes, peak);
         }
         if (e.paper.arm[0] > 0) row["paper"] = {{"gpu", e.paper.gpu[width]}, {"arm", e.paper.arm[width]}};
         result["rows"].push_back(row);
@@ -110,17 +112,6 @@ Json measure_table(const TableSpec &table, int width, const std::string &isa, co
 }
 
 }  // namespace
-
-double seconds_of(const std::function<void()> &work) {
-    const auto start = Clock::now();
-    work();
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-    std::ranges::nth_element(values, values.begin() + std::ssize(values) / 2);
-    return values[values.size() / 2];
-}
 
 std::vector<MeasuredSet> table_sets(int widths, const std::vector<std::string> &isas) {
     std::vector<MeasuredSet> sets;

@@ -38,7 +38,5 @@ std::vector<MeasuredSet> decomposition_sets(const std::vector<std::string> &isas
 /// All networks' speed, as bench_network, beside this program, measures it.
 std::vector<MeasuredSet> network_sets(const std::string &bench_network);
 
-double seconds_of(const std::function<void()> &work);
-double median(std::vector<double> values);
 
 }  // namespace shufflenet::bench

@@ -18,7 +18,7 @@ struct Piece {
     int count;
 };
 
-/// The fastest run of every block, by parts.
+/// Every kernel's fastest call, summed up by parts.
 Json measure_decomposition(std::string_view name, const std::string &isa, const MeasureOptions &options) {
     std::vector<Piece> pieces;
     for (const auto &[block, count] : network_blocks(*find_any_network(name))) {
@@ -26,19 +26,14 @@ Json measure_decomposition(std::string_view name, const std::string &isa, const 
         runner->verify();
         pieces.push_back({std::move(runner), count});
     }
+    for (int round = 0; round < 2 * options.rounds; ++round) {
+        for (Piece &piece : pieces) piece.runner->run();
+    }
     std::array<double, kTimeParts.size()> parts{};
     size_t kernels = 0;
-    for (Piece &piece : pieces) {
-        std::array<double, kTimeParts.size()> best{};
-        double fastest = 1e30;
-        for (int round = 0; round < 2 * options.rounds; ++round) {
-            std::array<double, kTimeParts.size()> seconds{};
-            const double took = seconds_of([&] { piece.runner->run(seconds); });
-            if (took >= fastest) continue;
-            fastest = took;
-            best = seconds;
-        }
-        for (size_t i = 0; i < parts.size(); ++i) parts[i] += piece.count * best[i];
+    for (const Piece &piece : pieces) {
+        const auto fastest = piece.runner->fastest_parts();
+        for (size_t i = 0; i < parts.size(); ++i) parts[i] += piece.count * fastest[i];
         kernels += piece.count * piece.runner->calls();
     }
     Json us;

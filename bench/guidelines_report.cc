@@ -167,13 +167,13 @@ Json removed_by_fusing(const TableSpec &table, const Sets &sets) {
     return rows;
 }
 
-void add_fusing_table(std::ostream &out, const Json &rows) {
+void add_fusing_table(std::ostream &out, const TableSpec &table, const Json &rows) {
     out << "\nWhat a row takes longer than the row that it is compared with, a kernel for each operation and fused, "
            "and how "
            "much of it fusing removes:\n\n| row | width | unfused | fused | removed |\n|---|--:|--:|--:|--:|\n";
     for (const Json &row : rows) {
-        out << "| " << row.at("row").get<std::string>() << " | x" << (1 << row.at("width").get<int>()) << " | "
-            << fixed(100 * row.at("unfused").get<double>(), 0) << " % | "
+        out << "| " << row.at("row").get<std::string>() << " | " << table.width_name(row.at("width").get<int>())
+            << " | " << fixed(100 * row.at("unfused").get<double>(), 0) << " % | "
             << fixed(100 * row.at("fused").get<double>(), 0) << " % | "
             << (row.at("removed").is_null() ? "-" : fixed(100 * row.at("removed").get<double>(), 0) + " %") << " |\n";
     }
@@ -222,6 +222,44 @@ void add_table(std::ostream &out, const TableSpec &table, const Sets &sets) {
     }
 }
 
+void add_decomposition(std::ostream &out, const Json &list) {
+    if (list.empty()) return;
+    out << "\n## Run-time decomposition (figure 2)\n\nA kernel for each operation, as in a framework; microseconds and "
+           "share of "
+           "the whole. The whole network fused is the same network's time below.\n\n| network | instruction set | "
+           "kernels | "
+           "total |";
+    for (const std::string_view part : kTimeParts) out << ' ' << part << " |";
+    out << "\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n";
+    for (const Json &row : list) {
+        const double total = row.at("total_us");
+        out << "| " << row.at("network").get<std::string>() << " | " << row.at("isa").get<std::string>() << " | "
+            << row.at("kernels") << " | " << fixed(total, 0) << " |";
+        for (const std::string_view part : kTimeParts) {
+            const double us = row.at("us").at(std::string(part));
+            out << ' ' << fixed(us, 0) << " (" << fixed(100 * us / total, 0) << " %) |";
+        }
+        out << '\n';
+    }
+}
+
+void add_networks(std::ostream &out, const Json &list) {
+    if (list.empty()) return;
+    out << "\n## FLOPs and speed (figure 1)\n\nFused, as the library runs them, batch 1; the paper's columns are its "
+           "Table 8's.\n\n"
+           "| network | MFLOPs | ms | images/s | GFLOP/s | paper: top-1 error | ARM images/s | GPU batches/s |\n"
+           "|---|--:|--:|--:|--:|--:|--:|--:|\n";
+    for (const Json &row : list.front().at("networks")) {
+        const double us = row.at("min_us"), flops = row.at("flops");
+        out << "| " << row.at("network").get<std::string>() << " | " << fixed(flops * 1e-6, 1) << " | "
+            << fixed(us / 1e3, 2) << " | " << fixed(1e6 / us, 0) << " | " << fixed(2e-3 * flops / us, 1) << " |";
+        for (const auto &[key, digits] : {std::pair{"error", 1}, {"arm", 1}, {"gpu", 0}}) {
+            out << ' ' << (row.contains("paper") ? fixed(row.at("paper").at(key).get<double>(), digits) : "-") << " |";
+        }
+        out << '\n';
+    }
+}
+
 }  // namespace
 
 Json verdicts_of(const Json &result) {
@@ -241,7 +279,8 @@ Json verdicts_of(const Json &result) {
                                     {"slowdown", worst.slowdown},
                                     {"text", verdict_text(table, sets, worst)}});
             }
-            if (version == "fused") verdict["removed_by_fusing"] = removed_by_fusing(table, sets);
+            if (version == "fused" && table.equal_flops())
+                verdict["removed_by_fusing"] = removed_by_fusing(table, sets);
             verdicts.push_back(verdict);
         }
     }
@@ -268,9 +307,11 @@ std::string markdown_of(const Json &result) {
             }
             out << '\n';
             add_table(out, table, sets);
-            if (has_fused(sets)) add_fusing_table(out, removed_by_fusing(table, sets));
+            if (has_fused(sets) && table.equal_flops()) add_fusing_table(out, table, removed_by_fusing(table, sets));
         }
     }
+    add_decomposition(out, result.at("decomposition"));
+    add_networks(out, result.at("networks"));
     return out.str();
 }
 

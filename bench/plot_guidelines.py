@@ -97,6 +97,82 @@ def cells(result, folder):
     plot.save(figure, folder, "cells")
 
 
+def units(result, name, folder):
+    sets = sets_of(result, name)
+    if not sets:
+        return
+    figure, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), sharey=True, squeeze=False)
+    for axis, found in zip(axes.flat, sets):
+        rows = found["rows"]
+        here = [1 / r["unfused"]["min_us"] for r in rows]
+        fused = [1 / r["fused"]["min_us"] if "fused" in r else 0 for r in rows]
+        series = [("unfused", HERE, [v / here[0] for v in here]), ("fused", FUSED, [v / fused[0] for v in fused]),
+                  ("paper, ARM", ARM, [r["paper"]["arm"] / rows[0]["paper"]["arm"] for r in rows]),
+                  ("paper, GPU", GPU, [r["paper"]["gpu"] / rows[0]["paper"]["gpu"] for r in rows])]
+        grouped_bars(axis, [r["row"].replace("ShuffleNetV1, g=3", "V1, g=3").replace("ShuffleNetV2", "V2").replace("MobileNetV2", "MobileNet\nV2").replace("Xception-like", "Xception-\nlike")
+                            for r in rows], series)
+        axis.axhline(1, color=INK, linewidth=0.8)
+        axis.set_title(f"c = {64 << found['width']}", color=INK)
+    axes.flat[0].set_ylabel("images/s, those of V2 = 1")
+    figure.suptitle(f"Units at {name[-2:]}x{name[-2:]} ({best_isa(result)})", color=INK)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncol=len(labels), loc="lower center", bbox_to_anchor=(0.5, -0.08))
+    figure.tight_layout()
+    plot.save(figure, folder, name)
+
+
+PARTS = {"conv": "#137cbd", "depthwise": "#0d8050", "element_wise": "#d9822b", "data_movement": "#c23030", "other": "#8f9398"}
+
+
+def decomposition(result, folder):
+    rows = result["decomposition"]
+    if not rows:
+        return
+    figure, axis = plt.subplots(figsize=(8, 2.8))
+    left = [0.0] * len(rows)
+    for part, colour in PARTS.items():
+        shares = [100 * r["us"][part] / r["total_us"] for r in rows]
+        axis.barh([r["network"] for r in rows], shares, left=left, color=colour, label=part.replace("_", " "), height=0.6)
+        left = [a + b for a, b in zip(left, shares)]
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    axis.set_xlabel(f"% of the run time, a kernel for each operation ({rows[0]['isa']})")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(ncol=5, loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    plot.save(figure, folder, "decomposition")
+
+
+FAMILIES = {"shufflenet_v2": ("#137cbd", "o"), "shufflenet_v1": ("#0d8050", "s"), "mobilenet_v1": ("#8f9398", "^"),
+            "mobilenet_v2": ("#d9822b", "D"), "xception": ("#c23030", "v")}
+
+
+def speed(result, folder):
+    if not result["networks"]:
+        return
+    rows = result["networks"][0]["networks"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    for family, (colour, marker) in FAMILIES.items():
+        mine = sorted((r for r in rows if r["network"].startswith(family)), key=lambda r: r["flops"])
+        if not mine:
+            continue
+        rates = [1e6 / r["min_us"] for r in mine]
+        left.plot([r["flops"] * 1e-6 for r in mine], rates, marker + "-", color=colour, label=family)
+        known = [(rate, r["paper"]["error"]) for rate, r in zip(rates, mine) if "paper" in r]
+        right.plot([k[0] for k in known], [k[1] for k in known], marker + "-", color=colour, label=family)
+    left.set_xscale("log")
+    left.set_yscale("log")
+    left.set_xlabel("MFLOPs")
+    left.set_ylabel("images/s")
+    right.set_xscale("log")
+    right.set_xlabel("images/s")
+    right.set_ylabel("top-1 error, % (the paper's Table 8)")
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    left.legend()
+    figure.tight_layout()
+    plot.save(figure, folder, "speed")
+
+
 def main():
     text = sys.stdin.read() if sys.argv[1] == "-" else pathlib.Path(sys.argv[1]).read_text()
     result = json.loads(text)
@@ -104,6 +180,10 @@ def main():
     for name in TITLES:
         table(result, name, folder)
     cells(result, folder)
+    units(result, "units56", folder)
+    units(result, "units28", folder)
+    decomposition(result, folder)
+    speed(result, folder)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class LayerKernel : public Kernel<T> {
     Size in_size() const { return {rows, columns}; }
     Size out_size() const { return {(rows - 1) / stride + 1, (columns - 1) / stride + 1}; }
     /// Of a convolution of one group; and of a window over lanes that do not meet.
-    std::vector<ChannelPart> parts() const { return channel_parts(out_channels, kPanelFloats, this->machine().vec); }
+    std::vector<ChannelPart> parts() const { return conv_parts(out_channels, out_lanes, this->machine().vec); }
 
     std::vector<ChannelPart> window_parts() const { return lane_parts(out_lanes); }
 

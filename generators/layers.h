@@ -92,7 +92,7 @@ struct Depthwise {
     Size in_size, out_size;
     int stride;
     std::vector<Part> parts;
-    int groups = 1;  ///< Extent of the dimension of groups.
+    int groups = 0;  ///< Extent of the dimension of groups; 0: there is none.
 
     /// What a pointwise convolution sums over: `channels` of the parts, in groups of fours and of what is left for a
     /// machine with lane operands.

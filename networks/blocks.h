@@ -219,6 +219,13 @@ constexpr std::vector<ChannelPart> single_part(int channels, int machine_vec) {
 /// Lanes of a kernel that computes each for itself, whatever the groups: none beyond the tensor.
 constexpr std::vector<ChannelPart> lane_parts(int lanes) { return channel_parts(lanes, kPanelFloats, kShortestVector); }
 
+/// Output channels of a convolution's own kernel, of one group: none beyond the tensor, whose groups may leave less
+/// room than whole vectors.
+constexpr std::vector<ChannelPart> conv_parts(int channels, int lanes, int machine_vec) {
+    const std::vector<ChannelPart> parts = channel_parts(channels, kPanelFloats, machine_vec);
+    return parts.back().first + parts.back().lanes <= lanes ? parts : lane_parts(channels);
+}
+
 /// A convolution's packed weights, of one group: a depthwise one has a window's layout, all others a pointwise one's,
 /// whose summands are (ky, kx, ci). `lanes`: of a depthwise convolution.
 constexpr PointwiseLayout dense_weights(const Operation &op, int start) {

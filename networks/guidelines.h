@@ -342,6 +342,10 @@ constexpr std::vector<Block> small_blocks() {
         shuffled.conv(shuffled.depthwise(shuffled.shuffle(shuffled.conv(0, 24, 1, true, 3), 3), 3), 72, 1, false, 3),
         0);
     add(shuffled.take());
+    // One group that lies as three do, 60 channels of them: the first unit of ShuffleNetV1.
+    BlockBuilder mixed("mixed", 24, size, 3);
+    mixed.conv(mixed.depthwise(mixed.conv(0, 60, 1, true), 3, 2), 24, 1, false, 3);
+    add(mixed.take());
     BlockBuilder strided("strided", 20, size);
     strided.conv(strided.depthwise(strided.conv(0, 12, 3, true, 1, 2), 5, 2), 7, 1, false);
     add(strided.take());

@@ -177,6 +177,16 @@ class Cpu final : public Schedule {
             .unroll(xi);
     }
 
+    /// Between pixels whose distance is a multiple of 2 KiB, a line: otherwise all pixels of a tile would compete for
+    /// the same few places of the first-level cache. Only where there is a dimension of groups, which is in chains.
+    static void pad_pixels(Depthwise &f, Var c) {
+        constexpr int kConflict = (2 << 10) / static_cast<int>(sizeof(float));
+        for (Depthwise::Part &part : f.parts) {
+            const int lanes = part.channels.lanes;
+            if (f.groups > 0 && lanes % kConflict == 0) part.out.align_storage(c, lanes + kLineFloats);
+        }
+    }
+
     /// Depthwise convolutions stored as a whole, parallel over blocks of rows and channels.
     void store(Depthwise &f, Var c, Var x, Var y, Var p, int blocks) const {
         for (Depthwise::Part &part : f.parts) {
@@ -208,7 +218,7 @@ class Cpu final : public Schedule {
     }
 
     Order order_of(const Branch2 &f) const {
-        const int lanes = f.dw.layout.lanes * f.dw.groups;
+        const int lanes = f.dw.layout.lanes * std::max(1, f.dw.groups);
         const int64_t rows = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes);
         const int64_t channels = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats);
         const auto tuned = static_cast<Order>(tuning_.order);
@@ -303,7 +313,8 @@ void Cpu::in_strips(Branch2 &f) const {
     const Size out = f.dw.out_size;
     const int strip_height = strip_rows(out, [&](int rows) {
         const int in_rows = std::min(in.height, (rows - 1) * f.dw.stride + 3);
-        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.dw.layout.lanes * f.dw.groups, kPanelFloats);
+        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.dw.layout.lanes * std::max(1, f.dw.groups),
+                          kPanelFloats);
     });
     Var strip("strip"), co("co"), po("po"), tile_co("tile_co");
     strips(f.pw2, f.c, f.p, strip_height * out.width, strip);
@@ -315,6 +326,7 @@ void Cpu::in_strips(Branch2 &f) const {
 }
 
 void Cpu::apply(Branch2 &f) const {
+    pad_pixels(f.dw, f.c);
     switch (order_of(f)) {
     case Order::kRows:
         return in_rows(f);
@@ -326,6 +338,7 @@ void Cpu::apply(Branch2 &f) const {
 }
 
 void Cpu::apply(Branch1 &f) const {
+    pad_pixels(f.dw, f.c);
     const Size out = f.dw.out_size;
     const int lanes = f.dw.layout.lanes;
     if (fits_scratch(unit_bytes(out, out, lanes, 0))) {

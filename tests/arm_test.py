@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the ARM kernels execute, and the bench for boards, both under qemu.
+"""What the ARM kernels execute, the bench for boards, and the autotuner's way to a board, all under qemu.
 
     python3 tests/arm_test.py --build build/arm64 --sysroot build/arm64-sysroot [unittest arguments]
 
@@ -82,6 +82,48 @@ class BoardTest(unittest.TestCase):
                 self.assertEqual(result.returncode, 1)
                 self.assertRegex(result.stderr.splitlines()[-1], f"^board: error: .*{words}")
                 self.assertEqual(list(pathlib.Path(folder).iterdir()), [])
+
+
+class BoardAutotuneTest(unittest.TestCase):
+    """The timing program on the board; the autotuner itself is tested where it is built, on the host."""
+
+    # Asks the timing program as the autotuner does, with a kernel that is no shared object.
+    ASK = """#!/bin/sh
+while [ $# -gt 0 ]; do
+    case $1 in
+    --runner) runner=$2 ;;
+    --trial) trial=$2 ;;
+    --compiler) compiler=$2 ;;
+    --budget) budget=$2 ;;
+    esac
+    shift 2
+done
+echo "$compiler $budget"
+printf '{"threads": [1], "objects": [{"symbol": "kernel", "bytes": 4}]}\\nxxxx' | sh -c "$runner $trial"
+"""
+
+    def tune(self, folder, runner):
+        autotune = pathlib.Path(folder, "autotune")
+        autotune.write_text(self.ASK)
+        autotune.chmod(0o755)
+        prefix = f"qemu-aarch64 -L {ARGUMENTS.sysroot}"
+        return script("board_autotune.py", "--runner", runner, "--prefix", prefix, "--autotune", autotune, "--budget", "7")
+
+    def test_timing_program_runs_there_with_its_libraries(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = self.tune(folder, f"env TMPDIR={folder} sh -c")
+            self.assertEqual(result.stdout, "aarch64-linux-gnu-g++ 7\n")
+            # It has read the request and the object, and the board's loader has looked at that.
+            self.assertRegex(result.stderr, r"kernel_trial: error: /proc/self/fd/\d+: (file too short|invalid ELF header)")
+            self.assertEqual(result.returncode, 1)
+            self.assertEqual([path.name for path in pathlib.Path(folder).iterdir()], ["autotune"], "nothing is left")
+
+    def test_errors(self):
+        for runner, words in [("false", "false mktemp -d"), ("no-such-runner", "no-such-runner")]:
+            with self.subTest(words), tempfile.TemporaryDirectory() as folder:
+                result = self.tune(folder, runner)
+                self.assertEqual(result.returncode, 1)
+                self.assertRegex(result.stderr.splitlines()[-1], f"^board_autotune: error: .*{words}")
 
 
 def main():

@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import pathlib
 import pty
 import random
 import re
@@ -824,6 +825,25 @@ class InfoTest(CliTest):
                 self.assertEqual(layers["stage3_unit7_branch2_pw2"]["out"], [channels[1] // 2, 14, 14])
                 self.assertEqual(layers["fc"]["out"], [1000, 1, 1])
 
+    def test_comparison_networks(self):
+        # Table 8's input size, rounded complexity, and torchvision's parameters.
+        published = (
+            ("mobilenet_v2_x1_0", 224, 301, 3_504_872),
+            ("mobilenet_v2_x0_4", 160, 43, None),
+            ("shufflenet_v1_x1_0", 224, 140, None),
+        )
+        for network, size, mflops, parameters in published:
+            with self.subTest(network):
+                info = json.loads(self.succeeds("info", "--json", network))
+                self.assertEqual((info["network"], info["input"], info["classes"]), (network, [size, size], 1000))
+                total = info["total"]
+                self.assertEqual(total["paper_flops"], mflops * 1_000_000)
+                self.assertAlmostEqual(total["flops"] / total["paper_flops"], 1, delta=0.02)
+                self.assertEqual(total["parameters"], parameters or total["parameters"])
+                for key in ("flops", "mac", "parameters"):
+                    self.assertEqual(total[key], sum(layer[key] for layer in info["layers"]))
+                self.assertIn("Table 8", self.succeeds("info", network))
+
     def test_pointwise_against_the_bound(self):
         info = json.loads(self.succeeds("info", "--json", "shufflenet_v2_x1_0"))
         for layer in info["layers"]:
@@ -867,6 +887,22 @@ class ConvertTest(CliTest):
                 self.assertEqual(found, expected)
                 self.assertEqual(list(found), sorted(found))
                 self.assertEqual(self.convert(tensors, "--network", network)[0], expected)
+
+    def test_recognises_comparison_networks(self):
+        # PyTorch's own lists of tensors; ShuffleNetV1's look like Megvii's ShuffleNetV2.
+        golden = pathlib.Path(__file__).parent / "golden" / "comparison.json"
+        for case in json.loads(golden.read_text(encoding="utf-8"))["cases"]:
+            with self.subTest(case["network"]):
+                tensors = {
+                    name: ("F32", shape, f32([0.5] * math.prod(shape)))
+                    for name, shape in case["tensors"]
+                    if not name.endswith("num_batches_tracked")
+                }
+                found, text = self.convert(tensors)
+                self.assertIn(f"{case['network']}, 10 classes", text)
+                expected = {name: (kind, tuple(shape), data) for name, (kind, shape, data) in tensors.items()}
+                self.assertEqual(found, expected)
+                self.assertEqual(self.convert(tensors, "--network", case["network"])[0], expected)
 
     def test_same_bytes_whatever_the_order(self):
         tensors = state_dict("shufflenet_v2_x0_5", 3)

@@ -159,13 +159,6 @@ bool ImageRun::step(int number, const float *image, float *pooled) {
                  Name("step") + number);
 }
 
-bool ImageRun::chain(const float *image, float *pooled) {
-    for (int i = 0; i < static_cast<int>(b_.chain->chain.steps.size()); ++i) {
-        if (!step(i, image, pooled)) return false;
-    }
-    return true;
-}
-
 bool ImageRun::fully_connected(const float *pooled, int images, float *logits) {
     Argument in(pooled, {{b_.pooled_channels, 1}, {images, b_.pooled_stride}});
     Argument weights(w_.fc.weights);

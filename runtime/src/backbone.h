@@ -67,8 +67,7 @@ class ImageRun {
     bool conv5();
     /// conv5 and global average pool, to `pooled`: conv5_lanes floats.
     bool pool(float *pooled);
-    /// All steps of a comparison network, or one; arguments as of stem() and pool().
-    bool chain(const float *image, float *pooled);
+    /// A step of a comparison network; `image` and `pooled` as of stem() and pool().
     bool step(int number, const float *image, float *pooled);
     /// `pooled`: `images` rows, pooled_stride apart; `logits`: `images` rows of classes.
     bool fully_connected(const float *pooled, int images, float *logits);

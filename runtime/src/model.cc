@@ -170,12 +170,7 @@ class BatchRun {
         const size_t number = size_t(first_) + image;
         ImageRun run(m_.backbone, *m_.weights, arena, context);
         LogTimer timer;
-        if (m_.backbone.chain) {
-            const float *chw = input_ + number * 3 * m_.backbone.input.pixels();
-            if (!run.chain(chw, pooled(image))) return fail(run.failed(), context);
-            log_debug("%s: image %zu, thread %d: %.3f ms", name(), number, thread, timer.lap());
-            return;
-        }
+        if (m_.backbone.chain) return run_chain(run, image, thread, context);
         std::array<double, 6> ms{};
         size_t step = 0;
         const auto timed = [&](bool ok) {
@@ -195,6 +190,17 @@ class BatchRun {
             copy_feature(m_.backbone, *m_.weights, arena, request.feature, request.layout, out);
         }
         if (number + 1 == size_t(batch_)) last_ = arena;
+    }
+
+    void run_chain(ImageRun &run, int image, int thread, const KernelContext &context) noexcept {
+        const size_t number = size_t(first_) + image;
+        const float *chw = input_ + number * 3 * m_.backbone.input.pixels();
+        const auto steps = static_cast<int>(m_.backbone.chain->chain.steps.size());
+        LogTimer timer;
+        for (int i = 0; i < steps; ++i) {
+            if (!run.step(i, chw, pooled(image))) return fail(run.failed(), context);
+            log_debug("%s: image %zu, thread %d: step %d: %.3f ms", name(), number, thread, i, timer.lap());
+        }
     }
 
     float *pooled(int image) const {
