@@ -38,5 +38,4 @@ std::vector<MeasuredSet> decomposition_sets(const std::vector<std::string> &isas
 /// All networks' speed, as bench_network, beside this program, measures it.
 std::vector<MeasuredSet> network_sets(const std::string &bench_network);
 
-
 }  // namespace shufflenet::bench

@@ -261,15 +261,15 @@ Convolution convolution(const std::string &name, const PointwiseLayout &layout, 
 }
 
 std::vector<Summands> Depthwise::summands(int channels, bool lane_operands) const {
-    std::vector<Summands> groups;
+    std::vector<Summands> all;
     for (const Part &part : parts) {
         const int count = std::min(part.channels.lanes, channels - part.channels.first);
         const Gather read = [out = part.out](const Expr &entry, const Expr &lanes, const Expr &pixel) {
             return out(entry + lanes, pixel);
         };
-        for (Summands &group : gathered(count, count / kFour, lane_operands, read)) groups.push_back(std::move(group));
+        for (Summands &group : gathered(count, count / kFour, lane_operands, read)) all.push_back(std::move(group));
     }
-    return groups;
+    return all;
 }
 
 }  // namespace shufflenet::generators

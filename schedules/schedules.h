@@ -16,8 +16,8 @@ using generators::Conv5;
 using generators::Conv5Pool;
 using generators::ElementWise;
 using generators::FullyConnected;
-using generators::SingleLayer;
 using generators::GlobalPool;
+using generators::SingleLayer;
 using generators::Stem;
 using generators::WholeBlock;
 

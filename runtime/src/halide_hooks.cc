@@ -56,7 +56,8 @@ void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
 void shufflenet_halide_free(void * /*context*/, void *memory) {
     shufflenet::Scratch *scratch = shufflenet::current_scratch;
     if (memory == nullptr) return;
-    reinterpret_cast<shufflenet::ScratchBlock *>(static_cast<std::byte *>(memory) - shufflenet::kAlignment)->live = false;
+    reinterpret_cast<shufflenet::ScratchBlock *>(static_cast<std::byte *>(memory) - shufflenet::kAlignment)->live =
+        false;
     while (scratch->last != nullptr && !scratch->last->live) {
         scratch->used = static_cast<size_t>(reinterpret_cast<std::byte *>(scratch->last) - scratch->begin);
         scratch->last = scratch->last->before;
