@@ -31,9 +31,11 @@ behind a core's name:
   vector multiply-add and one load a cycle, where the core does two of each. A share of that limit says little of the
   load ports.
 - **Neoverse-N1** is the same core as the Cortex-A76, and LLVM 19 has a model of its own for it. Read this column for both.
-- **Cortex-A53 and A55** have models of their own, in order. There a load takes an issue slot from the multiply-adds, and
-  nothing hides the latency of one that is used too early. The kernels are compiled for any ARMv8 core, in the order that
-  suits wide ones.
+- **Cortex-A53 and A55** have models of their own, in order; these columns compare loops with each other, not with silicon.
+  LLVM 14 gives the A53's multiply-add ten cycles, and llvm-mca lets no instruction of its model finish before an earlier
+  one, so that each load among multiply-adds costs about nine. The A55's model starts two 128-bit multiply-adds a cycle,
+  where the core has 64 bits in each of two pipes: half of that limit is the core's. Kernels are compiled for any ARMv8
+  core, in the order that suits wide ones.
 """
 
 
@@ -77,8 +79,8 @@ def page(result, tiles):
     return f"""\
 # ARM: what the kernels execute
 
-Made by `{result['command']}` on an x86 host, without a board: all figures are counts, or follow from the code, and are the
-same on every machine. Times on a board: see [boards](#boards).
+Made by `{result['command']}` on an x86 host, without a board: all figures are counts, or follow from the code, and with the
+same packages are the same on every machine. Times on a board: see [boards](#boards).
 
 {wanted(result)}
 The loop of the fully connected layer is a product of a matrix and a vector: each of its multiply-adds loads weights of its

@@ -234,7 +234,7 @@ def report(args):
             print(f"counting {network}", file=sys.stderr)
             networks[network] = measure(args, network, plugin, functions, models)
     return {
-        "command": "./dev arm-report",
+        "command": " ".join(["./dev arm-report", *(["--networks", *args.networks] if args.networks != NETWORKS else [])]),
         "isa": args.isa,
         "qemu": run(["qemu-aarch64", "--version"]).splitlines()[0],
         "models": {core: program for core, program in models},
