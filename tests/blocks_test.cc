@@ -79,8 +79,9 @@ TEST(Cost, FollowsThePapersEquations) {
                     const double hw = size.pixels(), flops = double(op.flops());
                     EXPECT_NEAR(double(op.mac()), grouped_mac(hw, in, groups, flops), 1e-9 * double(op.mac()));
                     // The inequality holds for one group; with the input and the FLOPs fixed, MAC grows with groups.
-                    if (groups == 1)
+                    if (groups == 1) {
                         EXPECT_GE(double(op.mac()) * (1 + 1e-12), mac_lower_bound(size.pixels(), op.flops()));
+                    }
                     const double at_equal_flops = grouped_mac(hw, in, groups, 1e6);
                     EXPECT_GT(at_equal_flops, last);
                     last = at_equal_flops;
