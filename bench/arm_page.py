@@ -102,8 +102,7 @@ divides the work evenly enough.
 ## Boards
 
 Figures that ncnn published: x1.0 at 224 × 224, milliseconds, the minimum
-(`benchmark/README.md` of Tencent/ncnn at {NCNN_COMMIT}). ncnn computes in 16-bit floats by default where the core has them,
-as on the Snapdragon 855+; our kernels compute in 32-bit floats.
+(`benchmark/README.md` of Tencent/ncnn at {NCNN_COMMIT}).
 
 {published()}
 Ours, on any board that `ssh` reaches, into `build/bench/board.md`:
