@@ -43,6 +43,11 @@ const Json &in_version(const Json &row, const std::string &version) {
     return row.at(row.contains(version) ? version : "unfused");
 }
 
+/// Whether a row says anything in a version: a unit is several operations, so that without a fused kernel it does not.
+bool has_version(const TableSpec &table, const Json &row, const std::string &version) {
+    return row.contains(version) || table.equal_flops();
+}
+
 /// The row that row `i` of a set is compared with.
 size_t baseline_of(const TableSpec &table, const Json &rows, size_t i) {
     if (table.best_row.empty()) return i % 2 == 0 ? i + 1 : i;  // Pairs: a cell, and one convolution.
@@ -94,7 +99,7 @@ Worst worst_of(const TableSpec &table, const Sets &sets, const std::string &vers
         size_t slowest = 0;
         double most = 0, least = 1e30;
         for (size_t i = 0; i < rows.size(); ++i) {
-            if (baseline_of(table, rows, i) == i) continue;
+            if (baseline_of(table, rows, i) == i || !has_version(table, rows[i], version)) continue;
             const double slow = slowdown(table, rows, i, version);
             least = std::min(least, slow);
             if (slow > most) {

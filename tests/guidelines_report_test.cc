@@ -120,6 +120,14 @@ TEST(Report, RowsAndParts) {
     }
 }
 
+TEST(Report, AUnitThatIsNotFusedIsNotComparedWithFusedOnes) {
+    const Json verdicts = verdicts_of(result_of({set_of(
+        "units56", 0, {{"ShuffleNetV2", 50, 100, 4}, {"ShuffleNetV1, g=3", 25, 0, 2}, {"MobileNetV2", 40, 80, 3}})}));
+    ASSERT_EQ(verdicts.size(), 2U);
+    EXPECT_EQ(verdicts[0].at("slowest"), Json({"ShuffleNetV1, g=3"}));
+    EXPECT_EQ(verdicts[1].at("slowest"), Json({"MobileNetV2"}));
+}
+
 TEST(Report, TheRowToCompareWithIsMissing) {
     EXPECT_THROW(verdicts_of(result_of({set_of("g1", 0, {{"1:2", 80, 0, 76}})})), std::runtime_error);
 }
