@@ -23,6 +23,12 @@ struct BlockKernel {
     int (*run)(void **arguments);
 };
 
+/// Whether the fused kernel of a block is right. For ARM, Halide 14 makes a wrong one of NASNet-A's cell, where 5x5
+/// depthwise convolutions are computed within it.
+inline bool fused_is_right(const Block &block, std::string_view isa) {
+    return isa != "neon" || !block.name.view().starts_with("nasnet_a");
+}
+
 /// A block, so often one after another, each with weights of its own, ready to run.
 class BlockRunner {
   public:

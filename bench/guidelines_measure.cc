@@ -78,7 +78,7 @@ Json measure_table(const TableSpec &table, int width, const std::string &isa, co
     std::vector<Side> sides;
     for (const Experiment &e : rows) {
         for (const bool fused : {false, true}) {
-            if (fused && !e.fused) continue;
+            if (fused && !(e.fused && fused_is_right(e.block, isa))) continue;
             auto runner =
                 std::make_unique<BlockRunner>(e.block, experiment_kernels(), isa, fused, kRepeats, options.threads);
             const double error = runner->verify();
@@ -101,7 +101,7 @@ Json measure_table(const TableSpec &table, int width, const std::string &isa, co
                     {"mac", e.block.mac()},
                     {"mac_bound", mac_bound(e.block)}};
         for (const bool fused : {false, true}) {
-            if (fused && !e.fused) continue;
+            if (fused && !(e.fused && fused_is_right(e.block, isa))) continue;
             const int64_t bytes = fused ? fused_bytes(e.block) : unfused_bytes(e.block);
             row[fused ? "fused" : "unfused"] = figures(sides[next++], e.block.flops(), bytes, peak);
         }
