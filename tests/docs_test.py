@@ -15,10 +15,11 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
+
+from commands import run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -31,15 +32,6 @@ def blocks(page, language, name=None):
     """Blocks of a page in a language, as pairs of name and text; or the texts of those of one name."""
     found = re.findall(rf"^```{language}(?: (\S+))?\n(.*?)^```$", PAGES[page], re.MULTILINE | re.DOTALL)
     return found if name is None else [text for each, text in found if each == name]
-
-
-def run(*command, status=0, **options):
-    result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            timeout=1500, **options)
-    text = result.stdout.decode()
-    if result.returncode != status:
-        raise AssertionError(f"{' '.join(map(str, command))}\nexit status {result.returncode}\n{text[-4000:]}")
-    return text
 
 
 class Folder(unittest.TestCase):

@@ -18,20 +18,13 @@ import sys
 import tempfile
 import unittest
 
+from commands import run
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "models/cifar10_x0_5.safetensors"
 PUBLISHED = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
 MODELS = ["cifar10_x0_5", *PUBLISHED]
 ARGUMENTS = argparse.Namespace(host_build="", sysroot="", emulator="")
-
-
-def run(*command, **options):
-    result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            timeout=1500, **options)
-    text = result.stdout.decode()
-    if result.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, command))}\n{text[-4000:]}")
-    return text
 
 
 def picture(path, size, step):

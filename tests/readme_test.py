@@ -18,6 +18,8 @@ import sys
 import tempfile
 import unittest
 
+from commands import run
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 WEIGHTS = ROOT / "models/cifar10_x0_5.safetensors"
@@ -30,15 +32,6 @@ def example(language):
     """The only block of the README in that language."""
     (block,) = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     return block
-
-
-def run(*command, **options):
-    result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            timeout=1500, **options)
-    text = result.stdout.decode()
-    if result.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, command))}\n{text[-4000:]}")
-    return text
 
 
 def ppm(width, height):

@@ -19,19 +19,12 @@ import sys
 import tempfile
 import unittest
 
+from commands import run
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ARGUMENTS = argparse.Namespace()
 ISAS = re.findall(rf'^    {{"(\w+)", "{platform.machine()}", ', (ROOT / "networks/targets.h").read_text(), re.MULTILINE)
 MOST_BYTES = 1_500_000
-
-
-def run(*command, **options):
-    result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            timeout=1500, **options)
-    text = result.stdout.decode()
-    if result.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, command))}\n{text[-4000:]}")
-    return text
 
 
 class SizeTest(unittest.TestCase):
