@@ -24,6 +24,10 @@ SHORT = {"1-fragment": "1", "2-fragment-series": "2 series", "4-fragment-series"
          "2-fragment-parallel": "2 parallel", "4-fragment-parallel": "4 parallel", "ReLU, shortcut": "ReLU,\nshortcut",
          "ReLU, no shortcut": "ReLU", "no ReLU, shortcut": "shortcut", "no ReLU, no shortcut": "neither"}
 
+BEST_UNIT = "ShuffleNetV2"
+UNITS = {"ShuffleNetV2": "V2", "ShuffleNetV1, g=3": "V1, g=3", "MobileNetV2": "MobileNet\nV2",
+         "Xception-like": "Xception-\nlike"}
+
 
 def best_isa(result):
     """The last instruction set: the best one of the machine."""
@@ -54,28 +58,37 @@ def relative(rows, base, value):
     return [value(r) / reference for r in rows]
 
 
-def table(result, name, folder):
+def panel_for_each_width(result, name, folder, title, label, panel):
+    """panel(rows, width) gives a panel's title, the labels of its groups of bars, and their series."""
     sets = sets_of(result, name)
     if not sets:
         return
     figure, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), sharey=True, squeeze=False)
     for axis, found in zip(axes.flat, sets):
-        rows = found["rows"]
-        series = [("unfused" if any("fused" in r for r in rows) else "here", HERE,
-                   relative(rows, BEST[name], lambda r: r["unfused"]["gflops"]))]
-        if any("fused" in r for r in rows):
-            series.append(("fused", FUSED, relative(rows, BEST[name], lambda r: version(r, "fused")["gflops"])))
-        series.append(("paper, ARM", ARM, relative(rows, BEST[name], lambda r: r["paper"]["arm"])))
-        series.append(("paper, GPU", GPU, relative(rows, BEST[name], lambda r: r["paper"]["gpu"])))
-        grouped_bars(axis, [SHORT.get(r["row"], r["row"]) for r in rows], series)
+        heading, labels, series = panel(found["rows"], found["width"])
+        grouped_bars(axis, labels, series)
         axis.axhline(1, color=INK, linewidth=0.8)
-        axis.set_title(WIDTHS[found["width"]], color=INK)
-    axes.flat[0].set_ylabel("speed, that of the best row = 1")
-    figure.suptitle(f"{TITLES[name]} ({best_isa(result)})", color=INK)
+        axis.set_title(heading, color=INK)
+    axes.flat[0].set_ylabel(label)
+    figure.suptitle(f"{title} ({best_isa(result)})", color=INK)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, ncol=len(labels), loc="lower center", bbox_to_anchor=(0.5, -0.08))
     figure.tight_layout()
     plot.save(figure, folder, name)
+
+
+def table(result, name, folder):
+    def panel(rows, width):
+        has_fused = any("fused" in r for r in rows)
+        series = [("unfused" if has_fused else "here", HERE,
+                   relative(rows, BEST[name], lambda r: r["unfused"]["gflops"]))]
+        if has_fused:
+            series.append(("fused", FUSED, relative(rows, BEST[name], lambda r: version(r, "fused")["gflops"])))
+        series.append(("paper, ARM", ARM, relative(rows, BEST[name], lambda r: r["paper"]["arm"])))
+        series.append(("paper, GPU", GPU, relative(rows, BEST[name], lambda r: r["paper"]["gpu"])))
+        return WIDTHS[width], [SHORT.get(r["row"], r["row"]) for r in rows], series
+
+    panel_for_each_width(result, name, folder, TITLES[name], "speed, that of the best row = 1", panel)
 
 
 def cells(result, folder):
@@ -98,27 +111,18 @@ def cells(result, folder):
 
 
 def units(result, name, folder):
-    sets = sets_of(result, name)
-    if not sets:
-        return
-    figure, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), sharey=True, squeeze=False)
-    for axis, found in zip(axes.flat, sets):
-        rows = found["rows"]
-        here = [1 / r["unfused"]["min_us"] for r in rows]
-        fused = [1 / r["fused"]["min_us"] if "fused" in r else 0 for r in rows]
-        series = [("unfused", HERE, [v / here[0] for v in here]), ("fused", FUSED, [v / fused[0] for v in fused]),
-                  ("paper, ARM", ARM, [r["paper"]["arm"] / rows[0]["paper"]["arm"] for r in rows]),
-                  ("paper, GPU", GPU, [r["paper"]["gpu"] / rows[0]["paper"]["gpu"] for r in rows])]
-        grouped_bars(axis, [r["row"].replace("ShuffleNetV1, g=3", "V1, g=3").replace("ShuffleNetV2", "V2").replace("MobileNetV2", "MobileNet\nV2").replace("Xception-like", "Xception-\nlike")
-                            for r in rows], series)
-        axis.axhline(1, color=INK, linewidth=0.8)
-        axis.set_title(f"c = {64 << found['width']}", color=INK)
-    axes.flat[0].set_ylabel("images/s, those of V2 = 1")
-    figure.suptitle(f"Units at {name[-2:]}x{name[-2:]} ({best_isa(result)})", color=INK)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncol=len(labels), loc="lower center", bbox_to_anchor=(0.5, -0.08))
-    figure.tight_layout()
-    plot.save(figure, folder, name)
+    def panel(rows, width):
+        def rate(version):
+            return lambda r: 1 / r[version]["min_us"] if version in r else 0
+
+        series = [("unfused", HERE, relative(rows, BEST_UNIT, rate("unfused"))),
+                  ("fused", FUSED, relative(rows, BEST_UNIT, rate("fused"))),
+                  ("paper, ARM", ARM, relative(rows, BEST_UNIT, lambda r: r["paper"]["arm"])),
+                  ("paper, GPU", GPU, relative(rows, BEST_UNIT, lambda r: r["paper"]["gpu"]))]
+        return f"c = {64 << width}", [UNITS.get(r["row"], r["row"]) for r in rows], series
+
+    side = name.removeprefix("units")
+    panel_for_each_width(result, name, folder, f"Units at {side}x{side}", "images/s, those of V2 = 1", panel)
 
 
 PARTS = {"conv": "#137cbd", "depthwise": "#0d8050", "element_wise": "#d9822b", "data_movement": "#c23030", "other": "#8f9398"}
