@@ -153,6 +153,18 @@ class Cpu final : public Schedule {
     /// Channel tiles of one task: enough tasks for a few threads, but no smaller ones.
     static int group_size(int tiles, int blocks) { return pieces(tiles, blocks == 1 ? tiles : pieces(8, blocks)); }
 
+    /// The pixels `p` as columns `x` of rows `y`, a panel of channels at a time; `co` counts the panels.
+    static void row_by_row(Func out, int panel, int vec, int width, Var c, Var x, Var y, Var p, Var co) {
+        Var cv("cv"), cp("cp"), ci("ci");
+        out.align_bounds(c, panel)
+            .split(c, co, cp, panel)
+            .split(cp, cv, ci, vec)
+            .split(p, y, x, width)
+            .reorder(ci, cv, x, y, co)
+            .vectorize(ci)
+            .unroll(cv);
+    }
+
     /// A depthwise convolution, row by row: neighbouring outputs share their loads. A row goes through a buffer in
     /// L1 because only with columns of its own do its borders fold to constants, and only without them does the
     /// pointwise convolution find its pixels at constant distances. Leaves `co` (panels of channels) free outside
@@ -160,14 +172,8 @@ class Cpu final : public Schedule {
     void depthwise(const Depthwise &f, Depthwise::Part &part, Var c, Var x, Var y, Var p, Var co) const {
         const int panel = part.channels.vec;
         const int vec = vector_of(part.channels);
-        Var cv("cv"), cp("cp"), ci("ci"), xi("xi");
-        part.out.align_bounds(c, panel)
-            .split(c, co, cp, panel)
-            .split(cp, cv, ci, vec)
-            .split(p, y, x, f.out_size.width)
-            .reorder(ci, cv, x, y, co)
-            .vectorize(ci)
-            .unroll(cv);
+        Var cv("cv"), ci("ci"), xi("xi");
+        row_by_row(part.out, panel, vec, f.out_size.width, c, x, y, p, co);
         part.rows.compute_at(part.out, y)
             .align_bounds(c, panel)
             .split(c, cv, ci, vec)
@@ -458,14 +464,8 @@ void Cpu::convolution(Convolution &f, Convolution::Part &part, Var c, Var x, Var
     const int panel = std::min(part.channels.vec, part.channels.lanes);
     const int vec = vector_of(part.channels);
     const Tile t = choose_tile({}, {f.out_size.width, panel / vec});
-    Var cp("cp"), cv("cv"), ci("ci"), cu("cu"), xo("xo"), xi("xi");
-    part.out.align_bounds(c, panel)
-        .split(c, co, cp, panel)
-        .split(cp, cv, ci, vec)
-        .split(p, y, x, f.out_size.width)
-        .reorder(ci, cv, x, y, co)
-        .vectorize(ci)
-        .unroll(cv);
+    Var cv("cv"), ci("ci"), cu("cu"), xo("xo"), xi("xi");
+    row_by_row(part.out, panel, vec, f.out_size.width, c, x, y, p, co);
     part.rows.compute_at(part.out, y)
         .align_bounds(c, panel)
         .split(c, cv, ci, vec)
