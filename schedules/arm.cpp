@@ -26,7 +26,7 @@ class Arm final : public CpuDecisions {
 
     Tile tile(const TileProblem &wanted) const override {
         const int vectors = std::min(kPanelVectors, wanted.vectors);
-        // In multiply-adds. By llvm-mca it is one to three on in-order cores, none on wide ones: docs/bench/arm.md.
+        // In multiply-adds. By llvm-mca it is two to four on in-order cores, none on wide ones: docs/bench/arm.md.
         constexpr double kCostOfLoad = 0.5;
         Tile best{1, vectors};
         double best_cost = 1e9;

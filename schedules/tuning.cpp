@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "runtime/src/message.h"
+
 namespace shufflenet::schedules {
 
 namespace {
@@ -26,7 +28,8 @@ constexpr std::array kFields = {
 
 int read_field(const nlohmann::json &value, const std::string &where) {
     if (!value.is_number_integer() || value < 0 || value > 1 << 20) {
-        throw std::runtime_error(where + ": expected an integer from 0 to 1048576, found " + value.dump());
+        throw std::runtime_error(where + ": expected an integer from 0 to 1048576, found " +
+                                 message::shortened(value.dump()));
     }
     return value.get<int>();
 }
@@ -45,13 +48,15 @@ Tuning read_tuning(const std::string &path, const std::string &kernel) {
     const auto found = root["kernels"].find(kernel);
     if (found == root["kernels"].end()) return tuning;
     for (const auto &[key, value] : found->items()) {
+        const std::string where = path + ": " + kernel + ": ";
+        const std::string name = message::shortened(key);
         bool known = false;
         for (const Field &field : kFields) {
             if (key != field.key) continue;
-            tuning.*field.member = read_field(value, path + ": " + kernel + "." + key);
+            tuning.*field.member = read_field(value, where + name);
             known = true;
         }
-        if (!known) throw std::runtime_error(path + ": " + kernel + ": unknown key \"" + key + "\"");
+        if (!known) throw std::runtime_error(where + "unknown key \"" + name + "\"");
     }
     return tuning;
 }

@@ -120,6 +120,7 @@ def texts():
                "depthwise_columns": 4}
     write("tuning", "full", json.dumps({"input": [64, 64], "kernels": {"stage2_basic": numbers, "fc": {}}}))
     write("tuning", "none", json.dumps({"kernels": {}}))
+    write("tuning", "control", json.dumps({"kernels": {"stage2_basic": {"\x7f": 1}}}, ensure_ascii=False))
     write("tuning", "wrong", json.dumps({"kernels": {"stage2_basic": {"order": "\ud800"}}}))
 
 
