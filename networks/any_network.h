@@ -30,9 +30,16 @@ class AnyNetwork {
 
 /// The network of that name, or nothing.
 constexpr std::optional<AnyNetwork> find_any_network(std::string_view name) {
-    if (const Network *network = find_network(name); network != nullptr) return *network;
-    if (const Comparison *comparison = find_comparison(name); comparison != nullptr) return *comparison;
-    return {};
+    std::optional<AnyNetwork> found;
+    const auto look = [&](const auto &rows) {
+        for (const auto &row : rows) {
+            if (row.name == name) found = row;
+        }
+    };
+    look(kNetworks);
+    look(kComparisons);
+    look(kTestComparisons);
+    return found;
 }
 
 /// Every published network of both tables.

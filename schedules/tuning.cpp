@@ -5,8 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "runtime/src/message.h"
-
 namespace shufflenet::schedules {
 
 namespace {
@@ -26,10 +24,16 @@ constexpr std::array kFields = {
     Field{"depthwise_columns", &Tuning::depthwise_columns},
 };
 
+// One line of bounded length, whatever a file has there.
+std::string shown(const nlohmann::json &value) {
+    constexpr size_t kLongest = 120;
+    const std::string ascii = value.dump(-1, ' ', true);
+    return ascii.size() <= kLongest ? ascii : ascii.substr(0, kLongest) + "...";
+}
+
 int read_field(const nlohmann::json &value, const std::string &where) {
     if (!value.is_number_integer() || value < 0 || value > 1 << 20) {
-        throw std::runtime_error(where + ": expected an integer from 0 to 1048576, found " +
-                                 message::shortened(value.dump()));
+        throw std::runtime_error(where + ": expected an integer from 0 to 1048576, found " + shown(value));
     }
     return value.get<int>();
 }
@@ -48,15 +52,13 @@ Tuning read_tuning(const std::string &path, const std::string &kernel) {
     const auto found = root["kernels"].find(kernel);
     if (found == root["kernels"].end()) return tuning;
     for (const auto &[key, value] : found->items()) {
-        const std::string where = path + ": " + kernel + ": ";
-        const std::string name = message::shortened(key);
         bool known = false;
         for (const Field &field : kFields) {
             if (key != field.key) continue;
-            tuning.*field.member = read_field(value, where + name);
+            tuning.*field.member = read_field(value, path + ": " + kernel + "." + key);
             known = true;
         }
-        if (!known) throw std::runtime_error(where + "unknown key \"" + name + "\"");
+        if (!known) throw std::runtime_error(path + ": " + kernel + ": unknown key " + shown(key));
     }
     return tuning;
 }
