@@ -37,6 +37,7 @@ constexpr std::optional<AnyNetwork> find_any_network(std::string_view name) {
         }
     };
     look(kNetworks);
+    look(kTestNetworks);
     look(kComparisons);
     look(kTestComparisons);
     return found;

@@ -179,7 +179,9 @@ TEST(SharedLibrary, ComesAndGoes) {
     }
     // What stays at each time would be there a hundred times; the allocator adds an arena when threads come in each
     // other's way. Sanitizers' allocators keep what is freed for a while, in mappings of their own.
-    if (kCountsAllocations) EXPECT_LT(mappings().all - before.all, kTimes / 10);
+    if (kCountsAllocations) {
+        EXPECT_LT(mappings().all - before.all, kTimes / 10);
+    }
 }
 
 TEST(SharedLibrary, AllocatesNothingInARunOnANewThread) {
