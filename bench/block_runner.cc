@@ -75,10 +75,11 @@ void BlockRunner::allocate() {
     for (AlignedArray<float> &blob : weights_) bench::allocate(blob, std::max(floats, 1));
 }
 
-/// A block's output is the next one's input.
+/// A block's output is the next one's input, if it is as large; if not, all read the same.
 float *BlockRunner::tensor(int number, int repeat) {
     const int last = static_cast<int>(block_.operations.size());
-    if (number == 0 && repeat == 0) return tensors_[0].data();
+    const bool chained = block_.output().floats() == block_.tensor(0).floats();
+    if (number == 0 && (repeat == 0 || !chained)) return tensors_[0].data();
     const int writer = number == 0 ? repeat - 1 : repeat;
     if (number != 0 && number != last) return tensors_[number].data();
     return writer % 2 == 0 ? tensors_[last].data() : other_output_.data();

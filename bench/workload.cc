@@ -47,7 +47,7 @@ void Workload::verify(Model &model) const {
     check(model.run(image, 1, logits));
     const auto layers = reference::fold(network_, descriptor_.classes, kSeed);
     const std::vector<double> expected =
-        network_.comparison() != nullptr
+        network_.is_comparison()
             ? reference::run(*network_.comparison(), size_, descriptor_.classes, layers, image)
             : reference::run(*network_.shufflenet_v2(), size_, descriptor_.classes, layers, image).logits;
     const auto [low, high] = std::ranges::minmax(expected);

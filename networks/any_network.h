@@ -13,19 +13,22 @@ class AnyNetwork {
   public:
     constexpr AnyNetwork(const Network &network) : network_(&network) {}  // NOLINT(google-explicit-constructor)
     constexpr AnyNetwork(const Comparison &comparison)
-        : comparison_(&comparison) {}  // NOLINT(google-explicit-constructor)
+        : comparison_(&comparison), is_comparison_(true) {}  // NOLINT(google-explicit-constructor)
 
-    constexpr std::string_view name() const { return network_ != nullptr ? network_->name : comparison_->name; }
+    constexpr std::string_view name() const { return is_comparison_ ? comparison_->name : network_->name; }
+    constexpr bool is_comparison() const { return is_comparison_; }
     /// The row of its table, or nullptr.
     constexpr const Network *shufflenet_v2() const { return network_; }
     constexpr const Comparison *comparison() const { return comparison_; }
     /// Input height and width that it is published for.
-    constexpr int crop() const { return comparison_ != nullptr ? comparison_->crop : kDefaultCrop; }
-    constexpr int resize() const { return network_ != nullptr ? network_->default_resize : 256; }
+    constexpr int crop() const { return is_comparison_ ? comparison_->crop : kDefaultCrop; }
+    constexpr int resize() const { return is_comparison_ ? 256 : network_->default_resize; }
 
   private:
     const Network *network_ = nullptr;
     const Comparison *comparison_ = nullptr;
+    // Which of them: sanitizers take the comparison of an address with nullptr out of constant expressions.
+    bool is_comparison_ = false;
 };
 
 /// The network of that name, or nothing.
@@ -51,7 +54,7 @@ inline std::vector<AnyNetwork> published_networks() {
 }
 
 constexpr std::vector<Layer> network_layers(const AnyNetwork &n, Size input, int classes) {
-    if (n.comparison() != nullptr) return chain_layers(n.comparison()->chain(input), classes);
+    if (n.is_comparison()) return chain_layers(n.comparison()->chain(input), classes);
     return network_layers(*n.shufflenet_v2(), input, classes);
 }
 
@@ -60,7 +63,7 @@ constexpr Cost total_cost(const AnyNetwork &n, Size input, int classes) {
 }
 
 constexpr int64_t arena_bytes(const AnyNetwork &n, Size input) {
-    if (n.comparison() != nullptr) return arena_bytes(n.comparison()->chain(input));
+    if (n.is_comparison()) return arena_bytes(n.comparison()->chain(input));
     return arena_bytes(*n.shufflenet_v2(), input);
 }
 

@@ -103,9 +103,8 @@ void print_table(const Subject &subject) {
     table.print();
     std::cout << '\n';
     if (subject.as_published()) {
-        std::cout << (subject.network.comparison() != nullptr
-                          ? "FLOPs in the paper, rounded (Table 8): "
-                          : "FLOPs of the paper's own variant (another split in stage 2): ")
+        std::cout << (subject.network.is_comparison() ? "FLOPs in the paper, rounded (Table 8): "
+                                                      : "FLOPs of the paper's own variant (another split in stage 2): ")
                   << grouped(published_flops(subject.network)) << '\n';
     }
     if (subject.arena_bytes)

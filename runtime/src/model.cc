@@ -53,8 +53,8 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
     const shufflenet_kernels *kernels = nullptr;
     if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
     if (Status status = pool.start(threads); !status.ok()) return status;
-    backbone = network->comparison() != nullptr ? make_backbone(descriptor, *kernels, *network->comparison())
-                                                : make_backbone(descriptor, *kernels, *network->shufflenet_v2());
+    backbone = network->is_comparison() ? make_backbone(descriptor, *kernels, *network->comparison())
+                                        : make_backbone(descriptor, *kernels, *network->shufflenet_v2());
 
     arenas.resize(threads);
     scratch.resize(threads);
