@@ -31,6 +31,7 @@ BlockRunner::BlockRunner(const Block &block, std::span<const BlockKernel> kernel
     : block_(block),
       kernels_(kernels),
       isa_(isa),
+      fused_(fused),
       repeats_(repeats),
       machine_vec_(find_target(isa)->vec),
       values_(reference::random_block_weights(block, kSeed)),
@@ -46,6 +47,11 @@ BlockRunner::BlockRunner(const Block &block, std::span<const BlockKernel> kernel
     context_.scratch = scratch_.data();
     allocate();
     for (int r = 0; r < repeats_; ++r) {
+        if (fused && block_.step) {
+            pack_unit(r);
+            plan_unit(r);
+            continue;
+        }
         pack(r);
         if (fused) {
             plan_fused(r);
@@ -58,9 +64,9 @@ BlockRunner::BlockRunner(const Block &block, std::span<const BlockKernel> kernel
 void BlockRunner::allocate() {
     const int count = static_cast<int>(block_.operations.size()) + 1;
     tensors_.resize(count);
-    for (int i = 0; i < count; ++i) bench::allocate(tensors_[i], block_.tensor(i).floats() + kPanelFloats);
-    bench::allocate(other_output_, block_.output().floats() + kPanelFloats);
-    const TensorLayout in = block_.tensor(0);
+    for (int i = 0; i < count; ++i) bench::allocate(tensors_[i], layout(i).floats() + kPanelFloats);
+    bench::allocate(other_output_, layout(count - 1).floats() + kPanelFloats);
+    const TensorLayout in = layout(0);
     for (int c = 0; c < in.channels; ++c) {
         for (int p = 0; p < in.size.pixels(); ++p) {
             tensors_[0].data()[p * in.lanes() + in.lane(c)] = static_cast<float>(input_.plane(c)[p]);
@@ -72,7 +78,8 @@ void BlockRunner::allocate() {
         floats += weight_floats(block_, op);
     }
     weights_.resize(repeats_);
-    for (AlignedArray<float> &blob : weights_) bench::allocate(blob, std::max(floats, 1));
+    const auto blob_floats = static_cast<int>(fused_ ? fused_weight_floats(block_) : floats);
+    for (AlignedArray<float> &blob : weights_) bench::allocate(blob, std::max(blob_floats, 1));
 }
 
 /// A block's output is the next one's input, if it is as large; if not, all read the same.
@@ -117,6 +124,30 @@ void BlockRunner::pack(int repeat) {
             }
         }
     }
+}
+
+/// As the packed weights of a model's chain: runtime/src/pack.cc, which reads a weight file.
+void BlockRunner::pack_unit(int repeat) {
+    const Step &s = *block_.step;
+    const UnitLayout at = unit_layout(s);
+    float *blob = weights_[repeat].data();
+    size_t next = 0;
+    const auto pack_next = [&](const auto &first, int rows, int groups, int stride) {
+        while (block_.operations[next].kind != OperationKind::kConv) ++next;
+        const reference::LayerWeights &from = values_[next++];
+        const int outputs = static_cast<int>(from.bias.size()) / groups;
+        for (int co = 0; co < groups * outputs; ++co) {
+            float *group = blob + size_t(co / outputs) * stride;
+            group[first.bias + co % outputs] = static_cast<float>(from.bias[co]);
+            for (int row = 0; row < rows; ++row) {
+                group[first.weight_index(co % outputs, row)] =
+                    static_cast<float>(from.weights[size_t(co) * rows + row]);
+            }
+        }
+    };
+    if (s.expanded > 0) pack_next(at.expand, at.expand.k, s.expand_groups, at.expand_stride);
+    pack_next(at.depthwise, kTaps, s.expand_groups, at.depthwise_stride);
+    pack_next(at.project, at.project.k, s.project_groups, at.project_stride);
 }
 
 halide_buffer_t *BlockRunner::argument(const float *data, std::initializer_list<Dimension> dimensions) {
@@ -247,6 +278,19 @@ void BlockRunner::plan_fused(int repeat) {
     add_call(fused_kernel(block_), TimePart::kOther, repeat, list);
 }
 
+/// A unit's output is (channel of a group, pixel, group), as of every kernel of a chain.
+void BlockRunner::plan_unit(int repeat) {
+    const Step &s = *block_.step;
+    const UnitLayout at = unit_layout(s);
+    const int last = static_cast<int>(block_.operations.size());
+    const TensorLayout out = layout(last);
+    add_call(fused_kernel(block_), TimePart::kOther, repeat,
+             {argument(tensor(0, repeat), {{layout(0).floats(), 1}}), argument(weights_[repeat].data(), {{at.size, 1}}),
+              argument(tensor(last, repeat), {{at.project.lanes, 1},
+                                              {out.size.pixels(), out.lanes()},
+                                              {s.project_groups, s.projected() / s.project_groups}})});
+}
+
 void BlockRunner::run_call(Call &call) {
     if (call.kernel->run(call.arguments.data()) != 0 || context_.failed) {
         throw std::runtime_error(std::string(call.kernel->name) + " on " + isa_ + ": " + context_.message.data());
@@ -281,11 +325,11 @@ std::array<double, kTimeParts.size()> BlockRunner::fastest_parts() const {
 double BlockRunner::verify() {
     use_scratch(scratch_.data());
     const int last = static_cast<int>(block_.operations.size());
-    const TensorLayout layout = block_.output();
+    const TensorLayout out = layout(last);
     const float *found = tensor(last, 0);
-    for (int c = 0; c < layout.channels; ++c) {
-        for (int p = 0; p < layout.size.pixels(); ++p) {
-            tensor(last, 0)[p * layout.lanes() + layout.lane(c)] = std::numeric_limits<float>::quiet_NaN();
+    for (int c = 0; c < out.channels; ++c) {
+        for (int p = 0; p < out.size.pixels(); ++p) {
+            tensor(last, 0)[p * out.lanes() + out.lane(c)] = std::numeric_limits<float>::quiet_NaN();
         }
     }
     for (Call &call : calls_) {
@@ -294,10 +338,9 @@ double BlockRunner::verify() {
     const reference::Tensor expected = reference::run_block(block_, values_, input_).back();
     const auto [low, high] = std::ranges::minmax(expected.data);
     double worst = 0;
-    for (int c = 0; c < layout.channels; ++c) {
-        for (int p = 0; p < layout.size.pixels(); ++p) {
-            const double error =
-                std::abs(found[p * layout.lanes() + layout.lane(c)] - expected.plane(c)[p]) / (high - low);
+    for (int c = 0; c < out.channels; ++c) {
+        for (int p = 0; p < out.size.pixels(); ++p) {
+            const double error = std::abs(found[p * out.lanes() + out.lane(c)] - expected.plane(c)[p]) / (high - low);
             if (!(error <= kTolerance)) {
                 throw std::runtime_error(std::string(block_.name.view()) + " on " + isa_ + ": channel " +
                                          std::to_string(c) + " at pixel " + std::to_string(p) + " is wrong by " +

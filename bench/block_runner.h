@@ -68,14 +68,18 @@ class BlockRunner {
     /// A halide_buffer_t with its dimensions.
     struct Argument {
         halide_buffer_t buffer{};
-        halide_dimension_t dimensions[2];
+        halide_dimension_t dimensions[3];
     };
 
     void allocate();
     void pack(int repeat);
+    void pack_unit(int repeat);
     void plan_unfused(int repeat);
     void plan_fused(int repeat);
+    void plan_unit(int repeat);
     void plan_convolution(int repeat, int number);
+    /// How a tensor lies in memory here.
+    TensorLayout layout(int number) const { return fused_ ? block_.fused_tensor(number) : block_.tensor(number); }
     float *tensor(int number, int repeat);
     float *weights(int repeat, int number);
     halide_buffer_t *argument(const float *data, std::initializer_list<Dimension> dimensions);
@@ -85,6 +89,7 @@ class BlockRunner {
     Block block_;
     std::span<const BlockKernel> kernels_;
     std::string isa_;
+    bool fused_;
     int repeats_, machine_vec_;
     reference::BlockWeights values_;
     reference::Tensor input_;

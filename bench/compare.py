@@ -22,6 +22,7 @@ NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "s
 # Sides compute in single precision and sum in another order; the logits' range is the unit.
 TOLERANCE = 1e-4
 PAUSE = 0.02
+PEERS = ["onnxruntime", "pytorch", "ncnn"]
 LAYER_RUNS = 400
 
 
@@ -86,7 +87,7 @@ def open_sides(args, network, batch, threads, side):
     missing = None if param.exists() else "not installed: it is for pip (ncnn, pnnx), not in Debian"
     sides.append(Side("ncnn", ["/usr/bin/python3", HERE / "ncnn_peer.py", param, param.with_suffix(".bin"), *tail,
                                output], output, missing=missing))
-    return sides
+    return [side for side in sides if side.name.startswith("ours") or side.name in args.peers]
 
 
 def check_outputs(sides):
@@ -243,10 +244,12 @@ def main():
     parser.add_argument("--isa", nargs="+", help="our instruction sets, best last",
                         default=["neon"] if platform.machine() == "aarch64" else ["avx2", "avx512"])
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     args.models.mkdir(parents=True, exist_ok=True)
-    cases = [(n, b, t) for b in (1, 8) for t in (1, 2) for n in args.networks]
+    cases = [(n, b, t) for b in args.batches for t in (1, 2) for n in args.networks]
     machine = subprocess.run([args.build / "bin" / "machine_name"], check=True, capture_output=True, text=True).stdout.strip()
     result = {"machine": machine, "date": datetime.date.today().isoformat(), "runs": args.rounds * args.runs, "cases": []}
     for number, (network, batch, threads) in enumerate(cases):
@@ -254,10 +257,16 @@ def main():
         result["cases"].append(measure(args, network, batch, threads))
         save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
     print("\r\033[K", end="", file=sys.stderr)
+    # Stages, layers and charts are of ShuffleNetV2's kernels, of which comparison networks have none.
+    ours = [name for name in args.networks if name in NETWORKS]
+    if not ours:
+        table = markdown(result)
+        save(args.output / "peers.md", table)
+        print(table)
+        return
     result["stages"] = measure_stages(args.build)
     save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
-    # Comparison networks have no kernels that bench_layers knows.
-    result["layers"] = measure_layers(args.build, [name for name in args.networks if name in NETWORKS])
+    result["layers"] = measure_layers(args.build, ours)
     save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
     save(args.output / "layers.md", f"Machine: {machine}, {result['date']}. " + layer_table(result["layers"]))
     table = markdown(result) + stage_table(result["stages"])

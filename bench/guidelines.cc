@@ -22,7 +22,6 @@ constexpr std::array kLists = {"tables", "decomposition", "networks"};
 
 struct Options {
     std::string json, markdown, plots, from;
-    std::string bench_network;  ///< Its path.
     std::vector<std::string> isas;
     bool quick = false, resume = false;
     MeasureOptions measure;
@@ -57,20 +56,25 @@ Options parse(int argc, char **argv) {
             std::cerr << "guidelines: error: " << error.what() << '\n';
         std::exit(help ? 0 : 2);
     }
-    options.bench_network = std::filesystem::path(argv[0]).replace_filename("bench_network");
     if (options.quick) options.measure.rounds = std::min(options.measure.rounds, 5);
     return options;
 }
 
-/// The instruction sets that are compiled in and that this CPU has, the best last; of --isa only.
-std::vector<std::string> instruction_sets(const Options &options) {
-    std::vector<std::string> all, chosen;
+/// The instruction sets that are compiled in and that this CPU has, the best last.
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> all;
     for (const TargetSpec &target : kTargets) {
         const bool compiled =
-            std::ranges::any_of(experiment_kernels(), [&](const BlockKernel &k) { return k.isa == target.name; });
+            std::ranges::any_of(guideline_kernels(), [&](const BlockKernel &k) { return k.isa == target.name; });
         if (compiled && cpu_has(target.name)) all.emplace_back(target.name);
     }
     if (all.empty()) throw std::runtime_error("this CPU has none of the instruction sets that are compiled in");
+    return all;
+}
+
+/// Those of them that are asked for.
+std::vector<std::string> chosen_of(const std::vector<std::string> &all, const Options &options) {
+    std::vector<std::string> chosen;
     for (const std::string &isa : options.isas) {
         if (std::ranges::find(all, isa) == all.end()) {
             throw std::runtime_error("--isa " + isa + ": not compiled in, or this CPU does not have it");
@@ -159,13 +163,16 @@ void save(const Options &options, Json &result) {
 
 Json measure(const Options &options) {
     Json result = start(options);
-    const std::vector<std::string> isas = instruction_sets(options);
+    const std::vector<std::string> all = instruction_sets(), isas = chosen_of(all, options);
     std::vector<MeasuredSet> sets = table_sets(options.quick ? 1 : 3, isas);
     const auto append = [&sets](const std::vector<MeasuredSet> &more) {
         sets.insert(sets.end(), more.begin(), more.end());
     };
-    append(decomposition_sets(isas));
-    if (!options.quick) append(network_sets(options.bench_network));
+    // Whole networks are compiled for the best one.
+    if (!options.quick && isas.back() == all.back()) {
+        append(decomposition_sets(all.back()));
+        append(network_sets());
+    }
     const Progress progress(sets.size());
     size_t measured = 0;
     for (size_t i = 0; i < sets.size() && !interrupted(); ++i) {

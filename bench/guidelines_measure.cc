@@ -35,11 +35,6 @@ void take_turns(std::vector<Side> &sides, const MeasureOptions &options) {
     }
 }
 
-double median(std::vector<double> values) {
-    std::ranges::nth_element(values, values.begin() + std::ssize(values) / 2);
-    return values[values.size() / 2];
-}
-
 /// What one side took, for the block's repeats together.
 Json figures(const Side &side, int64_t flops, int64_t bytes, double peak) {
     const double best = side.runner->fastest();
@@ -80,7 +75,7 @@ Json measure_table(const TableSpec &table, int width, const std::string &isa, co
         for (const bool fused : {false, true}) {
             if (fused && !(e.fused && fused_is_right(e.block, isa))) continue;
             auto runner =
-                std::make_unique<BlockRunner>(e.block, experiment_kernels(), isa, fused, kRepeats, options.threads);
+                std::make_unique<BlockRunner>(e.block, guideline_kernels(), isa, fused, kRepeats, options.threads);
             const double error = runner->verify();
             sides.push_back({std::move(runner), error, 1, {}});
         }
@@ -112,6 +107,11 @@ Json measure_table(const TableSpec &table, int width, const std::string &isa, co
 }
 
 }  // namespace
+
+double median(std::vector<double> values) {
+    std::ranges::nth_element(values, values.begin() + std::ssize(values) / 2);
+    return values[values.size() / 2];
+}
 
 std::vector<MeasuredSet> table_sets(int widths, const std::vector<std::string> &isas) {
     std::vector<MeasuredSet> sets;

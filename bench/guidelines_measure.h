@@ -7,14 +7,15 @@
 #include <vector>
 
 #include "block_runner.h"
+#include "shufflenet/descriptor.h"
 
 namespace shufflenet::bench {
 
 using Json = nlohmann::ordered_json;
 
-/// The kernels that the build made; generated.
-std::span<const BlockKernel> experiment_kernels();
-std::span<const BlockKernel> decomposition_kernels();
+/// The kernels, and the models at the sizes that their networks are published for, that the build made; generated.
+std::span<const BlockKernel> guideline_kernels();
+std::vector<const shufflenet_descriptor *> guideline_models();
 
 struct MeasureOptions {
     int threads = 1;
@@ -32,10 +33,12 @@ struct MeasuredSet {
 /// Tables at a width for an instruction set. `widths`: so many of each table.
 std::vector<MeasuredSet> table_sets(int widths, const std::vector<std::string> &isas);
 
-/// Networks operation by operation, for the instruction sets among `isas` that there are kernels for.
-std::vector<MeasuredSet> decomposition_sets(const std::vector<std::string> &isas);
+/// Networks operation by operation, and as the library runs them.
+std::vector<MeasuredSet> decomposition_sets(const std::string &isa);
 
-/// All networks' speed, as bench_network, beside this program, measures it.
-std::vector<MeasuredSet> network_sets(const std::string &bench_network);
+/// All networks' speed as the library runs them, each with those that cost about as much.
+std::vector<MeasuredSet> network_sets();
+
+double median(std::vector<double> values);
 
 }  // namespace shufflenet::bench

@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib import ticker
 
 import plot
 from plot import INK
@@ -129,47 +130,56 @@ PARTS = {"conv": "#137cbd", "depthwise": "#0d8050", "element_wise": "#d9822b", "
 
 
 def decomposition(result, folder):
-    rows = result["decomposition"]
-    if not rows:
+    if not result["decomposition"]:
         return
-    figure, axis = plt.subplots(figsize=(8, 2.8))
-    left = [0.0] * len(rows)
+    bars = [(f"{r['network']}, {version}", r[version]["us"]) for r in result["decomposition"] for version in ("unfused", "fused")]
+    figure, axis = plt.subplots(figsize=(8, 3.4))
+    left = [0.0] * len(bars)
     for part, colour in PARTS.items():
-        shares = [100 * r["us"][part] / r["total_us"] for r in rows]
-        axis.barh([r["network"] for r in rows], shares, left=left, color=colour, label=part.replace("_", " "), height=0.6)
-        left = [a + b for a, b in zip(left, shares)]
+        # What is within another part has no time of its own; a difference of two runs may be noise below zero.
+        widths = [max(0, us[part] or 0) / 1e3 for _, us in bars]
+        axis.barh([name for name, _ in bars], widths, left=left, color=colour, label=part.replace("_", " "), height=0.65)
+        left = [a + b for a, b in zip(left, widths)]
     axis.invert_yaxis()
-    axis.set_xlim(0, 100)
-    axis.set_xlabel(f"% of the run time, a kernel for each operation ({rows[0]['isa']})")
+    axis.set_xlabel(f"milliseconds ({result['decomposition'][0]['isa']}); fused: pools are in conv")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(ncol=5, loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    axis.legend(ncol=5, loc="lower center", bbox_to_anchor=(0.4, 1.0))
     plot.save(figure, folder, "decomposition")
 
 
-FAMILIES = {"shufflenet_v2": ("#137cbd", "o"), "shufflenet_v1": ("#0d8050", "s"), "mobilenet_v1": ("#8f9398", "^"),
-            "mobilenet_v2": ("#d9822b", "D"), "xception": ("#c23030", "v")}
+FAMILIES = {"shufflenet_v2": ("ShuffleNetV2", "#137cbd", "o"), "shufflenet_v1": ("ShuffleNetV1, g=3", "#0d8050", "s"),
+            "mobilenet_v1": ("MobileNetV1", "#8f9398", "^"), "mobilenet_v2": ("MobileNetV2", "#d9822b", "D"),
+            "xception": ("Xception-like", "#c23030", "v")}
+
+
+RATES = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
 
 
 def speed(result, folder):
     if not result["networks"]:
         return
-    rows = result["networks"][0]["networks"]
+    rows = [row for found in result["networks"] for row in found["networks"]]
+    isa = result["networks"][0]["isa"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
-    for family, (colour, marker) in FAMILIES.items():
+    for family, (name, colour, marker) in FAMILIES.items():
         mine = sorted((r for r in rows if r["network"].startswith(family)), key=lambda r: r["flops"])
-        if not mine:
-            continue
         rates = [1e6 / r["min_us"] for r in mine]
-        left.plot([r["flops"] * 1e-6 for r in mine], rates, marker + "-", color=colour, label=family)
+        left.plot([r["flops"] * 1e-6 for r in mine], rates, marker + "-", color=colour, label=name)
         known = [(rate, r["paper"]["error"]) for rate, r in zip(rates, mine) if "paper" in r]
-        right.plot([k[0] for k in known], [k[1] for k in known], marker + "-", color=colour, label=family)
+        right.plot([k[0] for k in known], [k[1] for k in known], marker + "-", color=colour, label=name)
     left.set_xscale("log")
     left.set_yscale("log")
     left.set_xlabel("MFLOPs")
-    left.set_ylabel("images/s")
+    left.set_ylabel(f"images/s ({isa})")
     right.set_xscale("log")
-    right.set_xlabel("images/s")
+    right.set_xlabel(f"images/s ({isa})")
     right.set_ylabel("top-1 error, % (the paper's Table 8)")
+    rates = [round(1e6 / r["min_us"]) for r in rows]
+    ticks = [rate for rate in RATES if min(rates) / 1.5 <= rate <= max(rates) * 1.5]
+    for axis, places in ((left.xaxis, [40, 80, 150, 300, 600]), (left.yaxis, ticks), (right.xaxis, ticks)):
+        axis.set_major_locator(ticker.FixedLocator(places))
+        axis.set_major_formatter(ticker.ScalarFormatter())
+        axis.set_minor_locator(ticker.NullLocator())
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     left.legend()

@@ -1,8 +1,9 @@
-# shufflenet_add_block_kernels(TARGET SET ISA...)
+# shufflenet_add_block_kernels(TARGET [ISA SET]...)
 #
-# Makes the library TARGET of the kernels of a set of blocks (networks/guidelines.h): "experiments",
-# "small" or "decomposition". The tables say which these are: a program that prints them is compiled and run when the build is configured.
-function(shufflenet_add_block_kernels target set)
+# Makes the library TARGET of the kernels of blocks (networks/guidelines.h), for each instruction set those of a set:
+# "small", "quick", "experiments" or "all". The tables say which these are: a program that prints them is compiled and run
+# when the build is configured.
+function(shufflenet_add_block_kernels target)
   set(dir "${CMAKE_CURRENT_BINARY_DIR}/${target}")
   file(MAKE_DIRECTORY "${dir}")
   set(source "${PROJECT_SOURCE_DIR}/cmake/list_block_kernels.cc")
@@ -27,14 +28,15 @@ function(shufflenet_add_block_kernels target set)
       message(FATAL_ERROR "${source}: ${error}")
     endif()
   endif()
-  execute_process(COMMAND "${program}" ${set} OUTPUT_VARIABLE lines COMMAND_ERROR_IS_FATAL ANY)
-  string(STRIP "${lines}" lines)
-  string(REPLACE "\n" ";" lines "${lines}")
 
   set(objects "")
   set(declarations "")
   set(rows "")
-  foreach(isa ${ARGN})
+  while(ARGN)
+    list(POP_FRONT ARGN isa set)
+    execute_process(COMMAND "${program}" ${set} OUTPUT_VARIABLE lines COMMAND_ERROR_IS_FATAL ANY)
+    string(STRIP "${lines}" lines)
+    string(REPLACE "\n" ";" lines "${lines}")
     set(isa_objects "")
     foreach(line ${lines})
       string(REGEX MATCH "^[^|]+" kernel "${line}")
@@ -46,7 +48,7 @@ function(shufflenet_add_block_kernels target set)
     set(object "${dir}/${target}_${isa}.o")
     shufflenet_rename_halide(OUTPUT "${object}" INPUTS ${isa_objects})
     list(APPEND objects "${object}")
-  endforeach()
+  endwhile()
   file(CONFIGURE OUTPUT "${dir}/${target}.cc" CONTENT
 "// Generated: kernels of blocks.
 #include \"bench/block_runner.h\"

@@ -1,8 +1,8 @@
 // Prints "name|generator|parameters" for each kernel of a set of blocks, once: the experiments, their small versions
-// for tests, or the networks that are decomposed, unfused alone.
-#include <cstring>
+// for tests, those of the first width, or all with the networks that are decomposed, which are unfused alone.
 #include <iostream>
 #include <set>
+#include <string_view>
 
 #include "networks/decomposition.h"
 
@@ -22,19 +22,23 @@ void print(const shufflenet::Block &block) {
 }  // namespace
 
 int main(int argc, char **argv) {
-    if (argc == 2 && std::strcmp(argv[1], "experiments") == 0) {
-        for (const shufflenet::Experiment &e : shufflenet::experiments()) print(e.block);
-    } else if (argc == 2 && std::strcmp(argv[1], "small") == 0) {
+    const std::string_view set = argc == 2 ? argv[1] : "";
+    if (set == "small") {
         for (const shufflenet::Block &block : shufflenet::small_blocks()) print(block);
-    } else if (argc == 2 && std::strcmp(argv[1], "decomposition") == 0) {
+    } else if (set == "quick" || set == "experiments" || set == "all") {
+        for (const shufflenet::Experiment &e : shufflenet::experiments()) {
+            if (set != "quick" || e.width == 0) print(e.block);
+        }
+    } else {
+        std::cerr << "usage: list_block_kernels small|quick|experiments|all\n";
+        return 2;
+    }
+    if (set == "all") {
         for (const std::string_view name : shufflenet::kDecomposed) {
             for (const auto &[block, count] : network_blocks(*shufflenet::find_any_network(name))) {
                 for (const shufflenet::KernelSpec &kernel : unfused_kernels(block)) print(kernel);
             }
         }
-    } else {
-        std::cerr << "usage: list_block_kernels experiments|small|decomposition\n";
-        return 2;
     }
     return 0;
 }

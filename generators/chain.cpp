@@ -6,6 +6,7 @@
 #include "chain_layout.h"
 #include "comparison.h"
 #include "generators/kernel_generator.h"
+#include "networks/guidelines.h"
 
 namespace shufflenet::generators {
 
@@ -34,23 +35,20 @@ std::vector<ChannelPart> one_part(int lanes, int panel) { return {{0, lanes, pan
 
 }  // namespace
 
-/// Step `step` of a chain. `in`: the tensor before, or a CHW image; `out`: (channel of a group, pixel, group).
+/// Step `step` of a chain, or the unit that a block is. `in`: the tensor before, or a CHW image; `out`: (channel of a
+/// group, pixel, group).
 class ChainGenerator : public Kernel<ChainGenerator> {
   public:
     GeneratorParam<int> step{"step", 0};
+    /// A block of networks/guidelines.h that is a unit of a chain; empty: the network's step.
+    GeneratorParam<std::string> block{"block", ""};
     Input<Buffer<float>> in{"in", 1};
     Input<Buffer<float>> weights{"weights", 1};
     Output<Buffer<float>> out{"out", 3};
 
     void generate() {
-        const Comparison *comparison = find_comparison(network.value());
-        if (comparison == nullptr) throw std::runtime_error("unknown network: " + network.value());
-        const Chain chain = comparison->chain(input_size());
-        const std::vector<int> kernels = step_kernels(chain);
-        const auto found = std::find(kernels.begin(), kernels.end(), step.value());
-        if (found == kernels.end()) throw std::runtime_error("no step " + std::to_string(step.value()));
-        const auto number = static_cast<size_t>(found - kernels.begin());
-        s_ = chain.steps[number];
+        choose_step();
+        if (leaves_out("data_movement")) s_.shuffle = 1;
         const bool image = s_.kind == StepKind::kStem;
         in_lanes_ = image ? 3 : chain_lanes(s_.in_channels);
         // An image is the caller's, and lies anywhere.
@@ -63,13 +61,35 @@ class ChainGenerator : public Kernel<ChainGenerator> {
         case StepKind::kUnit:
             return generate_unit();
         case StepKind::kAveragePool:
-            return generate_average(out_lanes(chain.steps[number + 1]));
+            return generate_average();
         case StepKind::kHead:
             return generate_head();
         }
     }
 
   private:
+    void choose_step() {
+        if (!block.value().empty()) {
+            const std::optional<Step> unit = find_block(block.value()).step;
+            if (!unit) throw std::runtime_error(block.value() + ": not a unit of a chain");
+            s_ = *unit;
+            return;
+        }
+        const Comparison *comparison = find_comparison(network.value());
+        if (comparison == nullptr) throw std::runtime_error("unknown network: " + network.value());
+        const Chain chain = comparison->chain(input_size());
+        const std::vector<int> kernels = step_kernels(chain);
+        const auto found = std::find(kernels.begin(), kernels.end(), step.value());
+        if (found == kernels.end()) throw std::runtime_error("no step " + std::to_string(step.value()));
+        const auto number = static_cast<size_t>(found - kernels.begin());
+        s_ = chain.steps[number];
+        // An average goes where the unit after it writes.
+        if (s_.kind == StepKind::kAveragePool) average_lanes_ = out_lanes(chain.steps[number + 1]);
+    }
+    /// Of an activation that is not left out.
+    Epilogue epilogue_of(shufflenet::Activation activation) const {
+        return epilogue(leaves_out("element_wise") ? shufflenet::Activation::kNone : activation);
+    }
     Blob blob() {
         return [this](Expr i) { return weights(i); };
     }
@@ -91,7 +111,7 @@ class ChainGenerator : public Kernel<ChainGenerator> {
             return in(ix + iy * s_.in.width + ci * s_.in.pixels());
         };
         Stem f = stem("stem", layout, one_part(layout.lanes, layout.vec), s_.in, s_.pool, blob(), image, c, x, y, p,
-                      epilogue(s_.activation), {g});
+                      epilogue_of(s_.activation), {g});
         out = f.parts[0].out;
         emit_groups(layout.lanes, layout.lanes, 1, layout.lanes);
         schedule(f);
@@ -105,9 +125,9 @@ class ChainGenerator : public Kernel<ChainGenerator> {
             pw1 = expansion(layout);
             middle = [this, out = pw1->parts[0].out](Expr lane, Expr pixel) { return out(lane, pixel, g); };
         }
-        Depthwise dw =
-            depthwise("dw", layout.depthwise, one_part(layout.depthwise.lanes, layout.depthwise.vec), s_.in, s_.stride,
-                      blob(layout.depthwise_stride), {middle}, c, x, y, p, epilogue(s_.depthwise_activation), {g});
+        Depthwise dw = depthwise("dw", layout.depthwise, one_part(layout.depthwise.lanes, layout.depthwise.vec), s_.in,
+                                 s_.stride, blob(layout.depthwise_stride), {middle}, c, x, y, p,
+                                 epilogue_of(s_.depthwise_activation), {g}, depthwise_window());
         dw.groups = s_.expand_groups;
         Pointwise pw2 =
             pointwise("pw2", layout.project, one_part(layout.project.lanes, layout.project.vec), s_.out.pixels(),
@@ -130,7 +150,7 @@ class ChainGenerator : public Kernel<ChainGenerator> {
         };
         return pointwise("pw1", layout.expand, one_part(layout.expand.lanes, layout.expand.vec), s_.in.pixels(),
                          blob(layout.expand_stride), gathered(inputs, inputs / kFour, machine().lane_operands, read), c,
-                         p, epilogue(s_.expand_activation), {g});
+                         p, epilogue_of(s_.expand_activation), {g});
     }
 
     /// What the last convolution sums over: behind the channel shuffle, and by the groups of the first convolution.
@@ -155,19 +175,19 @@ class ChainGenerator : public Kernel<ChainGenerator> {
     }
 
     Epilogue joined() {
-        if (s_.shortcut != Shortcut::kAdd) return epilogue(s_.activation);
+        if (s_.shortcut != Shortcut::kAdd || leaves_out("element_wise")) return epilogue_of(s_.activation);
         const int group_outputs = s_.projected() / s_.project_groups;
         return [=, this](const Expr &sum, const Expr &lane, const Expr &pixel) {
             return activated(sum + input(g * group_outputs + lane, pixel), s_.activation);
         };
     }
 
-    void generate_average(int lanes) {
+    void generate_average() {
         const WindowLayout layout = window_layout(0, kTaps, s_.in_channels, chain_panel(s_.in_channels));
         const auto read = [this](const Expr &lane, const Expr &pixel) { return input(lane, pixel); };
         AveragePool f{c, x, y, p, average_pool("average", layout, s_.in, read, c, x, y, p, {g})};
         out = f.dw.parts[0].out;
-        emit_groups(layout.lanes, lanes, 1, layout.lanes);
+        emit_groups(layout.lanes, average_lanes_, 1, layout.lanes);
         schedule(f);
     }
 
@@ -191,7 +211,7 @@ class ChainGenerator : public Kernel<ChainGenerator> {
                     p,
                     pointwise("head", layout, one_part(layout.lanes, layout.vec), s_.in.pixels(), blob(),
                               gathered(layout.k, layout.k / kFour, machine().lane_operands, read), c, p,
-                              epilogue(s_.expand_activation)),
+                              epilogue_of(s_.expand_activation)),
                     pixel,
                     total,
                     {}};
@@ -204,7 +224,7 @@ class ChainGenerator : public Kernel<ChainGenerator> {
 
     Var g{"g"};
     Step s_;
-    int in_lanes_ = 0;
+    int in_lanes_ = 0, average_lanes_ = 0;
 };
 
 }  // namespace shufflenet::generators

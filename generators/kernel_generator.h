@@ -30,6 +30,9 @@ class Kernel : public Generator<T> {
     GeneratorParam<std::string> tuned{"tuned", ""};
     /// Build with the reference schedule instead of the target's.
     GeneratorParam<bool> reference{"reference", false};
+    /// Work to leave out, so that experiments see what it costs: "element_wise" (activations and additions),
+    /// "depthwise" (all taps of a depthwise convolution but one), "data_movement" (shuffles); empty: nothing.
+    GeneratorParam<std::string> without{"without", ""};
 
   protected:
     Var c{"c"}, x{"x"}, y{"y"}, p{"p"};
@@ -41,6 +44,10 @@ class Kernel : public Generator<T> {
     }
     Size input_size() const { return {height, width}; }
     static constexpr int vec() { return kPanelFloats; }
+    bool leaves_out(std::string_view work) const { return without.value() == work; }
+    /// The epilogue of ShuffleNetV2's convolutions with ReLU, and the width of depthwise windows.
+    Epilogue rectifier() const { return leaves_out("element_wise") ? linear : relu; }
+    int depthwise_window() const { return leaves_out("depthwise") ? 1 : 3; }
     Machine machine() const { return schedules::machine_of(this->get_target()); }
 
     template <typename Funcs>

@@ -22,7 +22,7 @@ class StemGenerator : public Kernel<StemGenerator> {
         Stem f = stem(
             "stem", layout, channel_parts(net().stem_channels, vec(), machine().vec), size, true,
             [this](Expr i) { return weights(i); }, [this](Expr ix, Expr iy, Expr ci) { return in(ix, iy, ci); }, c, x,
-            y, p);
+            y, p, rectifier());
         fix(in, 0, size.width, 1);
         fix(in, 1, size.height, size.width);
         fix(in, 2, 3, size.pixels());
@@ -62,14 +62,15 @@ class Branch2Generator : public Kernel<Branch2Generator> {
         };
         Branch2 f{c, x, y, p, {}, {}, {}};
         f.pw1 = pointwise("pw1", layout.pw1, parts, in_size.pixels(), blob,
-                          gathered(cin, fours, machine().lane_operands, gather), c, p);
+                          gathered(cin, fours, machine().lane_operands, gather), c, p, rectifier());
         std::vector<Activation> expanded;
         for (const Pointwise::Part &part : f.pw1.parts) {
             expanded.emplace_back([pw1 = part.out](Expr lane, Expr pixel) { return pw1(lane, pixel); });
         }
-        f.dw = depthwise("dw", layout.dw, parts, in_size, downsample ? 2 : 1, blob, expanded, c, x, y, p);
+        f.dw = depthwise("dw", layout.dw, parts, in_size, downsample ? 2 : 1, blob, expanded, c, x, y, p, linear, {},
+                         depthwise_window());
         f.pw2 = pointwise("pw2", layout.pw2, parts, s.out.pixels(), blob,
-                          f.dw.summands(s.branch_channels, machine().lane_operands), c, p);
+                          f.dw.summands(s.branch_channels, machine().lane_operands), c, p, rectifier());
 
         fix_line(in, block.size());
         fix_line(table, cin);
@@ -102,15 +103,15 @@ class Branch1Generator : public Kernel<Branch1Generator> {
             return in(vector + lane % vec() + pixel * from.block.lanes());
         };
         Branch1 f{c, x, y, p, {}, {}};
-        f.dw =
-            depthwise("dw", layout.dw, whole_vectors(layout.dw.lanes, vec()), s.in, 2, blob, {live_lane}, c, x, y, p);
+        f.dw = depthwise("dw", layout.dw, whole_vectors(layout.dw.lanes, vec()), s.in, 2, blob, {live_lane}, c, x, y, p,
+                         linear, {}, depthwise_window());
         const auto gather = [&](const Expr &entry, const Expr &lanes, const Expr &pixel) {
             const Expr lane = table(layout.vectors() + entry) + lanes;
             return f.dw.parts[0].out(unsafe_promise_clamped(lane, 0, layout.dw.lanes - 1), pixel);
         };
         const std::vector<ChannelPart> parts = branch1_parts(net(), input_size(), stage, vec(), machine().vec);
         f.pw = pointwise("pw", layout.pw, parts, s.out.pixels(), blob,
-                         gathered(s.in_channels, from.fours, machine().lane_operands, gather), c, p);
+                         gathered(s.in_channels, from.fours, machine().lane_operands, gather), c, p, rectifier());
 
         fix_line(in, from.block.size());
         fix_line(table, layout.table_size());
@@ -147,7 +148,7 @@ class HeadKernel : public Kernel<T> {
         this->fix_line(weights, layout.end());
         return pointwise(
             "conv5", layout, whole_vectors(layout.lanes, vec), block.pixels, [this](Expr i) { return weights(i); },
-            gathered(layout.k, from.fours, this->machine().lane_operands, gather), this->c, this->p);
+            gathered(layout.k, from.fours, this->machine().lane_operands, gather), this->c, this->p, this->rectifier());
     }
 };
 

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "layers.h"
-#include "layout.h"
+#include "chain_layout.h"
 
 namespace shufflenet {
 
@@ -78,10 +78,12 @@ constexpr double grouped_mac(double hw, double in_channels, double groups, doubl
 struct TensorLayout {
     int channels = 0, groups = 1;
     Size size{};
+    /// What the lanes are a multiple of, where there is one group.
+    int panel = kPanelFloats;
 
     constexpr int group_channels() const { return channels / groups; }
     constexpr int group_lanes() const {
-        if (groups == 1) return round_up(channels, kPanelFloats);
+        if (groups == 1) return round_up(channels, panel);
         const ChannelPart last = channel_parts(group_channels(), kPanelFloats, kPanelFloats).back();
         return round_up(last.first + last.lanes, kShortestVector);
     }
@@ -102,6 +104,8 @@ struct Block {
     Size size{};       ///< Of the input.
     int groups = 1;    ///< In which all tensors lie in memory.
     std::vector<Operation> operations;
+    /// The same as a unit of a chain, where that is how it is fused (chain.h).
+    std::optional<Step> step;
 
     constexpr TensorLayout tensor(int number) const {
         if (number == 0) return {channels, groups, size};
@@ -109,6 +113,12 @@ struct Block {
         return {from.out_channels, groups, from.out_size};
     }
     constexpr TensorLayout output() const { return tensor(static_cast<int>(operations.size())); }
+    /// How the fused kernel has a tensor: a chain's have no groups.
+    constexpr TensorLayout fused_tensor(int number) const {
+        TensorLayout layout = tensor(number);
+        if (step) layout = {layout.channels, 1, layout.size, chain_panel(layout.channels)};
+        return layout;
+    }
     constexpr int64_t flops() const {
         int64_t sum = 0;
         for (const Operation &op : operations) sum += op.flops();
@@ -125,7 +135,7 @@ struct Block {
 class BlockBuilder {
   public:
     constexpr BlockBuilder(Name name, int channels, Size size, int groups = 1)
-        : block_{name, channels, size, groups, {}} {}
+        : block_{name, channels, size, groups, {}, {}} {}
 
     constexpr int conv(int in, int out_channels, int kernel, bool relu, int groups = 1, int stride = 1) {
         Operation op = on({in});
@@ -187,6 +197,7 @@ class BlockBuilder {
         return append(op);
     }
 
+    constexpr void fuse_as(const Step &step) { block_.step = step; }
     constexpr Block take() { return block_; }
 
   private:
@@ -255,11 +266,21 @@ constexpr int64_t unfused_bytes(const Block &block) {
     for (size_t i = 0; i < block.operations.size(); ++i) bytes += unfused_bytes(block, static_cast<int>(i));
     return bytes;
 }
+/// Floats of all packed weights of a block; of the fused kernel where that is a chain's.
+constexpr int64_t weight_floats(const Block &block) {
+    int64_t floats = 0;
+    for (const Operation &op : block.operations) floats += weight_floats(block, op);
+    return floats;
+}
+constexpr int64_t fused_weight_floats(const Block &block) {
+    return block.step ? unit_layout(*block.step).size : weight_floats(block);
+}
+
 /// Bytes that the fused kernel moves: the block's input, its output and all weights.
 constexpr int64_t fused_bytes(const Block &block) {
-    int64_t floats = block.tensor(0).floats() + block.output().floats();
-    for (const Operation &op : block.operations) floats += weight_floats(block, op);
-    return floats * static_cast<int64_t>(sizeof(float));
+    const int last = static_cast<int>(block.operations.size());
+    const int64_t tensors = block.fused_tensor(0).floats() + block.fused_tensor(last).floats();
+    return (tensors + fused_weight_floats(block)) * static_cast<int64_t>(sizeof(float));
 }
 
 /// One generated function: its name, its generator, the generator's parameters, and how many outputs it has.

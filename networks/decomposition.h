@@ -19,11 +19,6 @@ inline constexpr std::array<std::string_view, 3> kDecomposed = {"shufflenet_v2_x
 
 namespace detail {
 
-constexpr int activated(BlockBuilder &b, int tensor, Activation activation) {
-    if (activation == Activation::kNone) return tensor;
-    return b.relu(tensor, activation == Activation::kRelu6 ? 6 : 0);
-}
-
 constexpr Block stem_block_of(const Name &name, int channels, bool pool, Activation activation, Size input) {
     BlockBuilder b(name + "_stem", 3, input);
     const int conv = activated(b, b.conv(0, channels, 3, false, 1, 2), activation);
@@ -50,24 +45,6 @@ constexpr Block v2_down_unit(const Name &name, const StageShape &s) {
     const int wide = b.relu(b.conv(0, c, 1, false));
     const int two = b.relu(b.conv(b.depthwise(wide, 3, 2), c, 1, false));
     b.shuffle(b.concat({one, two}), 2);
-    return b.take();
-}
-
-/// A unit of a chain; the average that a concatenated shortcut starts with is part of it.
-constexpr Block chain_unit(const Name &name, const Step &s) {
-    const int groups = std::max(s.expand_groups, s.project_groups);
-    BlockBuilder b(name, s.in_channels, s.in, groups);
-    int tensor = 0;
-    if (s.expanded > 0) {
-        tensor = activated(b, b.conv(0, s.expanded, 1, false, s.expand_groups), s.expand_activation);
-    }
-    // The inverse of a shuffle of g groups is one of as many groups as a group has channels.
-    if (s.shuffle > 1) tensor = b.shuffle(tensor, s.middle() / s.shuffle);
-    tensor = activated(b, b.depthwise(tensor, 3, s.stride), s.depthwise_activation);
-    tensor = b.conv(tensor, s.projected(), 1, false, s.project_groups);
-    if (s.shortcut == Shortcut::kAdd) tensor = b.add(tensor, 0);
-    tensor = activated(b, tensor, s.activation);
-    if (s.shortcut == Shortcut::kConcat) b.concat({b.pool(0, OperationKind::kAveragePool, 2), tensor});
     return b.take();
 }
 

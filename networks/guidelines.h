@@ -190,6 +190,30 @@ constexpr Block nasnet_block(Size size, int filters) {
     return b.take();
 }
 
+constexpr int activated(BlockBuilder &b, int tensor, Activation activation) {
+    if (activation == Activation::kNone) return tensor;
+    return b.relu(tensor, activation == Activation::kRelu6 ? 6 : 0);
+}
+
+/// A unit of a chain; the average that a concatenated shortcut starts with is part of it.
+constexpr Block chain_unit(const Name &name, const Step &s) {
+    const int groups = std::max(s.expand_groups, s.project_groups);
+    BlockBuilder b(name, s.in_channels, s.in, groups);
+    int tensor = 0;
+    if (s.expanded > 0) {
+        tensor = activated(b, b.conv(0, s.expanded, 1, false, s.expand_groups), s.expand_activation);
+    }
+    tensor = activated(b, b.depthwise(tensor, 3, s.stride), s.depthwise_activation);
+    // The inverse of a shuffle of g groups is one of as many groups as a group has channels.
+    if (s.shuffle > 1) tensor = b.shuffle(tensor, s.middle() / s.shuffle);
+    tensor = b.conv(tensor, s.projected(), 1, false, s.project_groups);
+    if (s.shortcut == Shortcut::kAdd) tensor = b.add(tensor, 0);
+    tensor = activated(b, tensor, s.activation);
+    if (s.shortcut == Shortcut::kConcat) b.concat({b.pool(0, OperationKind::kAveragePool, 2), tensor});
+    if (s.shortcut != Shortcut::kConcat) b.fuse_as(s);
+    return b.take();
+}
+
 /// Units of the paper's appendix, Table 1b; what c is it does not say for each. Taken: the channels of a unit's widest
 /// tensor, rounded where groups ask for it. ReLU, addition, split, concatenation and shuffle are operations of their
 /// own.
@@ -204,11 +228,19 @@ constexpr Block v2_unit(int c, Size size) {
 
 /// A bottleneck with a quarter of the channels; with one group and without shuffle the Xception-like unit.
 constexpr Block v1_unit(const Name &name, int c, int groups, Size size) {
-    BlockBuilder b(name + c + "_" + size.height, c, size, groups);
-    int inner = b.relu(b.conv(0, c / 4, 1, false, groups));
-    if (groups > 1) inner = b.shuffle(inner, groups);
-    b.relu(b.add(b.conv(b.depthwise(inner, 3), c, 1, false, groups), 0));
-    return b.take();
+    Step unit{.kind = StepKind::kUnit,
+              .in = size,
+              .out = size,
+              .in_channels = c,
+              .out_channels = c,
+              .expanded = c / 4,
+              .expand_groups = groups,
+              .project_groups = groups,
+              .shuffle = groups,
+              .expand_activation = Activation::kRelu,
+              .activation = Activation::kRelu,
+              .shortcut = Shortcut::kAdd};
+    return chain_unit(name + c + "_" + size.height, unit);
 }
 
 /// An inverted residual that expands by six, to about c.
@@ -282,10 +314,10 @@ constexpr std::vector<Experiment> experiments() {
     for (const auto &[size, table, paper] : detail::kUnits) {
         for (int width = 0; width < 3; ++width) {
             const int c = 64 << width;
-            // Multiples of 12: three groups of a quarter. A sixth, in fours.
-            const int grouped = c / 12 * 12, narrow = (c / 6 + 3) / 4 * 4;
+            // Three groups of whole vectors. A sixth, in fours.
+            const int grouped = (c + 12) / 24 * 24, narrow = (c / 6 + 3) / 4 * 4;
             all.push_back({table, "ShuffleNetV2", width, true, detail::v2_unit(c, size), paper[0]});
-            all.push_back({table, "ShuffleNetV1, g=3", width, false,
+            all.push_back({table, "ShuffleNetV1, g=3", width, true,
                            detail::v1_unit("unit_shufflenet_v1_", grouped, 3, size), paper[1]});
             all.push_back({table, "MobileNetV2", width, true, detail::mobilenet_v2_unit(narrow, c, size), paper[2]});
             all.push_back(
@@ -313,8 +345,12 @@ constexpr bool equal_flops(const TableSpec &table) {
     }
     return true;
 }
-static_assert(equal_flops(kTables[0]) && equal_flops(kTables[1]) && equal_flops(kTables[2]));
-static_assert(equal_flops(kTables[3]) && equal_flops(kTables[4]));
+// One by one, because compilers limit the steps of an expression.
+static_assert(equal_flops(kTables[0]));
+static_assert(equal_flops(kTables[1]));
+static_assert(equal_flops(kTables[2]));
+static_assert(equal_flops(kTables[3]));
+static_assert(equal_flops(kTables[4]));
 
 }  // namespace detail
 
@@ -362,6 +398,7 @@ inline bool has_fused_kernel(const Block &block) {
     const bool pools = std::ranges::any_of(block.operations, [](const Operation &op) {
         return op.kind == OperationKind::kGlobalPool || (op.kind == OperationKind::kAveragePool && op.stride > 1);
     });
+    if (block.step) return true;
     return block.groups == 1 && block.operations.size() > 1 && !block.name.view().starts_with("g1") && !pools;
 }
 
@@ -381,6 +418,7 @@ inline KernelSpec fused_kernel(const Block &block) {
     const Operation &last = block.operations.back();
     const int outputs = last.kind == OperationKind::kConcat ? static_cast<int>(last.in.size()) : 1;
     const std::string name(block.name.view());
+    if (block.step) return {"block_" + name, "chain", "block=" + name + " ", 1, 1, true};
     return {"block_" + name, "block", "block=" + name + " outs.size=" + std::to_string(outputs) + " ", 1,
             outputs,         true};
 }

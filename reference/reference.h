@@ -302,13 +302,13 @@ inline Tensor chain_step(const Step &s, const Tensor &x, std::span<const LayerWe
     return s.shortcut == Shortcut::kConcat ? concat(average_pool3x3s2(x), t) : t;
 }
 
-/// Logits of a comparison network for one image. `layers`: one element per row of chain_layers().
-inline std::vector<double> run(const Comparison &c, Size input, int classes, const std::vector<LayerWeights> &layers,
+/// Logits of a chain for one image. `layers`: one element per row of chain_layers().
+inline std::vector<double> run(const Chain &chain, int classes, const std::vector<LayerWeights> &layers,
                                std::span<const float> chw_input) {
+    const Size input = chain.steps.front().in;
     Tensor x(3, input.height, input.width);
     if (chw_input.size() != x.data.size()) throw std::invalid_argument("reference::run: size of the input");
     std::ranges::copy(chw_input, x.data.begin());
-    const Chain chain = c.chain(input);
     auto next = layers.begin();
     for (const Step &s : chain.steps) {
         std::vector<Layer> rows;
@@ -326,6 +326,10 @@ inline std::vector<double> run(const Comparison &c, Size input, int classes, con
         throw std::invalid_argument("reference::run: layers do not fit the network");
     }
     return logits;
+}
+inline std::vector<double> run(const Comparison &c, Size input, int classes, const std::vector<LayerWeights> &layers,
+                               std::span<const float> chw_input) {
+    return run(c.chain(input), classes, layers, chw_input);
 }
 
 }  // namespace shufflenet::reference

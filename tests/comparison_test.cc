@@ -13,6 +13,9 @@
 #include <set>
 
 #include "chain_33x47.h"
+#include "chain_33x47_without_data_movement.h"
+#include "chain_33x47_without_depthwise.h"
+#include "chain_33x47_without_element_wise.h"
 #include "chain_520x516.h"
 #include "emulated.h"
 #include "isa.h"
@@ -242,6 +245,65 @@ TEST_P(ChainModel, HasNoFeatures) {
 INSTANTIATE_TEST_SUITE_P(Models, ChainModel, testing::ValuesIn(all_cases()), [](const auto &info) {
     return std::string(info.param.model->name) + "_on_" + info.param.isa;
 });
+
+// Kernels without some of their work, for the guidelines' decomposition.
+
+struct WithoutCase {
+    const shufflenet_descriptor *model;
+    void (*change)(Step &);                       ///< What the step is without that work.
+    void (*change_depthwise)(std::span<double>);  ///< The same of a depthwise convolution's taps of one channel.
+};
+
+const std::array<WithoutCase, 3> kWithout = {{
+    {&chain_33x47_without_element_wise_descriptor,
+     [](Step &s) {
+         s.activation = s.expand_activation = s.depthwise_activation = Activation::kNone;
+         if (s.shortcut == Shortcut::kAdd) s.shortcut = Shortcut::kNone;
+     },
+     nullptr},
+    {&chain_33x47_without_depthwise_descriptor, nullptr,
+     [](std::span<double> taps) {
+         // The first one's weight is at the centre.
+         taps[kTaps / 2] = taps[0];
+         for (int tap = 0; tap < kTaps; ++tap) {
+             if (tap != kTaps / 2) taps[tap] = 0;
+         }
+     }},
+    {&chain_33x47_without_data_movement_descriptor, [](Step &s) { s.shuffle = 1; }, nullptr},
+}};
+
+TEST(Without, LogitsAreThoseOfTheChainWithoutThatWork) {
+    for (const WithoutCase &c : kWithout) {
+        SCOPED_TRACE(c.model->name);
+        if (!cpu_has(c.model->kernels[0].isa)) GTEST_SKIP() << "this CPU does not have " << c.model->kernels[0].isa;
+        const Comparison &network = *find_comparison(c.model->network);
+        const Size size{c.model->height, c.model->width};
+        const std::vector<float> image = reference::random_input(size, 1, kSeed);
+        Model model;
+        ASSERT_TRUE(model.open(*c.model, 1).ok());
+        ASSERT_TRUE(model.load_weights(reference::random_safetensors(network, c.model->classes, kSeed), "random").ok());
+        std::vector<float> logits(c.model->classes);
+        ASSERT_TRUE(model.run(image, 1, logits).ok());
+
+        auto layers = reference::fold(network, c.model->classes, kSeed);
+        const auto whole = reference::run(network, size, c.model->classes, layers, image);
+        const std::vector<Layer> rows = chain_layers(network.chain(size), c.model->classes);
+        for (size_t i = 0; i < rows.size(); ++i) {
+            if (c.change_depthwise == nullptr || rows[i].kind != LayerKind::kDepthwise) continue;
+            for (int ch = 0; ch < rows[i].out_channels; ++ch) {
+                c.change_depthwise(std::span(layers[i].weights).subspan(size_t(ch) * kTaps, kTaps));
+            }
+        }
+        Chain chain = network.chain(size);
+        for (Step &s : chain.steps) {
+            if (c.change != nullptr) c.change(s);
+        }
+        const auto expected = reference::run(chain, c.model->classes, layers, image);
+        const auto [low, high] = std::ranges::minmax(expected);
+        for (int i = 0; i < c.model->classes; ++i) EXPECT_NEAR(logits[i], expected[i], kTolerance * (high - low)) << i;
+        EXPECT_NE(whole, expected) << "it leaves nothing out";
+    }
+}
 
 }  // namespace
 }  // namespace shufflenet

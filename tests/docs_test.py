@@ -134,7 +134,7 @@ class LinkingTest(Folder):
         self.assertEqual(options | {"SHUFFLENET_TARGETS"}, set(re.findall(r"`(SHUFFLENET_\w+)`", rows)))
         model = (ROOT / "cmake/ShuffleNetModel.cmake").read_text()
         parsed = re.search(r'cmake_parse_arguments\(PARSE_ARGV 0 ARG "REFERENCE" "([^"]+)" "([^"]+)"\)', model)
-        arguments = set(f"{parsed[1]};{parsed[2]}".split(";"))
+        arguments = set(f"{parsed[1]};{parsed[2]}".split(";")) - {"WITHOUT"}  # For experiments, as REFERENCE for tests.
         rows = re.findall(r"^\| `([A-Z0-9]+)[ `]", PAGES[self.PAGE], re.MULTILINE)
         self.assertEqual(arguments | {"F16"}, set(rows))
 
@@ -350,6 +350,39 @@ class CommandsTest(Folder):
         for page, text in PAGES.items():
             for name in set(re.findall(r"\bSHUFFLENET_[A-Z]+\b", text)):
                 self.assertTrue(re.search(rf"\b{name}\b", texts), f"{page}: {name}")
+
+
+class GuidelinesTest(unittest.TestCase):
+    """The report's JSON is as its page says, key by key; its tables and pictures are of the same run."""
+
+    FOLDER = ROOT / "docs/guidelines"
+
+    def keys(self, value):
+        if isinstance(value, list):
+            return set().union(*map(self.keys, value)) if value else set()
+        if not isinstance(value, dict):
+            return set()
+        return set(value) | self.keys(list(value.values()))
+
+    def test_schema(self):
+        result = json.loads((self.FOLDER / "guidelines.json").read_text())
+        page = (self.FOLDER / "README.md").read_text()
+        rows = "\n".join(re.findall(r"^\| `.*$", page.split("## guidelines.json")[1], re.MULTILINE))
+        named = set(re.findall(r"`(\w+)(?:\[\])?`", rows)) | set(re.findall(r"[.`](\w+)\[\]", rows))
+        self.assertEqual(named, self.keys(result))
+
+    def test_one_run(self):
+        result = json.loads((self.FOLDER / "guidelines.json").read_text())
+        page = (self.FOLDER / "README.md").read_text()
+        tables = (self.FOLDER / "tables.md").read_text()
+        self.assertFalse(result["quick"])
+        self.assertTrue(tables.startswith(f"Machine: {result['machine']}, {result['date']}."))
+        self.assertIn(result["date"], page)
+        for verdict in result["verdicts"]:
+            self.assertIn(verdict["text"], tables)
+        pictures = re.findall(r"\((\w+\.svg)\)", page)
+        self.assertEqual(set(pictures), {path.name for path in self.FOLDER.glob("*.svg")})
+        self.assertEqual({name[:-4] for name in pictures}, {path.stem for path in self.FOLDER.glob("*.png")})
 
 
 class ReferenceTest(unittest.TestCase):

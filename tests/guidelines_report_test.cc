@@ -107,15 +107,33 @@ TEST(Report, RowsAndParts) {
     Json result = result_of({set_of("g1", 1, {{"1:1", 80, 0, 76}, {"1:2", 40, 0, 38}})});
     Json us;
     for (const std::string_view part : kTimeParts) us[std::string(part)] = 10.0;
-    result["decomposition"].push_back(
-        {{"network", "shufflenet_v2_x1_0"}, {"isa", "avx2"}, {"kernels", 7}, {"us", us}, {"total_us", 50.0}});
+    const Json fused_us = {
+        {"conv", 20.0}, {"depthwise", 4.0}, {"element_wise", 1.0}, {"data_movement", 0}, {"other", nullptr}};
+    result["decomposition"].push_back({{"network", "shufflenet_v2_x1_0"},
+                                       {"isa", "avx2"},
+                                       {"unfused", {{"kernels", 7}, {"us", us}, {"total_us", 50.0}}},
+                                       {"fused", {{"us", fused_us}, {"total_us", 25.0}}}});
+    const auto network = [](const char *name, double us, double arm) {
+        return Json{{"network", name},
+                    {"flops", 145000000},
+                    {"min_us", us},
+                    {"median_us", us},
+                    {"paper", {{"mflops", 145}, {"error", 30.6}, {"gpu", 10 * arm}, {"arm", arm}}}};
+    };
     result["networks"].push_back(
-        {{"networks", {{{"network", "shufflenet_v2_x1_0"}, {"flops", 145000000}, {"min_us", 2900.0}}}}});
+        {{"set", "networks/140 MFLOPs"},
+         {"isa", "avx2"},
+         {"networks", {network("mobilenet_v1_x0_5", 5800, 12), network("shufflenet_v2_x1_0", 2900, 24)}}});
     const std::string text = markdown_of(result);
     for (const char *line :
          {"| x2 | 1:2 | 1-1 | 1.0 | 2,000 | 2.00 | 0.025 / 0.025 | 0.0 (0) | 40 % | 0.50 | 0.50 | 0.50 |",
-          "| shufflenet_v2_x1_0 | avx2 | 7 | 50 | 10 (20 %) |",
-          "| shufflenet_v2_x1_0 | 145.0 | 2.90 | 345 | 100.0 | - | - | - |"}) {
+          "- shufflenet_v2_x1_0: holds here unfused, 60 % of the time; fused nothing beyond noise, and the whole is "
+          "2.00 times as fast.",
+          "| shufflenet_v2_x1_0 | avx2 | unfused | 50 | 10 (20 %) |",
+          "| shufflenet_v2_x1_0 | avx2 | fused | 25 | 20 (80 %) | 4 (16 %) | 1 (4 %) | 0 (0 %) | - |",
+          "- 140 MFLOPs: holds here, shufflenet_v2_x1_0 does 2.00 times as many FLOPs a second as mobilenet_v1_x0_5; "
+          "none is faster than shufflenet_v2_x1_0.",
+          "| mobilenet_v1_x0_5 | 145.0 | 5.80 / 5.80 | 172 | 50.0 | 0.50 | 0.50 | 0.50 | 30.6 |"}) {
         EXPECT_NE(text.find(line), std::string::npos) << line << "\nin\n" << text;
     }
 }
