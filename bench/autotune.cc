@@ -65,11 +65,10 @@ class Progress {
 
 class Search {
   public:
-    Search(const TuningOptions &options, const TargetSpec &target)
+    explicit Search(const TuningOptions &options)
         : options_(options),
-          target_(target),
           network_(*find_network(options.network)),
-          compiler_(options_, target),
+          compiler_(options_),
           trials_(options_, options.trial.empty() ? compiler_.program("kernel_trial").string() : options.trial),
           record_(options),
           progress_(options.budget) {}
@@ -94,7 +93,9 @@ class Search {
   private:
     /// Those that the options name, or all.
     std::vector<Kernel> chosen_kernels() const {
-        std::vector<Kernel> all = kernels_of(network_);
+        std::vector<Kernel> all = options_.device != nullptr
+                                      ? device_kernels_of(network_, {options_.height, options_.width}, *options_.device)
+                                      : kernels_of(network_);
         for (const std::string &name : options_.kernels) {
             if (std::ranges::none_of(all, [&](const Kernel &kernel) { return kernel.name == name; })) {
                 std::string names;
@@ -110,6 +111,7 @@ class Search {
 
     /// About the multiply-adds of a kernel's calls; the square root, because small kernels need steps too.
     double weight(const Kernel &kernel) const {
+        if (options_.device != nullptr) return std::sqrt(device_flops(kernel));
         double flops = 0;
         for (const Layer &layer : network_layers(network_, {options_.height, options_.width}, kDefaultClasses)) {
             const std::string id(layer.id.view());
@@ -125,9 +127,29 @@ class Search {
         return std::sqrt(flops);
     }
 
+    /// Multiply-adds of a device's kernel in a run of one image.
+    double device_flops(const Kernel &kernel) const {
+        // A run calls its launches by the units that they belong to.
+        std::string id = kernel.name;
+        const auto rename = [&id](const std::string &from, const std::string &to) {
+            if (const size_t at = id.find(from); at != std::string::npos) id.replace(at, from.size(), to);
+        };
+        rename("_down_", "_unit0_");
+        rename("_basic_", "_unit1_");
+        rename("_expand", "_branch2_expand");
+        rename("_project", "_branch2_project");
+        const bool fused = kernel.generator == "batched_branch2";
+        const auto launches = device_kernels(network_, {options_.height, options_.width}, kDefaultClasses, 1,
+                                             [fused](int, bool) { return fused; });
+        const auto found = std::ranges::find_if(launches, [&](const DeviceKernel &k) { return k.id.view() == id; });
+        return kernel.calls * static_cast<double>(found->multiply_adds);
+    }
+
     void tune(const Kernel &kernel, double until) {
-        const std::vector<Gene> genes =
-            genes_of(kernel, network_, {options_.height, options_.width}, target_.registers);
+        const Size input{options_.height, options_.width};
+        const std::vector<Gene> genes = options_.device != nullptr
+                                            ? device_genes_of(kernel, network_, input)
+                                            : genes_of(kernel, network_, input, options_.spec.registers);
         const Version oracle = compiler_.oracle(kernel);
         const Version first = compiler_.version(kernel, {});
         Version best = compiler_.version(kernel, record_.numbers(kernel.name));
@@ -141,6 +163,7 @@ class Search {
         if (measured.size() < 2) throw std::runtime_error(kernel.name + ": cannot be timed: " + trials_.failure());
         best = measured[1];
         best.relative = 1;
+        record_.set_device(trials_.device());
         record_.store(kernel.name, best.numbers, measured[0].times, best.times);
 
         known_.clear();
@@ -225,9 +248,9 @@ class Search {
 
     static std::string summary(const Kernel &kernel, const Version &best, int tried) {
         std::string times;
-        for (const auto &[threads, time] : best.times) {
+        for (const auto &[count, time] : best.times) {
             char text[64];
-            std::snprintf(text, sizeof text, "%s%.1f us (%s)", times.empty() ? "" : ", ", time, threads.c_str());
+            std::snprintf(text, sizeof text, "%s%.1f us (%s)", times.empty() ? "" : ", ", time, count.c_str());
             times += text;
         }
         return kernel.name + ": " + times + " after " + std::to_string(tried) +
@@ -235,19 +258,19 @@ class Search {
     }
 
     void report(const std::vector<Kernel> &kernels) {
-        for (const int count : options_.threads) {
-            const std::string threads = std::to_string(count);
-            const double before = record_.total(kernels, "default", threads),
-                         after = record_.total(kernels, "tuned", threads);
-            std::printf("%s, %s, %s thread(s): %.0f us by the default schedule, %.0f us tuned (%.2fx)\n",
-                        options_.model.c_str(), options_.target.c_str(), threads.c_str(), before, after,
+        const char *unit = options_.device != nullptr ? "image(s)" : "thread(s)";
+        for (const int number : options_.counts()) {
+            const std::string count = std::to_string(number);
+            const double before = record_.total(kernels, "default", count),
+                         after = record_.total(kernels, "tuned", count);
+            std::printf("%s, %s, %s %s: %.0f us by the default schedule, %.0f us tuned (%.2fx)\n",
+                        options_.model.c_str(), options_.target.c_str(), count.c_str(), unit, before, after,
                         before / after);
         }
         std::printf("%s\n", record_.path().c_str());
     }
 
     TuningOptions options_;
-    const TargetSpec &target_;
     const Network &network_;
     TuningCompiler compiler_;
     TuningTrials trials_;
@@ -266,7 +289,7 @@ int main(int argc, char **argv) {
     try {
         const TuningOptions options = parse_tuning_options(argc, argv);
         handle_interrupts();
-        Search(options, *shufflenet::find_target(options.target)).run();
+        Search(options).run();
         return 0;
     } catch (const std::exception &error) {
         std::cerr << "autotune: error: " << error.what() << '\n';

@@ -1,8 +1,10 @@
 // Whole networks: network/<model>/batch:<N>/threads:<T>, in real time, with GFLOPS and the share of the multiply-add
-// peak that is measured in the same process.
+// peak that is measured in the same process; and network/<model>/batch:<N>/device:<device>, from device memory to
+// device memory, for each device that models were compiled for.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
+#include <cstdio>
 #include <memory>
 #include <set>
 #include <thread>
@@ -42,6 +44,53 @@ std::vector<int> thread_counts() {
     return {1, 2};
 }
 
+/// One run after the other, without waiting in between, as a stream of work has them.
+void run_on_device(benchmark::State &state, const Workload &workload, const std::string &device, int batch) {
+    DeviceModel model = workload.open_device(device, batch);
+    workload.verify(model);
+    const auto start = Clock::now();
+    while (state.KeepRunning()) {
+        Status status = model.enqueue(model.own_input(), batch, model.own_logits());
+        // Some in flight hide what a launch costs the host; many would only queue.
+        if (status.ok() && state.iterations() % 16 == 0) status = model.synchronize();
+        if (!status.ok()) {
+            state.SkipWithError(status.message().c_str());
+            return;
+        }
+    }
+    if (const Status status = model.synchronize(); !status.ok()) state.SkipWithError(status.message().c_str());
+    const std::chrono::duration<double> seconds = Clock::now() - start;
+    const double runs = static_cast<double>(state.iterations());
+    state.counters["GFLOPS"] = workload.flops() * batch * 1e-9 * runs / seconds.count();
+    state.counters["images_per_second"] = batch * runs / seconds.count();
+    state.counters["kernels"] = static_cast<double>(model.kernels(batch).size());
+    state.SetLabel(model.device_name());
+}
+
+/// Only where the device is there: without it, the benchmarks of the CPU are the others.
+void register_devices(const shufflenet_descriptor &descriptor, const std::shared_ptr<Workload> &workload) {
+    for (int i = 0; i < descriptor.device_kernels_count; ++i) {
+        const std::string device = descriptor.device_kernels[i].device;
+        DeviceModel probe;
+        DeviceOptions options;
+        options.device = device;
+        options.max_batch = 1;
+        if (const Status status = probe.open(descriptor, options); !status.ok()) {
+            std::fprintf(stderr, "%s: %s\n", descriptor.name, status.message().c_str());
+            continue;
+        }
+        for (const int batch : {1, 8, 64, 256}) {
+            const std::string name =
+                "network/" + std::string(descriptor.name) + "/batch:" + std::to_string(batch) + "/device:" + device;
+            benchmark::RegisterBenchmark(
+                name.c_str(),
+                [workload, device, batch](benchmark::State &state) { run_on_device(state, *workload, device, batch); })
+                ->UseRealTime()
+                ->Unit(benchmark::kMillisecond);
+        }
+    }
+}
+
 void register_all() {
     constexpr int kMostImages = 8;
     for (const shufflenet_descriptor *descriptor : compiled_models()) {
@@ -58,6 +107,7 @@ void register_all() {
                     ->Unit(benchmark::kMillisecond);
             }
         }
+        register_devices(*descriptor, workload);
     }
 }
 

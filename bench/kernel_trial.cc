@@ -2,11 +2,12 @@
 // which crashes or hangs takes nothing else with it, and so that it can run on another machine.
 //
 // Standard input: a line of JSON, then the bytes of the shared objects one after another:
-//   {"network": "shufflenet_v2_x1_0", "height": 224, "width": 224, "isa": "avx512", "kernel": "stage3_basic",
-//    "threads": [1, 2], "milliseconds": 300, "objects": [{"symbol": "k", "bytes": 12345}, ...]}
-// The first object is the oracle: it runs once, and is not timed. Standard output, a line of JSON:
+//   {"network": "shufflenet_v2_x1_0", "height": 224, "width": 224, "target": "avx512", "kernel": "stage3_basic",
+//    "calls": 7, "counts": [1, 2], "milliseconds": 300, "objects": [{"symbol": "k", "bytes": 12345}, ...]}
+// Counts are of threads, or on a device of images. The first object is the oracle: it runs once, and is not timed; a
+// device's has all kernels of the network. Standard output, a line of JSON:
 //   {"trials": [{"error": 1e-7, "microseconds": {"1": {"min": 1.5, "fast": 1.5, "median": 1.6},
-//    "2": ...}}, ...]}
+//    "2": ...}}, ...]}, and "device": as its driver names it, if it is one.
 // "fast" is the 5th percentile: what the kernel takes when nothing disturbs it, without the luck of a single run.
 // "error" is the worst difference from the oracle, as a share of the oracle's range.
 #include <HalideRuntime.h>
@@ -23,7 +24,9 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "bed.h"
 #include "cache_line.h"
+#include "networks/devices.h"
 #include "reference/random_weights.h"
 #include "runtime/src/backbone.h"
 #include "runtime/src/isa.h"
@@ -34,11 +37,19 @@ extern "C" {
 void *shufflenet_halide_malloc(void *context, size_t size);
 void shufflenet_halide_free(void *context, void *memory);
 void shufflenet_halide_error(void *context, const char *message);
+int shufflenet_halide_copy_to_device(void *context, halide_buffer_t *buffer, const halide_device_interface_t *);
+int shufflenet_halide_device_malloc(void *context, halide_buffer_t *buffer, const halide_device_interface_t *);
 int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure);
 
 void *halide_malloc(void *user_context, size_t x) { return shufflenet_halide_malloc(user_context, x); }
 void halide_free(void *user_context, void *ptr) { shufflenet_halide_free(user_context, ptr); }
 void halide_error(void *user_context, const char *message) { shufflenet_halide_error(user_context, message); }
+int halide_copy_to_device(void *context, halide_buffer_t *buffer, const halide_device_interface_t *interface) {
+    return shufflenet_halide_copy_to_device(context, buffer, interface);
+}
+int halide_device_malloc(void *context, halide_buffer_t *buffer, const halide_device_interface_t *interface) {
+    return shufflenet_halide_device_malloc(context, buffer, interface);
+}
 int halide_do_par_for(void *user_context, halide_task_t task, int min, int size, uint8_t *closure) {
     return shufflenet_halide_do_par_for(user_context, task, min, size, closure);
 }
@@ -63,7 +74,7 @@ int no_kernel(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_
 }
 
 /// The shared object whose bytes come next on standard input.
-void *read_object(size_t size, const std::string &symbol) {
+void *read_object(size_t size) {
     std::string bytes(size, '\0');
     if (!std::cin.read(bytes.data(), static_cast<std::streamsize>(size))) {
         throw std::runtime_error("standard input: expected " + std::to_string(size) + " more bytes");
@@ -74,18 +85,21 @@ void *read_object(size_t size, const std::string &symbol) {
     }
     void *handle = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) throw std::runtime_error(dlerror());
+    return handle;
+}
+
+void *find_function(void *handle, const std::string &symbol) {
     void *function = dlsym(handle, symbol.c_str());
     if (function == nullptr) throw std::runtime_error("no " + symbol + " in the shared object");
     return function;
 }
 
-/// One kernel of a network with everything that it reads and writes.
-class Bed {
+class CpuBed final : public Bed {
   public:
-    Bed(const Json &request, int most_threads)
+    explicit CpuBed(const Json &request)
         : network_(*find_network(request.at("network").get<std::string>())),
           kernel_(request.at("kernel")),
-          isa_(request.at("isa")) {
+          isa_(request.at("target")) {
         descriptor_.network = network_.name.data();
         descriptor_.height = request.at("height");
         descriptor_.width = request.at("width");
@@ -99,7 +113,8 @@ class Bed {
         check(pack_weights(tensors, "random weights", network_, backbone_.input, kPanelFloats, &weights_));
         image_ = reference::random_input(backbone_.input, 1, kSeed);
         logits_.resize(kClasses);
-        scratch_memory_.resize(most_threads);
+        const std::vector<int> threads = request.at("counts");
+        scratch_memory_.resize(*std::ranges::max_element(threads));
         for (auto &memory : scratch_memory_) {
             if (!memory.allocate(kOracleScratchBytes)) throw std::bad_alloc();
             scratch_.push_back({.begin = memory.data(), .size = memory.size()});
@@ -107,13 +122,7 @@ class Bed {
         if (!arena_.allocate(backbone_.arena.size)) throw std::bad_alloc();
     }
 
-    /// From here on kernels have as much scratch memory as in the product.
-    void limit_scratch() {
-        for (Scratch &scratch : scratch_) scratch.size = kScratchBytes;
-    }
-
-    /// Puts a version of the kernel in its place.
-    void use(void *function) {
+    void use(void *function) override {
         const auto kernel = reinterpret_cast<shufflenet_branch_fn>(function);
         kernels_ = {};
         kernels_.isa = isa_.c_str();
@@ -128,6 +137,35 @@ class Bed {
         kernels_.fc = reinterpret_cast<shufflenet_fc_fn>(function);
     }
 
+    std::vector<float> outputs() override {
+        for (size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<float>(i * 7919 % 1009) / 1009;
+        std::fill(logits_.begin(), logits_.end(), 0.0F);
+        run(nullptr);
+        // The oracle came first: from here on kernels have as much scratch memory as in the product.
+        for (Scratch &scratch : scratch_) scratch.size = kScratchBytes;
+        std::vector<float> all(arena_.data(), arena_.data() + arena_.size());
+        all.insert(all.end(), logits_.begin(), logits_.end());
+        return all;
+    }
+
+    void set_count(int count) override {
+        pool_ = std::make_unique<ThreadPool>();
+        check(pool_->start(count));
+    }
+
+    double time() override {
+        evict();
+        const auto start = Clock::now();
+        run(pool_.get());
+        const std::chrono::duration<double, std::micro> took = Clock::now() - start;
+        return took.count();
+    }
+
+  private:
+    static void check(const Status &status) {
+        if (!status.ok()) throw std::runtime_error(status.message());
+    }
+
     void run(ThreadPool *pool) {
         KernelContext context;
         context.pool = pool;
@@ -137,16 +175,6 @@ class Bed {
         if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + context.message.data());
     }
 
-    /// All that the kernel may have written, after a run on the same data as ever.
-    std::vector<float> outputs() {
-        for (size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<float>(i * 7919 % 1009) / 1009;
-        std::fill(logits_.begin(), logits_.end(), 0.0F);
-        run(nullptr);
-        std::vector<float> all(arena_.data(), arena_.data() + arena_.size());
-        all.insert(all.end(), logits_.begin(), logits_.end());
-        return all;
-    }
-
     /// Weights out of the caches, as the rest of a network leaves them; activations stay, as the layer before does.
     void evict() {
         if (kernel_ == "stem") return evict(weights_.stem);
@@ -154,11 +182,6 @@ class Bed {
         if (kernel_.starts_with("conv5")) return evict(weights_.conv5);
         const UnitWeights &unit = weights_.stages[stage() - 2][basic() ? 1 : 0];
         evict(kernel_.ends_with("branch1") ? unit.branch1 : unit.branch2);
-    }
-
-  private:
-    static void check(const Status &status) {
-        if (!status.ok()) throw std::runtime_error(status.message());
     }
 
     static void evict(const KernelWeights &kernel) {
@@ -186,6 +209,7 @@ class Bed {
     AlignedArray<float> arena_;
     std::vector<AlignedArray<std::byte>> scratch_memory_;
     std::vector<Scratch> scratch_;
+    std::unique_ptr<ThreadPool> pool_;
 };
 
 double worst_error(const std::vector<float> &found, const std::vector<float> &expected) {
@@ -205,24 +229,19 @@ struct Version {
 };
 
 /// Runs the versions in turn until the time is over; fills their microseconds.
-void time_in_turn(Bed &bed, std::vector<Version> &versions, int threads, double milliseconds) {
-    ThreadPool pool;
-    if (const Status status = pool.start(threads); !status.ok()) throw std::runtime_error(status.message());
+void time_in_turn(Bed &bed, std::vector<Version> &versions, int count, double milliseconds) {
+    bed.set_count(count);
     for (Version &version : versions) version.microseconds.clear();
     const auto end = Clock::now() + std::chrono::duration<double, std::milli>(milliseconds);
     do {
         for (Version &version : versions) {
             bed.use(version.function);
-            bed.evict();
-            const auto start = Clock::now();
-            bed.run(&pool);
-            const std::chrono::duration<double, std::micro> took = Clock::now() - start;
-            version.microseconds.push_back(took.count());
+            version.microseconds.push_back(bed.time());
         }
     } while (Clock::now() < end);
     for (Version &version : versions) {
         std::sort(version.microseconds.begin(), version.microseconds.end());
-        version.result["microseconds"][std::to_string(threads)] = {
+        version.result["microseconds"][std::to_string(count)] = {
             {"min", version.microseconds.front()},
             {"fast", version.microseconds[version.microseconds.size() / 20]},
             {"median", version.microseconds[version.microseconds.size() / 2]}};
@@ -233,24 +252,28 @@ void trial() {
     std::string line;
     std::getline(std::cin, line);
     const Json request = Json::parse(line);
-    const std::vector<int> threads = request.at("threads");
     std::vector<Version> versions;
+    void *oracle = nullptr;
     for (const Json &object : request.at("objects")) {
-        versions.push_back({read_object(object.at("bytes"), object.at("symbol")), Json::object(), {}});
+        void *handle = read_object(object.at("bytes"));
+        if (oracle == nullptr) oracle = handle;
+        versions.push_back({find_function(handle, object.at("symbol")), Json::object(), {}});
     }
-    Bed bed(request, *std::max_element(threads.begin(), threads.end()));
-    bed.use(versions.front().function);
-    const std::vector<float> expected = bed.outputs();
+    const bool device = find_device(request.at("target").get<std::string>()) != nullptr;
+    const std::unique_ptr<Bed> bed = device ? make_device_bed(request, oracle) : std::make_unique<CpuBed>(request);
+    bed->use(versions.front().function);
+    const std::vector<float> expected = bed->outputs();
     versions.erase(versions.begin());
-    bed.limit_scratch();
     for (Version &version : versions) {
-        bed.use(version.function);
-        version.result["error"] = worst_error(bed.outputs(), expected);
+        bed->use(version.function);
+        version.result["error"] = worst_error(bed->outputs(), expected);
     }
-    for (const int count : threads) time_in_turn(bed, versions, count, request.at("milliseconds"));
+    for (const int count : request.at("counts")) time_in_turn(*bed, versions, count, request.at("milliseconds"));
     Json trials = Json::array();
     for (const Version &version : versions) trials.push_back(version.result);
-    std::cout << Json{{"trials", trials}}.dump() << std::endl;
+    Json answer = {{"trials", trials}};
+    if (device) answer["device"] = bed->device();
+    std::cout << answer.dump() << std::endl;
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "networks/targets.h"
 #include "tuning_options.h"
 #include "tuning_space.h"
 
@@ -21,6 +20,7 @@ using Times = std::map<std::string, double>;
 struct Version {
     Candidate numbers;
     std::string object;   ///< Path of the shared object.
+    std::string symbol;   ///< The kernel's function in it.
     std::string failure;  ///< Why there is none.
     Times times;
     /// Geometric mean, over thread counts, of the time over that of the first version in the same trial.
@@ -31,7 +31,7 @@ struct Version {
 class TuningCompiler {
   public:
     /// Throws std::runtime_error or std::filesystem::filesystem_error where there is no place for files.
-    TuningCompiler(const TuningOptions &options, const TargetSpec &target);
+    explicit TuningCompiler(const TuningOptions &options);
     ~TuningCompiler();
     TuningCompiler(const TuningCompiler &) = delete;
     TuningCompiler &operator=(const TuningCompiler &) = delete;
@@ -41,6 +41,7 @@ class TuningCompiler {
 
     /// The version without a schedule, slow and right, and the one with these numbers. Throw std::runtime_error if
     /// they do not compile.
+    /// A device's oracle is all of its kernels by the default schedule, which the tests compare with the reference.
     Version oracle(const Kernel &kernel);
     Version version(const Kernel &kernel, const Candidate &numbers);
 
@@ -48,13 +49,19 @@ class TuningCompiler {
     std::filesystem::path program(const std::string &name) const { return programs_ / name; }
 
   private:
+    /// A kernel's object file, kernel.o in the folder; returns its failure.
+    std::string assemble(const std::filesystem::path &folder, const Kernel &kernel, const std::string &symbol,
+                         const std::vector<std::string> &more) const;
+    /// One shared object of object files; returns its failure.
+    std::string link(const std::filesystem::path &object, const std::vector<std::filesystem::path> &parts) const;
     Version compile_one(const Kernel &kernel, const Candidate &numbers, bool oracle);
+    Version device_oracle(const Kernel &kernel);
     static Version checked(const Kernel &kernel, Version version);
 
     const TuningOptions &options_;
-    const TargetSpec &target_;
     std::filesystem::path folder_, programs_;
     std::set<std::string> seen_;
+    std::string device_oracle_;  ///< Path of its shared object, once there is one.
     std::atomic<int> count_{0};
 };
 

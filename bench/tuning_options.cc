@@ -10,6 +10,26 @@
 
 namespace shufflenet::bench {
 
+namespace {
+
+/// Fills in what the target is.
+void find_kind(TuningOptions &options) {
+    if (const TargetSpec *target = find_target(options.target)) {
+        options.spec = *target;
+        return;
+    }
+    options.device = find_device(options.target);
+    if (options.device == nullptr) {
+        std::string devices;
+        for (const DeviceSpec &device : kDevices) devices += ", " + std::string(device.name);
+        throw std::runtime_error("unknown target '" + options.target + "': expected " + target_names() + devices);
+    }
+    const char *halide = options.target == "cuda" ? SHUFFLENET_HALIDE_CUDA : SHUFFLENET_HALIDE_OPENCL;
+    options.spec = {options.device->name, kProcessor, kThreadFloats, 0, halide};
+}
+
+}  // namespace
+
 TuningOptions parse_tuning_options(int argc, char **argv) {
     TuningOptions options;
     CLI::App app(
@@ -17,12 +37,16 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
         "where the next build finds them.");
     app.add_option("--model", options.model, "Model: the name of the file; a full-size network needs no --network")
         ->required();
-    app.add_option("--target", options.target, "Instruction set, a row of networks/targets.h")->required();
+    app.add_option("--target", options.target, "Instruction set or device, a row of networks/targets.h or devices.h")
+        ->required();
     app.add_option("--network", options.network, "Network; default: the model's name");
     app.add_option("--height", options.height, "Input height in pixels")->capture_default_str();
     app.add_option("--width", options.width, "Input width in pixels")->capture_default_str();
     app.add_option("--budget", options.budget, "Seconds that the search may take")->capture_default_str();
     app.add_option("--threads", options.threads, "Thread counts to be fast at")->delimiter(',')->capture_default_str();
+    app.add_option("--batches", options.batches, "Of a device: images in a run to be fast at")
+        ->delimiter(',')
+        ->capture_default_str();
     app.add_option("--kernel", options.kernels, "Only this kernel, e.g. stage3_basic; may be given several times");
     app.add_option("--output", options.output, "Folder of the tuned files")->capture_default_str();
     app.add_option("--runner", options.runner,
@@ -49,17 +73,17 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
         throw std::runtime_error("unknown network '" + options.network +
                                  "': expected shufflenet_v2_x0_5, x1_0, x1_5 or x2_0");
     }
-    const TargetSpec *target = find_target(options.target);
-    if (target == nullptr) {
-        throw std::runtime_error("unknown target '" + options.target + "': expected " + target_names());
-    }
-    if (target->processor != kProcessor && options.trial.empty()) {
-        throw std::runtime_error("target '" + options.target + "' is for " + std::string(target->processor) +
+    find_kind(options);
+    if (options.spec.processor != kProcessor && options.trial.empty()) {
+        throw std::runtime_error("target '" + options.target + "' is for " + std::string(options.spec.processor) +
                                  ": name its --trial program, --compiler and --runner");
     }
     if (options.budget <= 0) throw std::runtime_error("--budget: expected seconds above 0");
     if (options.threads.empty() || std::ranges::any_of(options.threads, [](int t) { return t < 1 || t > 256; })) {
         throw std::runtime_error("--threads: expected counts from 1 to 256");
+    }
+    if (options.batches.empty() || std::ranges::any_of(options.batches, [](int n) { return n < 1 || n > 1024; })) {
+        throw std::runtime_error("--batches: expected counts from 1 to 1024");
     }
     return options;
 }

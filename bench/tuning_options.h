@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "networks/devices.h"
 #include "networks/network.h"
+#include "networks/targets.h"
 
 namespace shufflenet::bench {
 
@@ -16,7 +18,13 @@ struct TuningOptions {
     int height = kDefaultCrop, width = kDefaultCrop;
     double budget = 300;
     bool resume = false;
-    std::vector<int> threads = {1, 2};
+    std::vector<int> threads = {1, 2}, batches = {1, 8, 64};
+    /// What the target is: of a device, the one of its kind that this build compiles for.
+    TargetSpec spec{};
+    const DeviceSpec *device = nullptr;
+
+    /// What a kernel should be fast at: threads of a CPU, or images at a time of a device.
+    const std::vector<int> &counts() const { return device != nullptr ? batches : threads; }
     std::vector<std::string> kernels;
 };
 

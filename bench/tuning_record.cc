@@ -16,7 +16,7 @@ namespace {
 
 Json rounded(const Times &times) {
     Json result = Json::object();
-    for (const auto &[threads, time] : times) result[threads] = std::round(time * 10) / 10;
+    for (const auto &[count, time] : times) result[count] = std::round(time * 10) / 10;
     return result;
 }
 
@@ -58,6 +58,10 @@ Candidate TuningRecord::numbers(const std::string &kernel) const {
     return kernels.contains(kernel) ? kernels[kernel].get<Candidate>() : Candidate{};
 }
 
+void TuningRecord::set_device(const std::string &name) {
+    if (!name.empty()) root_["device"] = name;
+}
+
 void TuningRecord::store(const std::string &kernel, const Candidate &numbers, const Times &default_times,
                          const Times &times) {
     if (numbers.empty()) {
@@ -70,12 +74,12 @@ void TuningRecord::store(const std::string &kernel, const Candidate &numbers, co
     write_text(path_, root_.dump(2) + "\n");
 }
 
-double TuningRecord::total(const std::vector<Kernel> &kernels, const char *which, const std::string &threads) const {
+double TuningRecord::total(const std::vector<Kernel> &kernels, const char *which, const std::string &count) const {
     double sum = 0;
     const Json &figures = root_["microseconds"];
     for (const Kernel &kernel : kernels) {
         if (!figures.contains(kernel.name)) continue;
-        sum += kernel.calls * figures[kernel.name][which].value(threads, 0.0);
+        sum += kernel.calls * figures[kernel.name][which].value(count, 0.0);
     }
     return sum;
 }

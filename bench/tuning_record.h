@@ -20,11 +20,15 @@ class TuningRecord {
     /// What a search starts from: the file's numbers if it resumes, otherwise none, which are the defaults.
     Candidate numbers(const std::string &kernel) const;
 
+    /// The device that the times are of; empty: the machine's CPU.
+    void set_device(const std::string &name);
+
     /// `default_times`, `times`: of the hand-made schedule and of these numbers, in turn in one process.
     void store(const std::string &kernel, const Candidate &numbers, const Times &default_times, const Times &times);
 
-    /// Microseconds of all calls of the kernels for one image; `which` is "default" or "tuned".
-    double total(const std::vector<Kernel> &kernels, const char *which, const std::string &threads) const;
+    /// Microseconds of all calls of the kernels for one image; `which` is "default" or "tuned",
+    /// `count` one of the options' counts.
+    double total(const std::vector<Kernel> &kernels, const char *which, const std::string &count) const;
 
     const std::filesystem::path &path() const { return path_; }
 

@@ -83,4 +83,54 @@ std::vector<Gene> genes_of(const Kernel &kernel, const Network &network, Size in
     return genes;
 }
 
+std::vector<Kernel> all_device_kernels() {
+    std::vector<Kernel> kernels = {{"stem", "batched_stem", {}, 1}};
+    for (int s = 0; s < kStages; ++s) {
+        const std::string number = std::to_string(s + 2);
+        std::vector<std::string> parameters = {"stage=" + number};
+        kernels.push_back({"stage" + number + "_down_branch1", "batched_branch1", parameters, 1});
+        for (const std::string unit : {"_basic_", "_down_"}) {
+            if (unit == "_down_") parameters.emplace_back("downsample=true");
+            for (const std::string part : {"branch2", "expand", "project"}) {
+                std::string name = "stage" + number;
+                name += unit + part;
+                kernels.push_back({name, "batched_" + part, parameters, 1});
+            }
+        }
+    }
+    kernels.push_back({"conv5", "batched_conv5", {}, 1});
+    kernels.push_back({"conv5_pool", "batched_conv5_pool", {}, 1});
+    kernels.push_back({"fc", "fc", {}, 1});
+    return kernels;
+}
+
+std::vector<Kernel> device_kernels_of(const Network &network, Size input, const DeviceSpec &device) {
+    std::vector<Kernel> kernels;
+    for (Kernel &kernel : all_device_kernels()) {
+        // A run without features does not call it.
+        if (kernel.name == "conv5") continue;
+        if (kernel.name.starts_with("stage")) {
+            const int stage = kernel.name.at(5) - '0';
+            const bool down = kernel.name.find("_down_") != std::string::npos;
+            kernel.calls = down ? 1 : network.units[stage - 2] - 1;
+            const bool fits = fused_rows(unit_shape(stage_shape(network, input, stage), down), device.shared_bytes) > 0;
+            if (kernel.calls == 0 || (kernel.generator == "batched_branch2" && !fits)) continue;
+        }
+        kernels.push_back(std::move(kernel));
+    }
+    return kernels;
+}
+
+std::vector<Gene> device_genes_of(const Kernel &kernel, const Network &network, Size input) {
+    if (kernel.generator == "fc") return {};
+    if (kernel.generator == "batched_stem") return {numbers("tile_pixels", {4, 7, 8, 14, 16, 28})};
+    const Gene pixels = numbers("tile_pixels", {2, 3, 4, 5, 6, 7, 8, 10, 14});
+    if (kernel.generator == "batched_branch2") {
+        const Size out = stage_shape(network, input, kernel.name.at(5) - '0').out;
+        return {pixels, numbers("strip_rows", row_counts(out.height))};
+    }
+    // Lanes of a block, as vectors of a thread's four.
+    return {pixels, numbers("tile_vectors", {4, 8, 12, 16, 24, 32})};
+}
+
 }  // namespace shufflenet::bench

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "networks/devices.h"
 #include "networks/network.h"
 
 namespace shufflenet::bench {
@@ -30,5 +31,10 @@ std::vector<Kernel> kernels_of(const Network &network);
 
 /// `registers`: vector registers of the target.
 std::vector<Gene> genes_of(const Kernel &kernel, const Network &network, Size input, int registers);
+
+/// The same of a device: what a model has of them, and those that are worth tuning for it.
+std::vector<Kernel> all_device_kernels();
+std::vector<Kernel> device_kernels_of(const Network &network, Size input, const DeviceSpec &device);
+std::vector<Gene> device_genes_of(const Kernel &kernel, const Network &network, Size input);
 
 }  // namespace shufflenet::bench

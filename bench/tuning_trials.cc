@@ -23,9 +23,9 @@ std::vector<Version> judged(std::vector<Version> versions, const Json &answer) {
         const Json &trial = answer.at("trials").at(i);
         Version &version = versions[i];
         double logarithms = 0;
-        for (const auto &[threads, times] : trial.at("microseconds").items()) {
-            version.times[threads] = times.at("fast");
-            logarithms += std::log(version.times[threads] / versions[0].times[threads]);
+        for (const auto &[count, times] : trial.at("microseconds").items()) {
+            version.times[count] = times.at("fast");
+            logarithms += std::log(version.times[count] / versions[0].times[count]);
         }
         version.relative = std::exp(logarithms / static_cast<double>(version.times.size()));
         if (trial.at("error") <= kTolerance) {
@@ -53,7 +53,10 @@ std::vector<Version> TuningTrials::run(const Kernel &kernel, const Version &orac
     const ChildResult child = ask(kernel, oracle, versions, milliseconds);
     if (child.ok) {
         const Json answer = Json::parse(child.output, nullptr, false);
-        if (!answer.is_discarded()) return judged(std::move(versions), answer);
+        if (!answer.is_discarded()) {
+            device_ = answer.value("device", "");
+            return judged(std::move(versions), answer);
+        }
     }
     failure_ = child.ok ? "the timing program's answer is not JSON" : child.failure;
     if (interrupted() || versions.size() <= 2) return {};
@@ -74,19 +77,17 @@ ChildResult TuningTrials::ask(const Kernel &kernel, const Version &oracle, const
     std::string bytes;
     const auto append = [&](const Version &version) {
         const std::string object = read_text(version.object);
-        objects.push_back({{"symbol", "kernel"}, {"bytes", object.size()}});
+        objects.push_back({{"symbol", version.symbol}, {"bytes", object.size()}});
         bytes += object;
     };
     append(oracle);
     for (const Version &version : versions) append(version);
-    const Json request = {{"network", options_.network},
-                          {"height", options_.height},
-                          {"width", options_.width},
-                          {"isa", options_.target},
-                          {"kernel", kernel.name},
-                          {"threads", options_.threads},
-                          {"milliseconds", milliseconds * static_cast<double>(versions.size())},
-                          {"objects", objects}};
+    const Json request = {
+        {"network", options_.network}, {"height", options_.height},
+        {"width", options_.width},     {"target", options_.target},
+        {"kernel", kernel.name},       {"calls", kernel.calls},
+        {"counts", options_.counts()}, {"milliseconds", milliseconds * static_cast<double>(versions.size())},
+        {"objects", objects}};
     return run_child(command_, request.dump() + "\n" + bytes, kTrialSeconds);
 }
 

@@ -22,6 +22,8 @@ class TuningTrials {
 
     /// Why the last trial that failed did.
     const std::string &failure() const { return failure_; }
+    /// The device that the last trial ran on, as its driver names it; empty: a CPU.
+    const std::string &device() const { return device_; }
 
   private:
     ChildResult ask(const Kernel &kernel, const Version &oracle, const std::vector<Version> &versions,
@@ -29,7 +31,7 @@ class TuningTrials {
 
     const TuningOptions &options_;
     std::vector<std::string> command_;
-    std::string failure_;
+    std::string failure_, device_;
 };
 
 }  // namespace shufflenet::bench

@@ -41,7 +41,19 @@ Model Workload::open(int threads) const {
     return model;
 }
 
-void Workload::verify(Model &model) const {
+DeviceModel Workload::open_device(const std::string &device, int images) const {
+    DeviceModel model;
+    DeviceOptions options;
+    options.device = device;
+    options.max_batch = images;
+    options.graph = device == "cuda";
+    check(model.open(descriptor_, options));
+    check(model.load_weights(safetensors_, "random weights"));
+    return model;
+}
+
+template <typename T>
+void Workload::verify_logits(T &model, const std::string &on) const {
     const std::span image = std::span(input_).first(size_t{3} * size_.pixels());
     std::vector<float> logits(descriptor_.classes);
     check(model.run(image, 1, logits));
@@ -54,11 +66,14 @@ void Workload::verify(Model &model) const {
     for (size_t i = 0; i < logits.size(); ++i) {
         const double error = std::abs(logits[i] - expected[i]) / (high - low);
         if (!(error <= kTolerance)) {
-            throw std::runtime_error(std::string(descriptor_.name) + " on " + model.isa() + ": logit " +
-                                     std::to_string(i) + " is wrong by " + std::to_string(error) + " of the range");
+            throw std::runtime_error(std::string(descriptor_.name) + " on " + on + ": logit " + std::to_string(i) +
+                                     " is wrong by " + std::to_string(error) + " of the range");
         }
     }
 }
+
+void Workload::verify(Model &model) const { verify_logits(model, model.isa()); }
+void Workload::verify(DeviceModel &model) const { verify_logits(model, model.device_name()); }
 
 double peak_gflops(const std::string &isa, int threads) {
     static std::map<std::pair<std::string, int>, double> measured;

@@ -8,6 +8,7 @@
 #include "models/compiled_models.h"
 #include "networks/any_network.h"
 #include "shufflenet/descriptor.h"
+#include "shufflenet/device.h"
 #include "shufflenet/model.h"
 
 namespace shufflenet::bench {
@@ -31,7 +32,14 @@ class Workload {
     /// Runs the first image and throws std::runtime_error if the logits are not the naive reference's.
     void verify(Model &model) const;
 
+    /// The same on a device, for batches of up to `images`; with graphs where the device has them.
+    DeviceModel open_device(const std::string &device, int images) const;
+    void verify(DeviceModel &model) const;
+
   private:
+    template <typename T>
+    void verify_logits(T &model, const std::string &on) const;
+
     const shufflenet_descriptor &descriptor_;
     AnyNetwork network_;
     Size size_;

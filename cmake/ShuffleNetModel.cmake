@@ -34,7 +34,8 @@ if(SHUFFLENET_SANITIZE MATCHES "address")
 endif()
 set(SHUFFLENET_KERNEL_FEATURES ${features} CACHE INTERNAL "")
 
-set(SHUFFLENET_TARGETS "" CACHE STRING "Instruction sets of models that do not name any; empty: all")
+set(SHUFFLENET_TARGETS "" CACHE STRING 
+  "Instruction sets of models that do not name any; empty: all; plainest: the processor's first one")
 
 # What an archive links with.
 set(options "-lstdc++ -lm")
@@ -42,6 +43,23 @@ if(SHUFFLENET_THREADS)
   string(APPEND options " -lpthread")
 endif()
 set(SHUFFLENET_LINK_OPTIONS "${options}" CACHE INTERNAL "")
+
+# The devices that models may be compiled for beside the CPU: the rows of the table.
+set(SHUFFLENET_DEVICES "" CACHE STRING "Devices that models are compiled for beside the CPU: opencl, cuda")
+set(SHUFFLENET_CUDA_CAPABILITY 70 CACHE STRING "Oldest compute capability that PTX is compiled for: 70, 75 or 80")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/devices.h")
+file(STRINGS "${root}/networks/devices.h" rows REGEX "^    {\"[a-z0-9]+\", \"[a-z]+\", ")
+set(names "")
+foreach(row ${rows})
+  string(REGEX MATCH "\"([a-z0-9]+)\", \"([a-z]+)\"" matched "${row}")
+  set(feature ${CMAKE_MATCH_2})
+  if(feature STREQUAL "cuda")
+    string(APPEND feature -cuda_capability_${SHUFFLENET_CUDA_CAPABILITY})
+  endif()
+  list(APPEND names ${CMAKE_MATCH_1})
+  set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${SHUFFLENET_HALIDE_BASE}-${feature} CACHE INTERNAL "")
+endforeach()
+set(SHUFFLENET_ALL_DEVICES ${names} CACHE INTERNAL "")
 
 # The networks that NETWORK may name: the rows of the table.
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/network.h")
@@ -95,6 +113,26 @@ function(_shufflenet_kernels out network)
       "stage${stage}_basic|branch2|stage=${stage}")
   endforeach()
   list(APPEND kernels "conv5|conv5|" "conv5_pool|conv5_pool|" "fc|fc|")
+  set(${out} "${kernels}" PARENT_SCOPE)
+endfunction()
+
+# The kernels of a model on a device, likewise.
+function(_shufflenet_device_kernels out)
+  set(kernels "stem|batched_stem|")
+  foreach(stage 2 3 4)
+    list(APPEND kernels "stage${stage}_down_branch1|batched_branch1|stage=${stage}")
+    foreach(unit down basic)
+      set(parameters "stage=${stage}")
+      if(unit STREQUAL "down")
+        string(APPEND parameters " downsample=true")
+      endif()
+      list(APPEND kernels
+        "stage${stage}_${unit}_branch2|batched_branch2|${parameters}"
+        "stage${stage}_${unit}_expand|batched_expand|${parameters}"
+        "stage${stage}_${unit}_project|batched_project|${parameters}")
+    endforeach()
+  endforeach()
+  list(APPEND kernels "conv5|batched_conv5|" "conv5_pool|batched_conv5_pool|" "fc|fc|")
   set(${out} "${kernels}" PARENT_SCOPE)
 endfunction()
 
@@ -176,6 +214,17 @@ function(_shufflenet_kernel_table out name network isa)
   set(${out} "${table}" PARENT_SCOPE)
 endfunction()
 
+# The same of a device's.
+function(_shufflenet_device_table out name device)
+  set(p "${name}_${device}")
+  set(table "    {\"${device}\", ${p}_stem,\n")
+  foreach(kernel down_branch1 down_branch2 down_expand basic_branch2 basic_expand down_project basic_project)
+    string(APPEND table "     {${p}_stage2_${kernel}, ${p}_stage3_${kernel}, ${p}_stage4_${kernel}},\n")
+  endforeach()
+  string(APPEND table "     ${p}_conv5, ${p}_conv5_pool, ${p}_fc},\n")
+  set(${out} "${table}" PARENT_SCOPE)
+endfunction()
+
 # A typing error should fail at configure time.
 function(_shufflenet_check_arguments name network height width classes targets)
   if(NOT name MATCHES "^[a-z][a-z0-9_]*$")
@@ -203,16 +252,18 @@ function(_shufflenet_check_arguments name network height width classes targets)
 endfunction()
 
 # shufflenet_add_model(NAME name NETWORK network [INPUT height width] [CLASSES n] [TARGETS isa...]
-#                      [WEIGHTS file.safetensors] [EMBED [F16]] [METADATA file.json])
+#                      [DEVICES device...] [WEIGHTS file.safetensors] [EMBED [F16]] [METADATA file.json])
 #
 # Makes the library target <name>: lib<name>.a holds the kernels, what they need of Halide's runtime, and ours; it links
 # with libstdc++, libm and pthreads alone; <name>.h is beside it. Without EMBED, WEIGHTS is copied beside the library and
 # its name is in the header; with EMBED the archive contains the weights, checked, and with F16 in half precision.
 # METADATA (labels, resize, mean, std; default: the weight file's name with .json, if there) is embedded either way.
+# DEVICES: opencl, cuda (default: the variable SHUFFLENET_DEVICES, empty unless the preset says otherwise).
 # REFERENCE (for tests) builds with the reference schedule, WITHOUT work (for experiments) leaves work out of the kernels,
 # as generators/kernel_generator.h says.
 function(shufflenet_add_model)
-  cmake_parse_arguments(PARSE_ARGV 0 ARG "REFERENCE" "NAME;NETWORK;CLASSES;WEIGHTS;METADATA;WITHOUT" "INPUT;TARGETS;EMBED")
+  cmake_parse_arguments(PARSE_ARGV 0 ARG "REFERENCE" "NAME;NETWORK;CLASSES;WEIGHTS;METADATA;WITHOUT"
+    "INPUT;TARGETS;DEVICES;EMBED")
   if(ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "shufflenet_add_model: unknown arguments: ${ARG_UNPARSED_ARGUMENTS}")
   endif()
@@ -241,7 +292,26 @@ function(shufflenet_add_model)
   endif()
   if(NOT ARG_TARGETS)
     set(ARG_TARGETS ${SHUFFLENET_ALL_TARGETS})
+  elseif("${ARG_TARGETS}" STREQUAL "plainest")
+    list(GET SHUFFLENET_ALL_TARGETS 0 ARG_TARGETS)
   endif()
+  if(NOT DEFINED ARG_DEVICES)
+    set(ARG_DEVICES ${SHUFFLENET_DEVICES})
+    if(ARG_NETWORK IN_LIST SHUFFLENET_COMPARISON_NAMES)
+      set(ARG_DEVICES "")
+    endif()
+  endif()
+  if(ARG_DEVICES AND ARG_NETWORK IN_LIST SHUFFLENET_COMPARISON_NAMES)
+    message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): DEVICES ${ARG_DEVICES}: expected none for the comparison network ${ARG_NETWORK}")
+  endif()
+  if(ARG_DEVICES AND Halide_VERSION VERSION_GREATER_EQUAL 15)
+    message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): DEVICES: expected Halide 14, whose launches the runtime knows, found ${Halide_VERSION}")
+  endif()
+  foreach(device ${ARG_DEVICES})
+    if(NOT device IN_LIST SHUFFLENET_ALL_DEVICES)
+      message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): DEVICES ${device}: expected some of ${SHUFFLENET_ALL_DEVICES}")
+    endif()
+  endforeach()
   list(LENGTH ARG_INPUT sizes)
   if(NOT sizes EQUAL 2)
     message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): INPUT: expected height and width")
@@ -304,6 +374,36 @@ function(shufflenet_add_model)
     _shufflenet_kernel_table(table ${name} ${ARG_NETWORK} ${isa})
     string(APPEND kernel_tables "${table}")
   endforeach()
+
+  _shufflenet_device_kernels(kernels)
+  set(device_tables "")
+  foreach(device ${ARG_DEVICES})
+    _shufflenet_tuned(tuned ${device} ${name} ${ARG_NETWORK} ${height} ${width})
+    set(device_objects "")
+    foreach(line ${kernels})
+      _shufflenet_generate(object "${dir}/kernels" ${device} "${line}" NAME ${name} NETWORK ${ARG_NETWORK}
+        HEIGHT ${height} WIDTH ${width} ${tuned})
+      list(APPEND device_objects "${object}")
+      string(REGEX MATCH "^[^|]*" kernel "${line}")
+      set(type CONV5)
+      if(kernel STREQUAL "stem" OR kernel MATCHES "_project$")
+        set(type STEP)
+      elseif(kernel STREQUAL "fc")
+        set(type FC)
+      endif()
+      string(APPEND kernel_declarations "${type}(${name}_${device}_${kernel})\n")
+    endforeach()
+    set(object "${dir}/${name}_${device}.o")
+    shufflenet_rename_halide(OUTPUT "${object}" INPUTS ${device_objects})
+    list(APPEND objects "${object}")
+    _shufflenet_device_table(table ${name} ${device})
+    string(APPEND device_tables "${table}")
+  endforeach()
+  set(device_kernels "nullptr, 0")
+  if(device_tables)
+    set(device_kernels "device_kernels, static_cast<int>(sizeof device_kernels / sizeof device_kernels[0])")
+    set(device_tables "static const shufflenet_device_kernels device_kernels[] = {\n${device_tables}};\n")
+  endif()
 
   _shufflenet_embed(embedded)
   string(TOUPPER "${name}" upper_name)

@@ -52,8 +52,10 @@ class Kernel : public Generator<T> {
 
     template <typename Funcs>
     void schedule(Funcs &funcs) const {
-        const auto make =
-            this->get_target().arch == Halide::Target::ARM ? schedules::arm_schedule : schedules::x86_schedule;
+        const Halide::Target target = this->get_target();
+        const auto make = target.has_gpu_feature()             ? schedules::gpu_schedule
+                          : target.arch == Halide::Target::ARM ? schedules::arm_schedule
+                                                               : schedules::x86_schedule;
         const auto how =
             reference ? schedules::reference_schedule() : make(machine(), schedules::read_tuning(tuned, kernel));
         how->apply(funcs);

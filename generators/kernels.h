@@ -49,6 +49,12 @@ struct GlobalPool {
     Func total, out;  ///< (c)
 };
 
+/// A 1x1 convolution alone: branch 2's first.
+struct Expand {
+    Var c, p;
+    Pointwise pw;
+};
+
 /// The fully connected layer over a group of images: (class, image).
 struct FullyConnected {
     Var c, n;

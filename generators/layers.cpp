@@ -100,8 +100,7 @@ Expr in_range(const Expr &at, int tap, int size, int out_size, int stride, int w
 
 namespace {
 
-/// Calls visit(tap, whether the input has its pixel, the nearest pixel that it has) for every tap of a window over
-/// output (x, y).
+/// Calls visit(tap, whether the input has its pixel, the pixel's x and y) for every tap of a window over output (x, y).
 template <typename Visit>
 void for_each_tap(Size in_size, Size out_size, int stride, int window, Var x, Var y, Visit visit) {
     for (int ky = 0; ky < window; ++ky) {
@@ -110,19 +109,29 @@ void for_each_tap(Size in_size, Size out_size, int stride, int window, Var x, Va
             const Expr ix = x * stride + kx - window / 2;
             const Expr inside = in_range(iy, ky, in_size.height, out_size.height, stride, window) &&
                                 in_range(ix, kx, in_size.width, out_size.width, stride, window);
-            visit(ky * window + kx, inside,
-                  clamp(iy, 0, in_size.height - 1) * in_size.width + clamp(ix, 0, in_size.width - 1));
+            visit(ky * window + kx, inside, ix, iy);
         }
     }
 }
 
+/// The pixel of an image that is nearest to (x, y).
+Expr nearest(Size size, const Expr &x, const Expr &y) {
+    return clamp(y, 0, size.height - 1) * size.width + clamp(x, 0, size.width - 1);
+}
+
+/// Reads the nearest pixel where a window is beyond the border.
+Window clamped(const Activation &in, Size size) {
+    return [&in, size](const Expr &lane, const Expr &x, const Expr &y) { return in(lane, nearest(size, x, y)); };
+}
+
 /// The sum over a window of a plane, from `start`; `weight` is asked for each tap.
-Expr window_sum(Expr start, const std::function<Expr(int tap)> &weight, const Activation &in, Size in_size,
-                Size out_size, int stride, Var c, Var x, Var y, int window) {
+Expr window_sum(Expr start, const std::function<Expr(int tap)> &weight, const Window &in, Size in_size, Size out_size,
+                int stride, Var c, Var x, Var y, int window) {
     Expr sum = std::move(start);
-    for_each_tap(in_size, out_size, stride, window, x, y, [&](int tap, const Expr &inside, const Expr &pixel) {
-        sum += weight(tap) * select(inside, likely(in(c, pixel)), 0.0F);
-    });
+    const auto add = [&](int tap, const Expr &inside, const Expr &ix, const Expr &iy) {
+        sum += weight(tap) * select(inside, likely(in(c, ix, iy)), 0.0F);
+    };
+    for_each_tap(in_size, out_size, stride, window, x, y, add);
     return sum;
 }
 
@@ -135,20 +144,30 @@ Depthwise::Part window_part(const std::string &id, const ChannelPart &part, cons
     return {part, rows, out};
 }
 
+/// The sum of one output of a depthwise convolution.
+Expr filtered(const WindowLayout &layout, const ChannelPart &part, Size in_size, Size out_size, int stride,
+              const Blob &blob, const Window &in, Var c, Var x, Var y, int window) {
+    const auto weight = [&](int tap) { return blob(layout.weights + packed(part, c, layout.vec, tap, layout.taps)); };
+    return window_sum(blob(layout.bias + part.first + c), weight, in, in_size, out_size, stride, c, x, y, window);
+}
+
 }  // namespace
+
+Expr depthwise_sum(const WindowLayout &layout, const ChannelPart &part, Size in_size, int stride, const Blob &blob,
+                   const Window &in, Var c, Var x, Var y) {
+    const Size out_size = stride == 2 ? halved(in_size) : in_size;
+    return filtered(layout, part, in_size, out_size, stride, blob, in, c, x, y, 3);
+}
 
 Depthwise depthwise(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts,
                     Size in_size, int stride, const Blob &blob, const std::vector<Activation> &in, Var c, Var x, Var y,
                     Var p, const Epilogue &epilogue, const std::vector<Var> &group, int window) {
     const Size out_size = stride == 2 ? halved(in_size) : in_size;
-    Depthwise f{layout, in_size, out_size, stride, {}};
+    Depthwise f{layout, in_size, out_size, stride, {}, 1, group};
     for (const ChannelPart &part : parts) {
         const size_t number = f.parts.size();
-        const auto weight = [&](int tap) {
-            return blob(layout.weights + packed(part, c, layout.vec, tap, layout.taps));
-        };
-        const Expr sum = window_sum(blob(layout.bias + part.first + c), weight, in[number], in_size, out_size, stride,
-                                    c, x, y, window);
+        const Expr sum =
+            filtered(layout, part, in_size, out_size, stride, blob, clamped(in[number], in_size), c, x, y, window);
         const Expr value = epilogue(sum, part.first + c, y * out_size.width + x);
         f.parts.push_back(window_part(part_name(name, number), part, value, out_size, c, x, y, p, group));
     }
@@ -159,21 +178,19 @@ Depthwise average_pool(const std::string &name, const WindowLayout &layout, Size
                        Var x, Var y, Var p, const std::vector<Var> &group) {
     const Size out_size = halved(in_size);
     const auto weight = [](int) -> Expr { return 1.0F / kTaps; };
-    const Expr mean = window_sum(0.0F, weight, in, in_size, out_size, 2, c, x, y, 3);
+    const Expr mean = window_sum(0.0F, weight, clamped(in, in_size), in_size, out_size, 2, c, x, y, 3);
     const ChannelPart all{0, layout.lanes, layout.vec};
     return {layout, in_size, out_size, 2, {window_part(name, all, mean, out_size, c, x, y, p, group)}};
 }
 
 namespace {
 
-/// 3x3 stride-2 maximum. Values are not negative, so repeating an edge value is as good as padding.
-Expr pooled(const Func &conv, Size in_size, Size out_size, const Expr &c, const Expr &p) {
+/// 3x3 stride-2 maximum at (x, y). `conv` reads at (x, y).
+Expr pooled(const std::function<Expr(Expr, Expr)> &conv, const Expr &x, const Expr &y) {
     Expr best;
     for (int ky = 0; ky < 3; ++ky) {
         for (int kx = 0; kx < 3; ++kx) {
-            const Expr cx = clamp(p % out_size.width * 2 + kx - 1, 0, in_size.width - 1);
-            const Expr cy = clamp(p / out_size.width * 2 + ky - 1, 0, in_size.height - 1);
-            const Expr value = conv(c, likely(cx), likely(cy));
+            const Expr value = conv(x * 2 + kx - 1, y * 2 + ky - 1);
             best = best.defined() ? max(best, value) : value;
         }
     }
@@ -185,6 +202,20 @@ Expr padded(const Image &image, Size size, const Expr &ix, const Expr &iy, const
     return select(inside, likely(image(clamp(ix, 0, size.width - 1), clamp(iy, 0, size.height - 1), ci)), 0.0F);
 }
 
+/// A part of a stem whose pooled output is still to be defined.
+Stem::Part convolved(const Stem &f, const std::string &name, const WindowLayout &layout, const ChannelPart &part,
+                     const Blob &blob, const Image &image, const Epilogue &epilogue, const std::vector<Var> &group) {
+    const size_t number = f.parts.size();
+    Func sum(part_name(name + "_sum", number)), conv(part_name(name + "_conv", number)), out(part_name(name, number));
+    const std::vector<Var> at = with_group<Var>({f.c, f.x, f.y}, group);
+    const RDom &tap = f.tap;
+    sum(at) = blob(layout.bias + part.first + f.c);
+    const Expr weight = packed(part, f.c, layout.vec, (tap.z * 3 + tap.y) * 3 + tap.x, layout.taps);
+    sum(at) += blob(layout.weights + weight) * padded(image, f.in, f.x * 2 + tap.x - 1, f.y * 2 + tap.y - 1, tap.z);
+    conv(at) = epilogue(sum(at), part.first + f.c, f.y * f.conv_size.width + f.x);
+    return {part, sum, conv, out};
+}
+
 }  // namespace
 
 Stem stem(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts, Size in_size,
@@ -193,18 +224,32 @@ Stem stem(const std::string &name, const WindowLayout &layout, const std::vector
     const Size half = halved(in_size);
     const Size out_size = pool ? halved(half) : half;
     Stem f{c, x, y, p, in_size, half, out_size, RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
-    for (const ChannelPart &part : parts) {
-        const size_t number = f.parts.size();
-        Func sum(part_name(name + "_sum", number)), conv(part_name(name + "_conv", number)),
-            out(part_name(name, number));
-        sum(c, x, y) = blob(layout.bias + part.first + c);
-        const Expr weight = packed(part, c, layout.vec, (f.tap.z * 3 + f.tap.y) * 3 + f.tap.x, layout.taps);
-        sum(c, x, y) +=
-            blob(layout.weights + weight) * padded(image, in_size, x * 2 + f.tap.x - 1, y * 2 + f.tap.y - 1, f.tap.z);
-        conv(c, x, y) = epilogue(sum(c, x, y), part.first + c, y * half.width + x);
-        out(with_group<Var>({c, p}, group)) =
-            pool ? pooled(conv, half, out_size, c, p) : conv(c, p % half.width, p / half.width);
-        f.parts.push_back({part, sum, conv, out});
+    for (const ChannelPart &channels : parts) {
+        Stem::Part part = convolved(f, name, layout, channels, blob, image, epilogue, {});
+        // Values are not negative, so repeating an edge value is as good as padding.
+        const auto repeated = [&](const Expr &cx, const Expr &cy) {
+            return part.conv(c, likely(clamp(cx, 0, half.width - 1)), likely(clamp(cy, 0, half.height - 1)));
+        };
+        part.out(with_group<Var>({c, p}, group)) = pool ? pooled(repeated, p % out_size.width, p / out_size.width)
+                                                        : Expr(part.conv(c, p % half.width, p / half.width));
+        f.parts.push_back(part);
+    }
+    return f;
+}
+
+Stem stem_rows(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts, Size in_size,
+               const Blob &blob, const Image &image, Var c, Var x, Var y, Var p, const std::vector<Var> &group) {
+    const Size half = halved(in_size);
+    Stem f{c, x, y, p, in_size, half, halved(half), RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
+    for (const ChannelPart &channels : parts) {
+        Stem::Part part = convolved(f, name, layout, channels, blob, image, relu, group);
+        // Values are not negative, so 0 is as good as padding.
+        const auto masked = [&](const Expr &cx, const Expr &cy) {
+            const Expr inside = cx >= 0 && cx < half.width && cy >= 0 && cy < half.height;
+            return select(inside, part.conv(with_group<Expr>({c, cx, cy}, group)), 0.0F);
+        };
+        part.out(with_group<Var>({c, x, y}, group)) = pooled(masked, x, y);
+        f.parts.push_back(part);
     }
     return f;
 }
@@ -218,13 +263,14 @@ Depthwise pool(const std::string &name, WindowKind kind, int lanes, const std::v
         // The window's own centre is never beyond the border.
         Expr best = in[number](c, y * stride * in_size.width + x * stride);
         Expr total = 0.0F, count = 0;
-        for_each_tap(in_size, out_size, stride, window, x, y, [&](int, const Expr &inside, const Expr &pixel) {
-            const Expr value = likely(in[number](c, pixel));
+        const auto visit = [&](int, const Expr &inside, const Expr &ix, const Expr &iy) {
+            const Expr value = likely(in[number](c, nearest(in_size, ix, iy)));
             // The nearest pixel is within the window too.
             best = max(best, value);
             total += select(inside, value, 0.0F);
             count += select(inside, 1, 0);
-        });
+        };
+        for_each_tap(in_size, out_size, stride, window, x, y, visit);
         const Expr value = kind == WindowKind::kMax ? best : total / Halide::cast<float>(count);
         f.parts.push_back(window_part(part_name(name, number), part, value, out_size, c, x, y, p, {}));
     }
@@ -264,10 +310,11 @@ std::vector<Summands> Depthwise::summands(int channels, bool lane_operands) cons
     std::vector<Summands> all;
     for (const Part &part : parts) {
         const int count = std::min(part.channels.lanes, channels - part.channels.first);
-        const Gather read = [out = part.out](const Expr &entry, const Expr &lanes, const Expr &pixel) {
-            return out(entry + lanes, pixel);
+        const Gather read = [out = part.out, dimension = group](const Expr &entry, const Expr &lanes,
+                                                                const Expr &pixel) {
+            return out(with_group<Expr>({entry + lanes, pixel}, dimension));
         };
-        for (Summands &group : gathered(count, count / kFour, lane_operands, read)) all.push_back(std::move(group));
+        for (Summands &some : gathered(count, count / kFour, lane_operands, read)) all.push_back(std::move(some));
     }
     return all;
 }

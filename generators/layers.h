@@ -62,10 +62,10 @@ struct Pointwise {
     std::vector<Part> parts;
     Parameter blob;          ///< The packed weights' buffer.
     bool shuffled = false;   ///< Whether `out` has two lanes for each channel: see shuffle_with().
-    std::vector<Var> group;  ///< The dimension of groups, or nothing.
+    std::vector<Var> group;  ///< Further dimensions, of groups or images; or nothing.
 };
 
-/// `group`: a further dimension of all Funcs, the last, which `blob`, `in` and `epilogue` may depend on; or nothing.
+/// `group`: further dimensions of all Funcs, the last, which `blob`, `in` and `epilogue` may depend on; or nothing.
 Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
                     int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p,
                     const Epilogue &epilogue = relu, const std::vector<Var> &group = {});
@@ -92,7 +92,8 @@ struct Depthwise {
     Size in_size, out_size;
     int stride;
     std::vector<Part> parts;
-    int groups = 0;  ///< Extent of the dimension of groups; 0: there is none.
+    int groups = 0;               ///< Extent of the dimension of groups; 0: there is none.
+    std::vector<Var> group = {};  ///< As of Pointwise.
 
     /// What a pointwise convolution sums over: `channels` of the parts, in groups of fours and of what is left for a
     /// machine with lane operands.
@@ -104,6 +105,14 @@ struct Depthwise {
 Depthwise depthwise(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts,
                     Size in_size, int stride, const Blob &blob, const std::vector<Activation> &in, Var c, Var x, Var y,
                     Var p, const Epilogue &epilogue = linear, const std::vector<Var> &group = {}, int window = 3);
+
+/// Reads a tensor at (lane, x, y).
+using Window = std::function<Expr(Expr, Expr, Expr)>;
+
+/// One output of a 3x3 depthwise convolution: the part's lane `c` at (x, y). `in` is read at coordinates which are as
+/// far out of the image as a window reaches; what it reads there does not count.
+Expr depthwise_sum(const WindowLayout &layout, const ChannelPart &part, Size in_size, int stride, const Blob &blob,
+                   const Window &in, Var c, Var x, Var y);
 
 /// The 3x3 average with stride 2, padding counted as zeros, as a depthwise convolution; of `layout` only its lanes
 /// count.
@@ -131,6 +140,11 @@ using Image = std::function<Expr(Expr, Expr, Expr)>;
 Stem stem(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts, Size in_size,
           bool pool, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p, const Epilogue &epilogue = relu,
           const std::vector<Var> &group = {});
+
+/// The stem of many images, with ReLU and a max-pool; rows and columns are apart: `out` is (c, x, y, group). Where a
+/// window of the pool is beyond the border `conv` is not clamped but masked: bounds are then the same for every row.
+Stem stem_rows(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts, Size in_size,
+               const Blob &blob, const Image &image, Var c, Var x, Var y, Var p, const std::vector<Var> &group);
 
 /// A pool in the shape of a depthwise convolution; a mean leaves out what is beyond the border.
 Depthwise pool(const std::string &name, WindowKind kind, int lanes, const std::vector<ChannelPart> &parts, Size in_size,

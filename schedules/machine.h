@@ -3,6 +3,8 @@
 
 #include "generators/halide_compat.h"
 
+#include "devices.h"
+
 namespace shufflenet::schedules {
 
 struct Machine {
@@ -14,10 +16,21 @@ struct Machine {
     /// How far ahead weights are prefetched: more than a memory latency of multiply-adds, little of a first-level
     /// cache. 0 where the loads of a tile leave no room for prefetches.
     int prefetch_bytes;
+    int shared_bytes = 0;  ///< Of a device: shared memory of a block.
 };
 
 inline Machine machine_of(const Halide::Target &target) {
     using Halide::Target;
+    if (target.has_gpu_feature()) {
+        const char *name = target.has_feature(Target::CUDA) ? "cuda" : "opencl";
+        return {.vec = kThreadFloats,
+                .registers = 0,
+                .fma = true,
+                .broadcast_operand = false,
+                .lane_operands = false,
+                .prefetch_bytes = 0,
+                .shared_bytes = find_device(name)->shared_bytes};
+    }
     if (target.arch == Target::ARM) {
         return {.vec = 4,
                 .registers = 32,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <stdexcept>
 
 #include "generators/kernels.h"
 #include "machine.h"
@@ -15,6 +16,7 @@ using generators::Branch2;
 using generators::Conv5;
 using generators::Conv5Pool;
 using generators::ElementWise;
+using generators::Expand;
 using generators::FullyConnected;
 using generators::GlobalPool;
 using generators::SingleLayer;
@@ -36,11 +38,14 @@ class Schedule {
     virtual void apply(WholeBlock &f) const = 0;
     virtual void apply(AveragePool &f) const = 0;
     virtual void apply(GlobalPool &f) const = 0;
+    /// Only devices compute a unit in several kernels.
+    virtual void apply(Expand & /*f*/) const { throw std::logic_error("a kernel for devices only"); }
 };
 
 /// Every Func at root, no vectors, no threads: the oracle for the others.
 std::unique_ptr<Schedule> reference_schedule();
 std::unique_ptr<Schedule> x86_schedule(const Machine &machine, const Tuning &tuning);
 std::unique_ptr<Schedule> arm_schedule(const Machine &machine, const Tuning &tuning);
+std::unique_ptr<Schedule> gpu_schedule(const Machine &machine, const Tuning &tuning);
 
 }  // namespace shufflenet::schedules

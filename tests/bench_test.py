@@ -232,10 +232,44 @@ class Autotune(unittest.TestCase):
         self.assertIn(str(self.tuned), result.stderr)
 
 
+class Devices(unittest.TestCase):
+    """Where the target is a device, and there is one."""
+
+    def setUp(self):
+        if ARGUMENTS.target not in ("opencl", "cuda"):
+            self.skipTest(f"{ARGUMENTS.target} is no device")
+
+    def test_network_names_and_counters(self):
+        name = f"network/cifar10_x0_5/batch:1/device:{ARGUMENTS.target}/real_time"
+        bench, = benchmarks("bench_network", name)
+        self.assertEqual(bench["name"], name)
+        for counter in ("GFLOPS", "images_per_second", "kernels"):
+            self.assertGreater(bench[counter], 0)
+        self.assertTrue(bench["label"])
+
+    def test_autotune(self):
+        kernel = "stage4_basic_project"
+        with tempfile.TemporaryDirectory() as folder:
+            result = run("autotune", "--model", "shufflenet_v2_x0_5", "--target", ARGUMENTS.target, "--height", "32",
+                         "--width", "32", "--kernel", kernel, "--batches", "1,2", "--budget", "1", "--output", folder)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            root = json.loads(pathlib.Path(folder, ARGUMENTS.target, "shufflenet_v2_x0_5.json").read_text())
+        self.assertEqual(root["target"], ARGUMENTS.target)
+        self.assertTrue(root["device"])
+        for which in ["default", "tuned"]:
+            self.assertEqual(sorted(root["microseconds"][kernel][which]), ["1", "2"])
+            self.assertTrue(all(time > 0 for time in root["microseconds"][kernel][which].values()))
+
+    def test_autotune_of_a_kernel_that_the_device_does_not_have(self):
+        result = run("autotune", "--model", "shufflenet_v2_x0_5", "--target", ARGUMENTS.target, "--kernel", "stage4_basic")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("stage4_basic_project", result.stderr)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
-    parser.add_argument("--target", default="sse41", help="instruction set to tune for")
+    parser.add_argument("--target", default="sse41", help="instruction set or device to tune for")
     parser.add_argument("--emulator", default="", help="command that runs the programs, e.g. 'qemu-aarch64 -L DIR'")
     ARGUMENTS, rest = parser.parse_known_args()
     unittest.main(argv=[sys.argv[0], *rest])

@@ -226,7 +226,7 @@ class ErrorsTest(Folder):
     def texts():
         """Text of the sources in which neighbouring string literals are one."""
         found = []
-        for room in ("runtime", "schedules", "generators", "bench", "networks", "cmake", "CMakeLists.txt"):
+        for room in ("runtime", "schedules", "generators", "bench", "networks", "models", "cmake", "CMakeLists.txt"):
             path = ROOT / room
             for source in [path] if path.is_file() else path.rglob("*"):
                 if source.suffix in (".cc", ".cpp", ".h", ".cmake", ".txt"):
@@ -250,7 +250,7 @@ class ErrorsTest(Folder):
 
     def test_every_message_of_a_model_and_of_a_command_is_listed(self):
         statements = []
-        for name in ("model", "isa", "thread_pool", "no_threads"):
+        for name in ("model", "run_check", "device_model", "isa", "thread_pool", "no_threads"):
             statements += re.findall(r"Code::k\w+,(.*?)};", (ROOT / f"runtime/src/{name}.cc").read_text(), re.DOTALL)
         for source in (ROOT / "runtime/cli").glob("*.cc"):
             statements += re.findall(r"throw Error\((.*?)\);", source.read_text(), re.DOTALL)

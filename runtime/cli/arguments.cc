@@ -93,13 +93,22 @@ void add_threads(CLI::App &app, int &threads) {
         ->capture_default_str();
 }
 
+CLI::Option *add_device(CLI::App &app, std::optional<std::string> &device) {
+    return app
+        .add_option("--device", device,
+                    "Run on a device that the model was compiled for, cuda or opencl, instead of on the CPU")
+        ->check(CLI::IsMember({"cuda", "opencl"}).description(""))
+        ->type_name("DEVICE");
+}
+
 Command add_list(CLI::App &parent) {
     auto options = std::make_shared<ListOptions>();
     CLI::App *app = add_command(parent, "list", "Show the models that this program was compiled with");
     app->add_flag("--json", options->json, "Print a JSON array of objects");
     app->footer(
-        "'targets' are the instruction sets that a model was compiled for, 'runs on' is the one that this machine\n"
-        "uses: the best that it has, or what the environment variable SHUFFLENET_ISA says.\n\n"
+        "'targets' are the instruction sets and devices that a model was compiled for. 'runs on' is the instruction\n"
+        "set that this machine uses: the best that it has, or what the environment variable SHUFFLENET_ISA says.\n"
+        "Devices are used where 'shufflenet run --device' asks for them.\n\n"
         "Example:\n  SHUFFLENET_ISA=avx2 shufflenet list");
     return make_command(app, list, options);
 }
@@ -136,6 +145,7 @@ Command add_run(CLI::App &parent) {
         ->type_name("FEATURE=FILE.npy")
         ->expected(1)
         ->take_all();
+    add_device(*app, options->device);
     add_threads(*app, options->threads);
     app->footer(
         "Example:\n"
@@ -176,13 +186,15 @@ Command add_classify(CLI::App &parent) {
         ->check(CLI::Range(1, std::numeric_limits<int>::max()).description(""))
         ->type_name("K")
         ->capture_default_str();
+    CLI::Option *device = add_device(*app, options->device);
     add_threads(*app, options->threads);
     CLI::Option *json = app->add_flag("--json", options->json, "Print one line for each image: a JSON object");
     CLI::Option *csv = app->add_flag("--csv", options->csv, "Print comma-separated values: a line for each label");
     csv->excludes(json);
     app->add_flag("--peak", options->peak, "Compare the speed with this machine's multiply-add peak")
         ->excludes(json)
-        ->excludes(csv);
+        ->excludes(csv)
+        ->excludes(device);
     app->callback([options] { check_images(*options); });
     app->footer(
         "A folder's images are the files whose names end in .jpg, .jpeg, .png, .bmp, .ppm or .pgm, sorted by path;\n"

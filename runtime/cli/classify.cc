@@ -9,6 +9,7 @@
 #include <limits>
 #include <span>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "commands.h"
@@ -121,21 +122,29 @@ Image read_image(const std::string &path) {
     return image;
 }
 
+using AnyModel = std::variant<Model, DeviceModel>;
+
+AnyModel open_any(const ClassifyOptions &options, const shufflenet_descriptor &descriptor) {
+    if (!options.device) return open_model(descriptor, options.weights, options.threads);
+    return open_device_model(descriptor, options.weights, *options.device, 1);
+}
+
 /// A model with everything that stands between a photograph and labels.
 class Classifier {
   public:
     explicit Classifier(const ClassifyOptions &options)
         : descriptor_(options.model ? get_model(*options.model) : default_model()),
-          model_(open_model(descriptor_, options.weights, options.threads)),
+          model_(open_any(options, descriptor_)),
           top_(options.top) {
-        const ModelInfo info = model_.info();
+        ModelInfo info = describe(descriptor_);
+        info.classes = std::visit([](const auto &model) { return model.classes(); }, model_);
         const NamedMetadata metadata = choose_metadata(options, descriptor_, info);
         how_ = metadata.data.preprocess;
         labels_ = choose_labels(options, metadata, info.classes);
         input_.resize(size_t{3} * info.height * info.width);
         logits_.resize(info.classes);
         // The first run also pays for page faults, which are not a photograph's to report.
-        check(model_.run(input_, 1, logits_));
+        run();
     }
 
     Result classify(const std::string &path) {
@@ -144,7 +153,7 @@ class Classifier {
             throw Error(path + ": " + message_of(status));
         }
         const auto start = std::chrono::steady_clock::now();
-        check(model_.run(input_, 1, logits_));
+        run();
         const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
         if (!std::all_of(logits_.begin(), logits_.end(), [](float value) { return std::isfinite(value); })) {
             throw Error(path + ": the network's output is not finite: its weights overflow");
@@ -153,11 +162,16 @@ class Classifier {
     }
 
     const std::vector<std::string> &labels() const { return labels_; }
-    const Model &model() const { return model_; }
+    /// The one on the CPU.
+    const Model &model() const { return std::get<Model>(model_); }
 
   private:
+    void run() {
+        check(std::visit([&](auto &model) { return model.run(input_, 1, logits_); }, model_));
+    }
+
     const shufflenet_descriptor &descriptor_;
-    Model model_;
+    AnyModel model_;
     int top_;
     Preprocess how_;
     std::vector<std::string> labels_;

@@ -11,6 +11,7 @@
 #include "description.h"
 #include "runtime/src/npy.h"
 #include "shufflenet/descriptor.h"
+#include "shufflenet/device.h"
 #include "shufflenet/model.h"
 
 namespace shufflenet::cli {
@@ -33,14 +34,14 @@ struct RunOptions {
         std::string path;
     };
     std::string model, input, output;
-    std::optional<std::string> weights;
+    std::optional<std::string> weights, device;
     std::vector<FeatureFile> features;
     int threads = 1;
 };
 int run(const RunOptions &options);
 
 struct ClassifyOptions {
-    std::optional<std::string> model, weights, labels, metadata, files_from;
+    std::optional<std::string> model, weights, labels, metadata, files_from, device;
     std::vector<std::string> images;
     int top = 5, threads = 1;
     bool json = false, csv = false, peak = false;
@@ -95,6 +96,10 @@ const shufflenet_descriptor &get_model(const std::string &name);
 
 /// A model ready to run, with the weights of the file or, without one, the embedded ones.
 Model open_model(const shufflenet_descriptor &descriptor, const std::optional<std::string> &weights, int threads);
+
+/// The same on a device, for batches of up to `images`.
+DeviceModel open_device_model(const shufflenet_descriptor &descriptor, const std::optional<std::string> &weights,
+                              const std::string &device, int images);
 
 /// Images for the model, (N, 3, height, width), from a .npy file.
 Npy read_input(const std::string &path, const ModelInfo &info);

@@ -18,7 +18,7 @@ namespace {
 
 struct Row {
     ModelInfo info;
-    std::vector<std::string> targets;
+    std::vector<std::string> targets, devices;
     std::string isa;
     Status isa_status;
     bool is_default;
@@ -34,8 +34,9 @@ std::vector<std::string> split(const std::string &text) {
 std::vector<Row> all_rows() {
     std::vector<Row> rows;
     for (const shufflenet_descriptor *model : compiled_models()) {
-        Row row{describe(*model), {}, {}, {}, model == &default_model()};
+        Row row{describe(*model), {}, {}, {}, {}, model == &default_model()};
         row.targets = split(row.info.targets);
+        row.devices = split(compiled_devices(*model));
         row.isa_status = chosen_isa(*model, &row.isa);
         rows.push_back(row);
     }
@@ -56,7 +57,7 @@ void print_json(const std::vector<Row> &rows) {
     for (const Row &row : rows) {
         nlohmann::ordered_json model = {
             {"name", row.info.name},       {"network", row.info.network}, {"input", {row.info.height, row.info.width}},
-            {"classes", row.info.classes}, {"targets", row.targets},
+            {"classes", row.info.classes}, {"targets", row.targets},      {"devices", row.devices},
         };
         model["isa"] = nullptr;
         if (row.isa_status.ok()) {
@@ -71,6 +72,13 @@ void print_json(const std::vector<Row> &rows) {
     std::cout << list.dump(2) << '\n';
 }
 
+/// Instruction sets, and then devices.
+std::string targets_text(const Row &row) {
+    std::string text = row.info.targets;
+    for (const std::string &device : row.devices) text += "," + device;
+    return text;
+}
+
 void print_table(const std::vector<Row> &rows) {
     using enum Table::Align;
     Table table({{"name"},
@@ -83,7 +91,7 @@ void print_table(const std::vector<Row> &rows) {
                  {"runs on"}});
     for (const Row &row : rows) {
         table.add_row({row.info.name, row.info.network, size_text(row.info.height, row.info.width),
-                       std::to_string(row.info.classes), row.info.targets,
+                       std::to_string(row.info.classes), targets_text(row),
                        row.info.embedded_weights ? "embedded" : "from a file", row.is_default ? "yes" : "",
                        row.isa_status.ok() ? row.isa : message_of(row.isa_status)});
     }

@@ -29,14 +29,34 @@ const shufflenet_descriptor &get_model(const std::string &name) {
     return *model;
 }
 
-Model open_model(const shufflenet_descriptor &descriptor, const std::optional<std::string> &weights, int threads) {
+namespace {
+
+template <typename T>
+void load_weights(T &model, const shufflenet_descriptor &descriptor, const std::optional<std::string> &weights) {
     if (!weights && descriptor.weights == nullptr) {
         throw Error(std::string(descriptor.name) +
                     ": no weights are embedded: give a file, --weights FILE.safetensors");
     }
+    check(weights ? model.load_weights(*weights) : model.load_embedded_weights());
+}
+
+}  // namespace
+
+Model open_model(const shufflenet_descriptor &descriptor, const std::optional<std::string> &weights, int threads) {
     Model model;
     check(model.open(descriptor, threads));
-    check(weights ? model.load_weights(*weights) : model.load_embedded_weights());
+    load_weights(model, descriptor, weights);
+    return model;
+}
+
+DeviceModel open_device_model(const shufflenet_descriptor &descriptor, const std::optional<std::string> &weights,
+                              const std::string &device, int images) {
+    DeviceModel model;
+    DeviceOptions options;
+    options.device = device;
+    options.max_batch = images;
+    check(model.open(descriptor, options));
+    load_weights(model, descriptor, weights);
     return model;
 }
 

@@ -35,7 +35,8 @@ void refuse_equal_paths(const RunOptions &options) {
     for (const RunOptions::FeatureFile &feature : options.features) add(feature.path);
 }
 
-FeatureTensor make_feature(const Model &model, Feature feature, int64_t batch) {
+template <typename T>
+FeatureTensor make_feature(const T &model, Feature feature, int64_t batch) {
     const FeatureShape shape = model.feature_shape(feature);
     return {{batch, shape.channels, shape.height, shape.width}, std::vector<float>(batch * shape.elements())};
 }
@@ -69,10 +70,11 @@ Npy read_input(const std::string &path, const ModelInfo &info) {
     return input;
 }
 
-int run(const RunOptions &options) {
-    refuse_equal_paths(options);
-    Model model = open_model(get_model(options.model), options.weights, options.threads);
-    const Npy input = read_input(options.input, model.info());
+namespace {
+
+/// Runs the input, whose shape is the model's, and writes all outputs.
+template <typename T>
+void run_model(T &model, const Npy &input, const RunOptions &options) {
     const int64_t batch = input.shape[0];
     const int64_t classes = model.classes();
     std::vector<float> logits(batch * classes);
@@ -91,6 +93,23 @@ int run(const RunOptions &options) {
     }
     outputs.add(options.output, std::vector<int64_t>{batch, classes}, logits);
     outputs.write();
+}
+
+}  // namespace
+
+int run(const RunOptions &options) {
+    refuse_equal_paths(options);
+    const shufflenet_descriptor &descriptor = get_model(options.model);
+    if (options.device) {
+        const Npy input = read_input(options.input, describe(descriptor));
+        // Larger batches than these give a device no more to do at a time.
+        const auto images = static_cast<int>(std::min<int64_t>(input.shape[0], 64));
+        DeviceModel model = open_device_model(descriptor, options.weights, *options.device, images);
+        run_model(model, input, options);
+        return 0;
+    }
+    Model model = open_model(descriptor, options.weights, options.threads);
+    run_model(model, read_input(options.input, model.info()), options);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include "argument.h"
 #include "networks/targets.h"
+#include "run_check.h"
 
 namespace shufflenet {
 
@@ -13,12 +14,7 @@ Name unit_name(int number, int unit) { return Name("stage") + number + "_unit" +
 
 FeatureShape Backbone::feature_shape(Feature feature) const {
     if (chain) return {};
-    if (feature == Feature::kConv5) {
-        const Size size = stages.back().out;
-        return {network->conv5_channels, size.height, size.width};
-    }
-    const StageShape &s = stages[static_cast<int>(feature)];
-    return {2 * s.branch_channels, s.out.height, s.out.width};
+    return shufflenet::feature_shape(*network, stages, feature);
 }
 
 Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet_kernels &kernels,

@@ -23,6 +23,8 @@ struct Scratch {
     ScratchBlock *last = nullptr;
 };
 
+class DeviceLauncher;
+
 /// One run's context. `scratch[i]` belongs to the pool's thread i; without a pool, everything runs on the caller,
 /// with `scratch[0]`.
 struct KernelContext {
@@ -31,6 +33,8 @@ struct KernelContext {
     /// First error message of the run; written by whichever thread claims it.
     std::atomic<bool> failed{false};
     std::array<char, 512> message{};
+    /// Where a device's kernels are launched; null on the CPU.
+    DeviceLauncher *device = nullptr;
 };
 
 /// Makes `scratch` the current thread's; kernels called on this thread allocate from it.

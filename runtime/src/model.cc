@@ -9,6 +9,7 @@
 #include "isa.h"
 #include "log.h"
 #include "message.h"
+#include "run_check.h"
 #include "safetensors.h"
 
 namespace shufflenet {
@@ -23,10 +24,6 @@ struct Arena {
 
 using message::guarded;
 using message::out_of_memory;
-
-std::string count_mismatch(const char *what, size_t expected, size_t found) {
-    return std::string(what) + ": expected " + std::to_string(expected) + " floats, found " + std::to_string(found);
-}
 
 }  // namespace
 
@@ -86,25 +83,11 @@ Status ModelState::adopt(const Safetensors &tensors, const std::string &name) {
 }
 
 Status ModelState::check(size_t input, int batch, size_t logits, std::span<const FeatureRequest> features) const {
-    if (weights == nullptr) {
-        return {Code::kBadInput, std::string(backbone.descriptor->name) + ": run() before weights were loaded"};
-    }
-    if (batch < 1) return {Code::kBadInput, "batch: expected at least 1, found " + std::to_string(batch)};
-    const auto images = static_cast<size_t>(batch);
-    const size_t image = size_t(3) * backbone.input.pixels();
-    if (input != images * image) return {Code::kBadInput, count_mismatch("input", images * image, input)};
-    const size_t classes = weights->classes;
-    if (logits != images * classes) return {Code::kBadInput, count_mismatch("logits", images * classes, logits)};
     if (!features.empty() && backbone.chain) {
         return {Code::kBadInput, std::string(backbone.descriptor->name) + ": a comparison network has no features"};
     }
-    for (const FeatureRequest &request : features) {
-        const size_t elements = images * backbone.feature_shape(request.feature).elements();
-        if (!request.out.empty() && request.out.size() != elements) {
-            return {Code::kBadInput, count_mismatch("feature", elements, request.out.size())};
-        }
-    }
-    return {};
+    return check_run({backbone.descriptor->name, weights.get(), backbone.input, &backbone.stages, backbone.network},
+                     input, batch, logits, features);
 }
 
 namespace {

@@ -45,18 +45,38 @@ struct shufflenet_kernels {
     const shufflenet_step_fn *steps;
 };
 
+/** The kernels of a device: a whole batch each. `in` of a branch is (offset, image), the tensors of images are
+ *  (lane, pixel, image), or (lane, x, y, image) where the stem and a whole branch 2 write them. A unit's branch 2 is
+ *  either one kernel, or expand, into a tensor of its own, and project. Arrays: stages 2, 3, 4. */
+struct shufflenet_device_kernels {
+    const char *device;                  /**< "opencl", "cuda" */
+    shufflenet_step_fn stem;             /**< Convolution and max-pool. */
+    shufflenet_conv5_fn down_branch1[3]; /**< Branch 1 of the downsampling unit. */
+    shufflenet_conv5_fn down_branch2[3]; /**< Its branch 2. */
+    shufflenet_conv5_fn down_expand[3];  /**< Its first convolution alone. */
+    shufflenet_conv5_fn basic[3];        /**< Branch 2 of a basic unit. */
+    shufflenet_conv5_fn basic_expand[3]; /**< Its first convolution alone. */
+    shufflenet_step_fn down_project[3];  /**< What follows down_expand. */
+    shufflenet_step_fn basic_project[3]; /**< What follows basic_expand. */
+    shufflenet_conv5_fn conv5;           /**< conv5 as a tensor, for who asks for it. */
+    shufflenet_conv5_fn conv5_pool;      /**< conv5 and the mean over its pixels. */
+    shufflenet_fc_fn fc;                 /**< Pooled features to logits. */
+};
+
 /** A model, as shufflenet_add_model() made it. */
 struct shufflenet_descriptor {
-    const char *name;                         /**< NAME. */
-    const char *network;                      /**< NETWORK. */
-    int height;                               /**< Of the input, in pixels. */
-    int width;                                /**< Of the input, in pixels. */
-    int classes;                              /**< CLASSES; loaded weights may have another count. */
-    const struct shufflenet_kernels *kernels; /**< From the plainest instruction set to the best. */
-    int kernels_count;                        /**< Instruction sets. */
-    const unsigned char *weights;             /**< Embedded safetensors file; NULL: none. */
-    const unsigned char *weights_end;         /**< Its end. */
-    const char *metadata;                     /**< Embedded JSON; NULL: none. */
+    const char *name;                                       /**< NAME. */
+    const char *network;                                    /**< NETWORK. */
+    int height;                                             /**< Of the input, in pixels. */
+    int width;                                              /**< Of the input, in pixels. */
+    int classes;                                            /**< CLASSES; loaded weights may have another count. */
+    const struct shufflenet_kernels *kernels;               /**< From the plainest instruction set to the best. */
+    int kernels_count;                                      /**< Instruction sets. */
+    const unsigned char *weights;                           /**< Embedded safetensors file; NULL: none. */
+    const unsigned char *weights_end;                       /**< Its end. */
+    const char *metadata;                                   /**< Embedded JSON; NULL: none. */
+    const struct shufflenet_device_kernels *device_kernels; /**< DEVICES; NULL: none. */
+    int device_kernels_count;                               /**< Devices. */
 };
 
 #ifdef __cplusplus

@@ -1,0 +1,307 @@
+// GPUs, by Halide's model of them (CUDA, OpenCL): blocks of threads with shared memory.
+//
+// A pointwise convolution is a matrix product. A thread computes thread_pixels x 4 lanes in registers: each step of k
+// loads one vector of weights and broadcasts thread_pixels activations, which lie in shared memory, for
+// 4 * thread_pixels multiply-adds. Threads that differ in lanes read the same activations, a broadcast, and
+// neighbouring vectors of weights; those of other pixels find theirs in other banks. Everything that is loaded or
+// stored in a row is a vector of four.
+#include <algorithm>
+
+#include "schedules.h"
+
+namespace shufflenet::schedules {
+
+namespace {
+
+using generators::Depthwise;
+using generators::Pointwise;
+using Halide::Func;
+using Halide::MemoryType;
+using Halide::RVar;
+using Halide::Stage;
+using Halide::TailStrategy;
+using Halide::Var;
+
+constexpr int pieces(int size, int piece) { return (size + piece - 1) / piece; }
+
+/// What a block computes of a pointwise convolution, and how many pixels each thread of it.
+struct Tile {
+    int pixels = 0, lanes = 0, thread_pixels = 0;
+};
+
+class Gpu final : public Schedule {
+  public:
+    Gpu(const Machine &machine, const Tuning &tuning) : m_(machine), tuning_(tuning) {}
+
+    void apply(Stem &f) const override;
+    void apply(Branch1 &f) const override;
+    void apply(Branch2 &f) const override;
+    void apply(Conv5 & /*f*/) const override { throw std::logic_error("conv5 on a device is an Expand"); }
+    void apply(Conv5Pool &f) const override;
+    void apply(FullyConnected &f) const override;
+    void apply(Expand &f) const override;
+    void apply(SingleLayer & /*f*/) const override { not_for_devices(); }
+    void apply(ElementWise & /*f*/) const override { not_for_devices(); }
+    void apply(WholeBlock & /*f*/) const override { not_for_devices(); }
+    void apply(AveragePool & /*f*/) const override { not_for_devices(); }
+    void apply(GlobalPool & /*f*/) const override { not_for_devices(); }
+
+  private:
+    [[noreturn]] static void not_for_devices() { throw std::logic_error("a kernel for CPUs only"); }
+
+    /// Pixels of a thread: an odd number, for shared_stride(). Each step of k costs a thread its pixels, and about two
+    /// more for the weights' vector.
+    int thread_pixels(int pixels) const {
+        if (tuning_.tile_pixels > 0) return std::min(tuning_.tile_pixels, pixels);
+        const auto cost = [pixels](int each) { return pieces(pixels, each) * (each + 2); };
+        int best = 1;
+        for (const int candidate : {3, 5, 7}) {
+            if (candidate <= pixels && cost(candidate) <= cost(best)) best = candidate;
+        }
+        return best;
+    }
+
+    /// Lanes of a block: about 64, shared out evenly.
+    int block_lanes(int lanes) const {
+        const int wanted = tuning_.tile_vectors > 0 ? tuning_.tile_vectors * kThreadFloats : 64;
+        const int blocks = pieces(lanes, wanted);
+        return std::min(lanes, round_up(pieces(lanes, blocks), kThreadFloats));
+    }
+
+    /// The tile of a convolution for whose inputs a block keeps `pixel_bytes` for each of its pixels.
+    Tile tile_of(const Pointwise &f, int pixel_bytes) const {
+        Tile t;
+        t.lanes = block_lanes(f.parts[0].channels.lanes);
+        t.thread_pixels = thread_pixels(f.pixels);
+        const int fit = pixel_bytes > 0 ? m_.shared_bytes / pixel_bytes : f.pixels;
+        t.thread_pixels = std::max(1, std::min(t.thread_pixels, fit));
+        const int most = std::max(1, kMostThreads / 2 / (t.lanes / kThreadFloats));
+        const int threads = std::clamp(fit / t.thread_pixels, 1, std::min(most, pieces(f.pixels, t.thread_pixels)));
+        t.pixels = std::min(f.pixels, threads * t.thread_pixels);
+        return t;
+    }
+
+    /// Shares a Func's (c, p, ...) out to threads: four lanes and `pixels` pixels each, of `lanes` x `of` in all.
+    /// More threads than a block may have take several turns. Threads are one dimension, because a block is as large in
+    /// each as the largest of its Funcs.
+    static void share(Func f, Var c, Var p, int lanes, int of, int pixels, Var thread) {
+        Var ct("ct"), cv("cv"), pt("pt"), pi("pi"), turn("turn");
+        const int columns = lanes / kThreadFloats;
+        const int most = std::max(1, kMostThreads / columns);
+        const int chunk = pixels * pieces(pieces(of, pixels), most);
+        f.split(c, ct, cv, kThreadFloats).vectorize(cv);
+        if (chunk <= pixels || chunk >= of) {
+            const int all = std::min(chunk, of);
+            f.split(p, pt, pi, all, TailStrategy::ShiftInwards).reorder(cv, pi, ct, pt);
+            if (all <= pixels) f.unroll(pi);
+        } else {
+            f.split(p, pt, pi, chunk, TailStrategy::ShiftInwards)
+                .split(pi, turn, pi, pixels)
+                .reorder(cv, pi, turn, ct, pt)
+                .unroll(pi);
+        }
+        f.fuse(ct, pt, thread).gpu_threads(thread);
+    }
+
+    /// The same of a Func's (c, x, y, ...), `size` in all, within the loop over `outer`.
+    static void share_rows(Func f, Var c, Var x, Var y, int lanes, Size size, int pixels, Var outer, Var thread) {
+        Var ct("ct"), cv("cv"), xt("xt"), xi("xi"), yt("yt"), turn("turn"), in_row("in_row");
+        const int columns = lanes / kThreadFloats;
+        while (pixels < size.width && columns * pieces(size.width, pixels) > kMostThreads) ++pixels;
+        const int rows = std::clamp(kMostThreads / (columns * pieces(size.width, pixels)), 1, size.height);
+        f.split(c, ct, cv, kThreadFloats)
+            .split(x, xt, xi, pixels, TailStrategy::ShiftInwards)
+            .split(y, turn, yt, rows, TailStrategy::ShiftInwards)
+            .reorder(cv, xi, ct, xt, yt, turn, outer)
+            .vectorize(cv)
+            .unroll(xi)
+            .fuse(ct, xt, in_row)
+            .fuse(in_row, yt, thread)
+            .gpu_threads(thread);
+    }
+
+    /// The accumulators of one thread.
+    static void accumulate(Pointwise &f, Var c, Var p, Func at, Var loop) {
+        Pointwise::Part &part = f.parts[0];
+        part.sum.compute_at(at, loop).vectorize(c).unroll(p);
+        const int count = f.k[0].x.extent().as<Halide::Internal::IntImm>()->value;
+        const int step = count % 4 == 0 ? 4 : count % 2 == 0 ? 2 : 1;
+        RVar ko("ko"), ki("ki");
+        part.sum.update().split(f.k[0].x, ko, ki, step).reorder(c, p, ki, ko).vectorize(c).unroll(p).unroll(ki);
+    }
+
+    /// Blocks of a convolution's output; `block` is the innermost loop over them.
+    static void blocks(Func out, Var c, Var p, const Tile &t, Var block, Var thread) {
+        const Var n = out.args().back();
+        Var ct("ct"), pb("pb"), pt("pt"), pi("pi"), cv("cv");
+        // Vectors first: the bounds of what a thread computes are then constants.
+        out.split(c, ct, cv, kThreadFloats)
+            .split(ct, block, ct, t.lanes / kThreadFloats, TailStrategy::ShiftInwards)
+            .split(p, pb, pt, t.pixels, TailStrategy::ShiftInwards)
+            .split(pt, pt, pi, t.thread_pixels, TailStrategy::ShiftInwards)
+            .reorder(cv, pi, ct, pt, block, pb, n)
+            .vectorize(cv)
+            .unroll(pi)
+            .fuse(ct, pt, thread)
+            .gpu_blocks(block, pb, n)
+            .gpu_threads(thread);
+    }
+
+    Machine m_;
+    Tuning tuning_;
+};
+
+void Gpu::apply(Expand &f) const {
+    Pointwise::Part &part = f.pw.parts[0];
+    const int k = f.pw.layout.k;
+    const int bytes = shared_stride(k) * static_cast<int>(sizeof(float));
+    // Activations go through shared memory where it holds those of enough threads.
+    const bool shared = m_.shared_bytes / bytes >= 4 * thread_pixels(f.pw.pixels);
+    const Tile t = tile_of(f.pw, shared ? bytes : 0);
+    Var block("block"), thread("thread");
+    blocks(part.out, f.c, f.p, t, block, thread);
+    accumulate(f.pw, f.c, f.p, part.out, thread);
+    if (!shared) return;
+    const Var lane = part.in[0].args()[0];
+    const Var pixel = part.in[0].args()[1];
+    Var lt("lt"), po("po"), loader("loader");
+    part.in[0].compute_at(part.out, block).store_in(MemoryType::GPUShared).align_storage(lane, shared_stride(k));
+    const int columns = std::min(k, 32);
+    part.in[0]
+        .split(lane, lane, lt, columns, TailStrategy::ShiftInwards)
+        .split(pixel, pixel, po, std::min(t.pixels, 4), TailStrategy::ShiftInwards)
+        .reorder(lane, pixel, lt, po)
+        .fuse(lt, po, loader)
+        .gpu_threads(loader);
+}
+
+void Gpu::apply(Branch1 &f) const {
+    Func out = f.pw.parts[0].out;
+    const int lanes = f.dw.parts[0].channels.lanes;
+    const Tile t = tile_of(f.pw, shared_stride(lanes) * static_cast<int>(sizeof(float)));
+    Var block("block"), thread("thread");
+    blocks(out, f.c, f.p, t, block, thread);
+    accumulate(f.pw, f.c, f.p, out, thread);
+    f.dw.parts[0]
+        .out.compute_at(out, block)
+        .store_in(MemoryType::GPUShared)
+        .align_bounds(f.c, kThreadFloats)
+        .align_storage(f.c, shared_stride(lanes));
+    share(f.dw.parts[0].out, f.c, f.p, lanes, t.pixels, std::min(t.pixels, 2), thread);
+}
+
+void Gpu::apply(Branch2 &f) const {
+    const UnitShape unit{f.dw.in_size, f.dw.out_size, f.pw1.layout.k, f.pw2.layout.k, f.dw.stride};
+    int rows =
+        tuning_.strip_rows > 0 ? std::min(tuning_.strip_rows, f.dw.out_size.height) : fused_rows(unit, m_.shared_bytes);
+    rows = std::max(1, rows);
+    const int lanes = unit.lanes();
+    Func out = f.pw2.parts[0].out;
+    Func dw = f.dw.parts[0].out;
+    Func pw1 = f.pw1.parts[0].out;
+    const Var n = out.args().back();
+    Var strip("strip"), group("group"), thread("thread");
+    const Size in_rows{unit.in_rows(rows), unit.in.width}, out_rows{rows, unit.out.width};
+
+    out.split(f.y, strip, f.y, rows, TailStrategy::ShiftInwards);
+    share_rows(out, f.c, f.x, f.y, lanes, out_rows, thread_pixels(out_rows.width), strip, thread);
+    out.gpu_blocks(strip, n);
+    accumulate(f.pw2, f.c, f.x, out, thread);
+
+    dw.compute_at(out, strip)
+        .store_in(MemoryType::GPUShared)
+        .align_bounds(f.c, kThreadFloats)
+        .align_storage(f.c, shared_stride(lanes));
+    dw.split(f.c, group, f.c, unit.group(), TailStrategy::ShiftInwards);
+    share_rows(dw, f.c, f.x, f.y, unit.group(), out_rows, std::min(out_rows.width, 2), group, thread);
+
+    pw1.compute_at(dw, group).store_in(MemoryType::GPUShared);
+    share_rows(pw1, f.c, f.x, f.y, unit.group(), in_rows, thread_pixels(in_rows.width), n, thread);
+    accumulate(f.pw1, f.c, f.x, pw1, thread);
+}
+
+void Gpu::apply(Conv5Pool &f) const {
+    Func pw = f.pw.parts[0].out;
+    const int all = f.pw.parts[0].channels.lanes;
+    // All pixels of a few lanes; as many blocks as there are lanes for, since one image has only these.
+    int lanes = tuning_.tile_vectors > 0 ? tuning_.tile_vectors * kThreadFloats : 32;
+    const int bytes = f.pw.pixels * static_cast<int>(sizeof(float));
+    while (lanes > kThreadFloats && lanes * bytes > m_.shared_bytes) lanes -= kThreadFloats;
+    lanes = std::min(lanes, all);
+    const Var n = f.out.args().back();
+    Var block("block"), ct("ct"), cv("cv"), thread("thread");
+    f.out.split(f.c, block, ct, lanes, TailStrategy::ShiftInwards)
+        .split(ct, ct, cv, kThreadFloats)
+        .reorder(cv, ct, block, n)
+        .vectorize(cv)
+        .gpu_blocks(block, n)
+        .gpu_threads(ct);
+    f.total.compute_at(f.out, ct).vectorize(f.c).update().vectorize(f.c);
+    pw.compute_at(f.out, block).store_in(MemoryType::GPUShared);
+    share(pw, f.c, f.p, lanes, f.pw.pixels, thread_pixels(f.pw.pixels), thread);
+    accumulate(f.pw, f.c, f.p, pw, thread);
+}
+
+void Gpu::apply(FullyConnected &f) const {
+    // A block has 64 classes of one image; its threads share out the summands of each, then one adds these up.
+    constexpr int kSlices = 16;
+    const int k = f.k.x.extent().as<Halide::Internal::IntImm>()->value;
+    constexpr int kClasses = 64;
+    Var block("block"), ct("ct"), slice("slice");
+    f.out.split(f.c, block, ct, kClasses, TailStrategy::GuardWithIf)
+        .reorder(ct, block, f.n)
+        .gpu_blocks(block, f.n)
+        .gpu_threads(ct);
+    f.sum.compute_at(f.out, ct);
+    if (k % kSlices != 0) return;
+    RVar ko("ko"), ki("ki");
+    f.sum.update().split(f.k.x, ki, ko, k / kSlices);
+    Func partial = f.sum.update().rfactor(ki, slice);
+    Var cv("cv"), cp("cp"), thread("thread");
+    partial.compute_at(f.out, block).store_in(MemoryType::GPUShared).bound_extent(f.c, kClasses);
+    partial.split(f.c, cp, cv, kThreadFloats)
+        .reorder(cv, cp, slice)
+        .vectorize(cv)
+        .fuse(cp, slice, thread)
+        .gpu_threads(thread);
+    partial.update()
+        .split(f.c, cp, cv, kThreadFloats)
+        .reorder(cv, ko, cp, slice)
+        .vectorize(cv)
+        .unroll(ko, 4)
+        .fuse(cp, slice, thread)
+        .gpu_threads(thread);
+}
+
+void Gpu::apply(Stem &f) const {
+    Stem::Part &part = f.parts[0];
+    // A run of pooled pixels of one row; the three rows of the convolution that it needs are in shared memory.
+    const int pixels = std::min(f.out_size.width, tuning_.tile_pixels > 0 ? tuning_.tile_pixels : 14);
+    const Var n = part.out.args().back();
+    Var px("px"), block("block"), ct("ct"), cv("cv"), thread("thread");
+    part.out.split(f.x, block, px, pixels, TailStrategy::ShiftInwards)
+        .split(f.c, ct, cv, kThreadFloats)
+        .reorder(cv, ct, px, block, f.y, n)
+        .vectorize(cv)
+        .fuse(ct, px, thread)
+        .gpu_blocks(block, f.y, n)
+        .gpu_threads(thread);
+    const Size needed{3, 2 * pixels + 1};
+    part.conv.compute_at(part.out, block).store_in(MemoryType::GPUShared);
+    share_rows(part.conv, f.c, f.x, f.y, part.channels.lanes, needed, std::min(needed.width, 4), n, thread);
+    part.sum.compute_at(part.conv, thread).vectorize(f.c).unroll(f.x);
+    part.sum.update()
+        .reorder(f.c, f.x, f.tap.x, f.tap.y, f.tap.z)
+        .vectorize(f.c)
+        .unroll(f.x)
+        .unroll(f.tap.x)
+        .unroll(f.tap.y);
+}
+
+}  // namespace
+
+std::unique_ptr<Schedule> gpu_schedule(const Machine &machine, const Tuning &tuning) {
+    return std::make_unique<Gpu>(machine, tuning);
+}
+
+}  // namespace shufflenet::schedules

@@ -1,0 +1,411 @@
+#include "fake_cuda.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    kSuccess = 0,
+    kInvalidValue = 1,
+    kOutOfMemory = 2,
+    kInvalidContext = 201,
+    kNotFound = 500,
+    kDepth = 16,
+    kAllocations = 4096,
+    kDefaultSharedBytes = 48 << 10,
+    kMostThreads = 1024
+};
+
+struct allocation {
+    char *memory;
+    size_t bytes;
+    void *context;
+};
+
+struct stream {
+    void *context;
+    int capturing;
+    int captured;
+};
+
+struct module {
+    char *text;
+    uint64_t hash;
+    void *context;
+};
+
+struct function {
+    struct module *module;
+    char name[128];
+};
+
+struct graph {
+    int kernels;
+};
+
+static struct fake_cuda state;
+static struct allocation allocations[kAllocations];
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static char primary_context, callers_context;
+static __thread void *stack[kDepth];
+static __thread int depth;
+
+struct fake_cuda *fake_cuda_state(void) { return &state; }
+
+void fake_cuda_reset(void) {
+    memset(&state, 0, sizeof state);
+    state.devices = 1;
+    state.major = 9;
+    state.multiprocessors = 132;
+    state.memory_bytes = (size_t)8 << 30;
+}
+
+void *fake_cuda_callers_context(void) { return &callers_context; }
+void *fake_cuda_current(void) { return depth > 0 ? stack[depth - 1] : NULL; }
+
+static void misuse(const char *what) {
+    if (state.misuse[0] == '\0') snprintf(state.misuse, sizeof state.misuse, "%s", what);
+}
+
+/* Called first by every function: its injected error, or 0. */
+static int enter(const char *function, int needs_context) {
+    int result = kSuccess;
+    pthread_mutex_lock(&mutex);
+    if (needs_context && fake_cuda_current() == NULL) {
+        misuse(function);
+        result = kInvalidContext;
+    } else if (state.fail_function != NULL && strcmp(state.fail_function, function) == 0 && state.fail_after-- <= 0) {
+        result = state.fail_result;
+    }
+    pthread_mutex_unlock(&mutex);
+    return result;
+}
+
+#define ENTER(needs_context)                                      \
+    do {                                                          \
+        const int injected = enter(__func__, needs_context);      \
+        if (injected != kSuccess) return injected;                \
+    } while (0)
+
+static void count(int *counter) {
+    pthread_mutex_lock(&mutex);
+    ++*counter;
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Whether [at, at + bytes) is memory that was allocated in the current context. */
+static int is_memory(uint64_t at, size_t bytes) {
+    int found = 0;
+    pthread_mutex_lock(&mutex);
+    for (int i = 0; i < kAllocations && !found; ++i) {
+        const struct allocation *a = &allocations[i];
+        const uint64_t begin = (uint64_t)(uintptr_t)a->memory;
+        found = a->memory != NULL && a->context == fake_cuda_current() && at >= begin && at + bytes <= begin + a->bytes;
+    }
+    pthread_mutex_unlock(&mutex);
+    return found;
+}
+
+int cuInit(unsigned flags) {
+    (void)flags;
+    return state.init_result;
+}
+
+int cuGetErrorString(int result, const char **text) {
+    *text = result == kOutOfMemory ? "out of memory" : result == 100 ? "no CUDA-capable device is detected" : "fake error";
+    return kSuccess;
+}
+
+int cuDeviceGetCount(int *devices) {
+    ENTER(0);
+    *devices = state.devices;
+    return kSuccess;
+}
+
+int cuDeviceGet(int *device, int index) {
+    ENTER(0);
+    *device = index;
+    return index < state.devices ? kSuccess : kInvalidValue;
+}
+
+int cuDeviceGetName(char *name, int size, int device) {
+    snprintf(name, (size_t)size, "Fake GPU %d", device);
+    return kSuccess;
+}
+
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    ENTER(0);
+    (void)device;
+    *value = attribute == 75 ? state.major : attribute == 76 ? state.minor : attribute == 16 ? state.multiprocessors : 0;
+    return kSuccess;
+}
+
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+    ENTER(0);
+    (void)device;
+    count(&state.primary_retained);
+    *context = &primary_context;
+    return kSuccess;
+}
+
+int cuDevicePrimaryCtxRelease_v2(int device) {
+    (void)device;
+    count(&state.primary_released);
+    return kSuccess;
+}
+
+int cuCtxPushCurrent_v2(void *context) {
+    ENTER(0);
+    if (context != &primary_context && context != &callers_context) return kInvalidContext;
+    if (depth == kDepth) {
+        misuse("contexts are pushed and not popped");
+        return kInvalidValue;
+    }
+    stack[depth++] = context;
+    return kSuccess;
+}
+
+int cuCtxPopCurrent_v2(void **context) {
+    if (depth == 0) {
+        misuse("a context is popped that was not pushed");
+        return kInvalidContext;
+    }
+    *context = stack[--depth];
+    return kSuccess;
+}
+
+int cuCtxGetDevice(int *device) {
+    ENTER(1);
+    *device = 0;
+    return kSuccess;
+}
+
+int cuMemAlloc_v2(uint64_t *memory, size_t bytes) {
+    ENTER(1);
+    int result = kOutOfMemory;
+    pthread_mutex_lock(&mutex);
+    for (int i = 0; i < kAllocations && state.bytes_live + bytes <= state.memory_bytes; ++i) {
+        if (allocations[i].memory != NULL) continue;
+        allocations[i].memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+        allocations[i].bytes = bytes;
+        allocations[i].context = fake_cuda_current();
+        /* Not zeros: whoever needs these must ask for them. */
+        memset(allocations[i].memory, 0xFF, bytes);
+        *memory = (uint64_t)(uintptr_t)allocations[i].memory;
+        state.bytes_live += bytes;
+        ++state.allocations;
+        result = kSuccess;
+        break;
+    }
+    pthread_mutex_unlock(&mutex);
+    return result;
+}
+
+int cuMemFree_v2(uint64_t memory) {
+    ENTER(1);
+    int result = kInvalidValue;
+    pthread_mutex_lock(&mutex);
+    for (int i = 0; i < kAllocations; ++i) {
+        if (memory == 0 || (uint64_t)(uintptr_t)allocations[i].memory != memory) continue;
+        if (allocations[i].context != fake_cuda_current()) misuse("memory is freed in another context");
+        free(allocations[i].memory);
+        allocations[i].memory = NULL;
+        state.bytes_live -= allocations[i].bytes;
+        ++state.frees;
+        result = kSuccess;
+        break;
+    }
+    if (result != kSuccess) misuse("memory is freed that was not allocated");
+    pthread_mutex_unlock(&mutex);
+    return result;
+}
+
+static int check_copy(uint64_t device, size_t bytes, void *stream) {
+    const struct stream *s = stream;
+    if (s != NULL && s->context != fake_cuda_current()) misuse("a copy on another context's stream");
+    if (is_memory(device, bytes)) return kSuccess;
+    misuse("a copy outside of the device's memory");
+    return kInvalidValue;
+}
+
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
+    ENTER(1);
+    const int result = check_copy(to, bytes, stream);
+    if (result == kSuccess) memcpy((void *)(uintptr_t)to, from, bytes);
+    count(&state.uploads);
+    return result;
+}
+
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
+    ENTER(1);
+    const int result = check_copy(from, bytes, stream);
+    if (result == kSuccess) memcpy(to, (const void *)(uintptr_t)from, bytes);
+    count(&state.downloads);
+    return result;
+}
+
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream) {
+    ENTER(1);
+    const int result = check_copy(to, bytes, stream);
+    if (result == kSuccess) memset((void *)(uintptr_t)to, value, bytes);
+    return result;
+}
+
+int cuStreamCreate(void **stream, unsigned flags) {
+    ENTER(1);
+    (void)flags;
+    struct stream *made = calloc(1, sizeof *made);
+    made->context = fake_cuda_current();
+    *stream = made;
+    count(&state.streams_made);
+    return kSuccess;
+}
+
+int cuStreamDestroy_v2(void *stream) {
+    ENTER(1);
+    free(stream);
+    count(&state.streams_destroyed);
+    return kSuccess;
+}
+
+int cuStreamSynchronize(void *stream) {
+    ENTER(1);
+    const struct stream *s = stream;
+    if (s != NULL && s->capturing) misuse("a stream is waited for while it is captured");
+    count(&state.synchronizations);
+    return kSuccess;
+}
+
+int cuModuleLoadData(void **module, const void *image) {
+    ENTER(1);
+    if (strstr(image, ".visible .entry") == NULL) return 218; /* CUDA_ERROR_INVALID_PTX */
+    struct module *made = calloc(1, sizeof *made);
+    made->text = strdup(image);
+    made->hash = 0xCBF29CE484222325U;
+    for (const char *at = made->text; *at != '\0'; ++at) made->hash = (made->hash ^ (unsigned char)*at) * 0x100000001B3U;
+    made->context = fake_cuda_current();
+    *module = made;
+    count(&state.modules_loaded);
+    return kSuccess;
+}
+
+/* Functions are the module's, and are lost with it; so are these few bytes. */
+int cuModuleUnload(void *module) {
+    ENTER(1);
+    struct module *m = module;
+    if (m->context != fake_cuda_current()) misuse("a module is unloaded in another context");
+    free(m->text);
+    free(m);
+    count(&state.modules_unloaded);
+    return kSuccess;
+}
+
+int cuModuleGetFunction(void **function, void *module, const char *name) {
+    ENTER(1);
+    struct module *m = module;
+    char entry[160];
+    snprintf(entry, sizeof entry, ".entry %s(", name);
+    if (strstr(m->text, entry) == NULL) return kNotFound;
+    struct function *made = calloc(1, sizeof *made);
+    made->module = m;
+    snprintf(made->name, sizeof made->name, "%s", name);
+    *function = made;
+    return kSuccess;
+}
+
+/* Every parameter of 8 bytes is a pointer: it must be into live memory. */
+static void check_arguments(const struct function *f, void **arguments) {
+    char entry[160];
+    snprintf(entry, sizeof entry, ".entry %s(", f->name);
+    const char *at = strstr(f->module->text, entry);
+    const char *end = strchr(at, ')');
+    for (int i = 0; (at = strstr(at, ".param ")) != NULL && at < end; ++i, at += 7) {
+        if (strncmp(at, ".param .u64", 11) != 0 && strncmp(at, ".param .b64", 11) != 0) continue;
+        uint64_t pointer = 0;
+        memcpy(&pointer, arguments[i], sizeof pointer);
+        if (!is_memory(pointer, 1)) misuse("a kernel's pointer is not into the device's memory");
+    }
+}
+
+int cuLaunchKernel(void *function, unsigned bx, unsigned by, unsigned bz, unsigned tx, unsigned ty, unsigned tz,
+                   unsigned shared_bytes, void *stream, void **arguments, void **extra) {
+    ENTER(1);
+    (void)extra;
+    const struct function *f = function;
+    struct stream *s = stream;
+    if (f->module->context != fake_cuda_current()) misuse("a kernel of another context");
+    if (bx == 0 || by == 0 || bz == 0 || by > 65535 || bz > 65535) misuse("a grid that CUDA does not allow");
+    if (tx * ty * tz == 0 || tx * ty * tz > kMostThreads || tz > 64) misuse("a block that CUDA does not allow");
+    if (shared_bytes > kDefaultSharedBytes) misuse("more shared memory than a kernel gets unasked");
+    check_arguments(f, arguments);
+    pthread_mutex_lock(&mutex);
+    const int number = state.launches++;
+    if (number < FAKE_CUDA_LAUNCHES) {
+        struct fake_cuda_launch *l = &state.launch[number];
+        snprintf(l->kernel, sizeof l->kernel, "%s", f->name);
+        l->ptx_hash = f->module->hash;
+        l->context = fake_cuda_current();
+        l->stream = stream;
+        const unsigned blocks[3] = {bx, by, bz}, threads[3] = {tx, ty, tz};
+        memcpy(l->blocks, blocks, sizeof blocks);
+        memcpy(l->threads, threads, sizeof threads);
+        l->shared_bytes = shared_bytes;
+        l->captured = s != NULL && s->capturing;
+    }
+    if (s != NULL && s->capturing) ++s->captured;
+    pthread_mutex_unlock(&mutex);
+    return kSuccess;
+}
+
+int cuStreamBeginCapture_v2(void *stream, unsigned mode) {
+    ENTER(1);
+    (void)mode;
+    struct stream *s = stream;
+    if (s == NULL) return kInvalidValue; /* The legacy stream cannot be captured. */
+    s->capturing = 1;
+    s->captured = 0;
+    count(&state.captures);
+    return kSuccess;
+}
+
+int cuStreamEndCapture(void *stream, void **graph) {
+    struct stream *s = stream;
+    s->capturing = 0;
+    ENTER(1);
+    struct graph *made = calloc(1, sizeof *made);
+    made->kernels = s->captured;
+    *graph = made;
+    return kSuccess;
+}
+
+#ifndef FAKE_CUDA_OLD
+int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) {
+    ENTER(1);
+    (void)flags;
+    struct graph *made = calloc(1, sizeof *made);
+    *made = *(struct graph *)graph;
+    *executable = made;
+    count(&state.graphs_made);
+    return kSuccess;
+}
+#endif
+
+int cuGraphDestroy(void *graph) {
+    free(graph);
+    return kSuccess;
+}
+
+int cuGraphExecDestroy(void *executable) {
+    free(executable);
+    count(&state.graphs_destroyed);
+    return kSuccess;
+}
+
+int cuGraphLaunch(void *executable, void *stream) {
+    ENTER(1);
+    (void)stream;
+    if (((struct graph *)executable)->kernels == 0) misuse("an empty graph");
+    count(&state.graph_launches);
+    return kSuccess;
+}
