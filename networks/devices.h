@@ -95,8 +95,8 @@ namespace detail {
 
 /// Nanoseconds of `blocks` blocks, each `work` multiply-adds, that move `bytes` in all, on `units` multiprocessors.
 constexpr double kernel_time(const DeviceCosts &c, int64_t blocks, double work, double bytes, int units) {
-    const auto waves = static_cast<double>((blocks + units - 1) / units);
-    const double compute = waves * work / c.multiply_adds;
+    const int64_t waves = (blocks + units - 1) / units;
+    const double compute = static_cast<double>(waves) * work / c.multiply_adds;
     const double memory = bytes / c.bytes;
     return c.kernel + (compute > memory ? compute : memory);
 }

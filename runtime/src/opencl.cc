@@ -122,6 +122,7 @@ Status get_driver(const Driver **driver) {
     return {};
 }
 
+// NOLINTNEXTLINE(performance-no-int-to-ptr): the interface has cl_mem and CUdeviceptr as one integer.
 Handle handle_of(DevicePointer memory) { return reinterpret_cast<Handle>(static_cast<uintptr_t>(memory)); }
 DevicePointer pointer_of(Handle memory) { return reinterpret_cast<uintptr_t>(memory); }
 
@@ -299,7 +300,7 @@ Status OpenCl::open(const DeviceOptions &options) {
 Status OpenCl::load_module(const char *source, size_t size, void **module) {
     Result result = kSuccess;
     const size_t length = strnlen(source, size);
-    const Handle program = d_.create_program(context_, 1, &source, &length, &result);
+    Handle program = d_.create_program(context_, 1, &source, &length, &result);
     if (Status status = check(result, "clCreateProgramWithSource"); !status.ok()) return status;
     // Halide's sources ask for these two.
     const std::string options = "-D MAX_CONSTANT_BUFFER_SIZE=" + std::to_string(constant_bytes_) +
@@ -336,7 +337,7 @@ bool OpenCl::launch(void *stream, void *kernel, const LaunchShape &shape, const 
         // The first member of a halide_buffer_t.
         uint64_t memory = 0;
         std::memcpy(&memory, arguments.values[i], sizeof memory);
-        const Handle handle = handle_of(memory);
+        Handle handle = handle_of(memory);
         result = d_.set_argument(kernel, i, sizeof handle, &handle);
     }
     // Local memory is the last argument, and may not be none.
