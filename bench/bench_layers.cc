@@ -62,6 +62,7 @@ int timed_task(void *context, int task, uint8_t *closure) {
 
 extern "C" {
 
+// NOLINTBEGIN(bugprone-reserved-identifier): the linker's names of what it wraps
 int __real_shufflenet_halide_do_par_for(void *context, Body body, int first, int size, uint8_t *closure);
 
 int __wrap_shufflenet_halide_do_par_for(void *context, Body body, int first, int size, uint8_t *closure) {
@@ -72,6 +73,7 @@ int __wrap_shufflenet_halide_do_par_for(void *context, Body body, int first, int
     call.wall = microseconds_since(start);
     return result;
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 }  // extern "C"
 
@@ -169,8 +171,8 @@ Json describe(const std::vector<LoopTime> &loops, const std::vector<Layer> &all)
         double flops = 0, floats = 0, stored = 0;
         for (size_t &i = done[loop.kernel]; i < end; ++i) {
             const Layer &layer = layers[i].second;
-            const double in = int64_t{layer.in.pixels()} * layer.in_channels;
-            stored = int64_t{layer.out.pixels()} * layer.out_channels;
+            const double in = 1.0 * layer.in.pixels() * layer.in_channels;
+            stored = 1.0 * layer.out.pixels() * layer.out_channels;
             if (names.empty()) floats += in;
             names += (names.empty() ? "" : "+") + layers[i].first;
             flops += 2.0 * static_cast<double>(layer.flops());

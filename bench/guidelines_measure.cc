@@ -65,15 +65,25 @@ std::string channels_of(const Block &block) {
     return text;
 }
 
-Json measure_table(const TableSpec &table, int width, const std::string &isa, const MeasureOptions &options) {
+std::vector<Experiment> rows_of(const TableSpec &table, int width) {
     std::vector<Experiment> rows;
     for (const Experiment &e : experiments()) {
         if (e.table == table.name && e.width == width) rows.push_back(e);
     }
+    return rows;
+}
+
+/// Whether fused, of each version that a row has.
+std::vector<bool> versions(const Experiment &e, const std::string &isa) {
+    if (e.fused && fused_is_right(e.block, isa)) return {false, true};
+    return {false};
+}
+
+Json measure_table(const TableSpec &table, int width, const std::string &isa, const MeasureOptions &options) {
+    const std::vector<Experiment> rows = rows_of(table, width);
     std::vector<Side> sides;
     for (const Experiment &e : rows) {
-        for (const bool fused : {false, true}) {
-            if (fused && !(e.fused && fused_is_right(e.block, isa))) continue;
+        for (const bool fused : versions(e, isa)) {
             auto runner =
                 std::make_unique<BlockRunner>(e.block, guideline_kernels(), isa, fused, kRepeats, options.threads);
             const double error = runner->verify();
@@ -95,8 +105,7 @@ Json measure_table(const TableSpec &table, int width, const std::string &isa, co
                     {"flops", e.block.flops()},
                     {"mac", e.block.mac()},
                     {"mac_bound", mac_bound(e.block)}};
-        for (const bool fused : {false, true}) {
-            if (fused && !(e.fused && fused_is_right(e.block, isa))) continue;
+        for (const bool fused : versions(e, isa)) {
             const int64_t bytes = fused ? fused_bytes(e.block) : unfused_bytes(e.block);
             row[fused ? "fused" : "unfused"] = figures(sides[next++], e.block.flops(), bytes, peak);
         }
