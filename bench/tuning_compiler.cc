@@ -99,7 +99,7 @@ Version TuningCompiler::compile_one(const Kernel &kernel, const Candidate &numbe
     if (made.ok) {
         made = run_child({SHUFFLENET_CMAKE, "-D", "INPUT=" + (folder / "kernel.s").string(), "-D",
                           "OUTPUT=" + (folder / "kernel.o").string(), "-D", "CXX=" + options_.compiler, "-P",
-                          SHUFFLENET_SOURCE_DIR "/cmake/assemble_kernel.cmake"},
+                          std::string(SHUFFLENET_SOURCE_DIR) + "/cmake/assemble_kernel.cmake"},
                          "", kCompileSeconds);
     }
     if (made.ok) {
