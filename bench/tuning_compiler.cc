@@ -93,7 +93,7 @@ std::string TuningCompiler::assemble(const fs::path &folder, const Kernel &kerne
     if (made.ok) {
         made = run_child({SHUFFLENET_CMAKE, "-D", "INPUT=" + (folder / (symbol + ".s")).string(), "-D",
                           "OUTPUT=" + (folder / "kernel.o").string(), "-D", "CXX=" + options_.compiler, "-P",
-                          SHUFFLENET_SOURCE_DIR "/cmake/assemble_kernel.cmake"},
+                          std::string(SHUFFLENET_SOURCE_DIR) + "/cmake/assemble_kernel.cmake"},
                          "", kCompileSeconds);
     }
     return made.ok ? "" : made.failure;

@@ -31,7 +31,8 @@ class AnyNetwork {
     bool is_comparison_ = false;
 };
 
-/// The network of that name, or nothing.
+/// The network of that name, or nothing. Not by find_network() and find_comparison(), whose nullptr sanitizers do not
+/// let a constant expression look for.
 constexpr std::optional<AnyNetwork> find_any_network(std::string_view name) {
     std::optional<AnyNetwork> found;
     const auto look = [&](const auto &rows) {

@@ -653,9 +653,12 @@ class ClassifyTest(CliTest):
         # Root reads everything.
         user = {"user": "nobody"} if os.geteuid() == 0 else {}
         try:
-            result = self.cli("classify", "--json", self.path("photos"), **user)
+            reached = self.cli("--version", **user).returncode == 0
         except PermissionError:
+            reached = False
+        if not reached:
             self.skipTest("the program lies where only root comes")
+        result = self.cli("classify", "--json", self.path("photos"), **user)
         self.assertEqual((result.returncode, json.loads(result.stdout)["file"]), (1, image))
         self.assertIn("photos/closed: cannot be read", result.stderr.decode())
 
