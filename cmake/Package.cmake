@@ -26,7 +26,7 @@ foreach(program ${programs})
 endforeach()
 install(TARGETS ${libraries} EXPORT ShuffleNetTargets
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" "${shufflenet_model_headers}")
-install(TARGETS shufflenet_runtime EXPORT ShuffleNetTargets OBJECTS DESTINATION "${shufflenet_objects}"
+install(TARGETS shufflenet_runtime shufflenet_device_runtime EXPORT ShuffleNetTargets OBJECTS DESTINATION "${shufflenet_objects}"
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
 install(FILES "${runtime_object}" DESTINATION "${shufflenet_objects}")

@@ -1,8 +1,9 @@
 # shufflenet_add_model(): a network, fixed at build time, as one static library and one header.
 #
 # Used from the source tree and from an installed package (ShuffleNetConfig.cmake.in) alike. Both have this folder,
-# networks/ and schedules/tuned/ beside each other, the targets ShuffleNet::generators, ShuffleNet::prepare and
-# ShuffleNet::runtime, and shufflenet_halide_runtime, whose property SHUFFLENET_OBJECT is a file.
+# networks/ and schedules/tuned/ beside each other, the targets ShuffleNet::generators, ShuffleNet::prepare,
+# ShuffleNet::runtime and ShuffleNet::device_runtime, and shufflenet_halide_runtime, whose property SHUFFLENET_OBJECT is
+# a file.
 
 # In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
 get_filename_component(root "${CMAKE_CURRENT_LIST_DIR}" DIRECTORY)
@@ -34,7 +35,7 @@ if(SHUFFLENET_SANITIZE MATCHES "address")
 endif()
 set(SHUFFLENET_KERNEL_FEATURES ${features} CACHE INTERNAL "")
 
-set(SHUFFLENET_TARGETS "" CACHE STRING 
+set(SHUFFLENET_TARGETS "" CACHE STRING
   "Instruction sets of models that do not name any; empty: all; plainest: the processor's first one")
 
 # What an archive links with.
@@ -400,8 +401,10 @@ function(shufflenet_add_model)
     string(APPEND device_tables "${table}")
   endforeach()
   set(device_kernels "nullptr, 0")
+  set(with_devices 0)
   if(device_tables)
     set(device_kernels "device_kernels, static_cast<int>(sizeof device_kernels / sizeof device_kernels[0])")
+    set(with_devices 1)
     set(device_tables "static const shufflenet_device_kernels device_kernels[] = {\n${device_tables}};\n")
   endif()
 
@@ -423,7 +426,7 @@ function(shufflenet_add_model)
   list(APPEND objects ${embedded})
   add_custom_target(${name}_kernels DEPENDS ${objects})
   add_library(${name} STATIC "${dir}/${name}.cc" "${header}" ${objects} "${runtime_object}"
-    $<TARGET_OBJECTS:ShuffleNet::runtime>)
+    $<TARGET_OBJECTS:ShuffleNet::runtime> $<${with_devices}:$<TARGET_OBJECTS:ShuffleNet::device_runtime>>)
   set_source_files_properties(${objects} "${runtime_object}" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
   add_dependencies(${name} ${name}_kernels shufflenet_halide_runtime)
   target_include_directories(${name} PRIVATE "${SHUFFLENET_ROOT}" PUBLIC $<BUILD_INTERFACE:${dir}/include>

@@ -128,12 +128,14 @@ class LinkingTest(Folder):
 
     def test_options_and_arguments(self):
         """The tables name what there is, all of it."""
-        options = set(re.findall(r"^option\((SHUFFLENET_\w+)", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE))
-        options -= {"SHUFFLENET_WERROR", "SHUFFLENET_COVERAGE", "SHUFFLENET_FUZZ"}  # Those who work on this project.
-        rows = "\n".join(re.findall(r"^\| (`SHUFFLENET_.*?) \|", PAGES[self.PAGE], re.MULTILINE))
-        self.assertEqual(options | {"SHUFFLENET_TARGETS"}, set(re.findall(r"`(SHUFFLENET_\w+)`", rows)))
         model = (ROOT / "cmake/ShuffleNetModel.cmake").read_text()
-        parsed = re.search(r'cmake_parse_arguments\(PARSE_ARGV 0 ARG "REFERENCE" "([^"]+)" "([^"]+)"\)', model)
+        options = set(re.findall(r"^(?:option\(|set\((?=[^)]* CACHE STRING\b))(SHUFFLENET_\w+)",
+                                 (ROOT / "CMakeLists.txt").read_text() + model, re.MULTILINE))
+        # Those who work on this project.
+        options -= {f"SHUFFLENET_{name}" for name in ("WERROR", "COVERAGE", "FUZZ", "SANITIZE", "GUIDELINES_TARGETS")}
+        rows = "\n".join(re.findall(r"^\| (`SHUFFLENET_.*?) \|", PAGES[self.PAGE], re.MULTILINE))
+        self.assertEqual(options, set(re.findall(r"`(SHUFFLENET_\w+)`", rows)))
+        parsed = re.search(r'cmake_parse_arguments\(PARSE_ARGV 0 ARG "REFERENCE" "([^"]+)"\s+"([^"]+)"\)', model)
         arguments = set(f"{parsed[1]};{parsed[2]}".split(";")) - {"WITHOUT"}  # For experiments, as REFERENCE for tests.
         rows = re.findall(r"^\| `([A-Z0-9]+)[ `]", PAGES[self.PAGE], re.MULTILINE)
         self.assertEqual(arguments | {"F16"}, set(rows))

@@ -1,6 +1,8 @@
 /// @file
 /// A model on a device: the same networks, compiled for CUDA or OpenCL, with weights and activations in its memory.
 ///
+/// In the libraries of models with DEVICES (shufflenet_add_model()) alone.
+///
 /// The device's driver is looked for when a model is opened, never linked with: libcuda.so.1, libOpenCL.so.1. Where
 /// there is none, open() says so, and the CPU's Model (model.h) works in the same program as ever.
 #pragma once
