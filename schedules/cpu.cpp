@@ -278,7 +278,7 @@ class Cpu final : public Schedule {
 
     /// A step of a block whose readers need all of it, by strips of rows; the steps of `members` are computed for a
     /// strip at a time.
-    void whole_step(WholeBlock &f, int step, const std::vector<int> &members) const;
+    void whole_step(WholeBlock &f, int number, const std::vector<int> &members) const;
     /// A step that is computed for a strip of another one.
     void strip_step(WholeBlock &f, WholeBlock::Step &step, Func &home, Var strip) const;
 

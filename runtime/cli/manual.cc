@@ -94,7 +94,7 @@ std::string on_one_line(std::string text) {
 
 int manual(const ManualOptions &options) {
     const ProgramText &program = options.program;
-    std::string page = ".TH SHUFFLENET 1 \"\" \"shufflenet " + version_number() + "\" \"User Commands\"\n";
+    std::string page = R"(.TH SHUFFLENET 1 "" "shufflenet )" + version_number() + R"(" "User Commands")" + "\n";
     page += ".SH NAME\nshufflenet \\- image classification with ShuffleNetV2\n";
     page += ".SH SYNOPSIS\n" + bold("shufflenet") + " " + italic("COMMAND") + " [" + italic("ARGUMENT") + "]...\n";
     page += ".SH DESCRIPTION\n" + escaped(program.program.summary) + "\n";

@@ -25,9 +25,12 @@ void refuse_equal_paths(const RunOptions &options) {
     namespace fs = std::filesystem;
     std::set<fs::path> seen;
     const auto add = [&](const std::string &path) {
-        std::error_code ignored;
-        const bool stream = fs::exists(path, ignored) && !fs::is_regular_file(path, ignored);
-        if (!stream && !seen.insert(fs::weakly_canonical(fs::absolute(path, ignored), ignored)).second) {
+        std::error_code error;
+        const bool stream = fs::exists(path, error) && !fs::is_regular_file(path, error);
+        fs::path file = fs::absolute(path, error);
+        if (!error) file = fs::weakly_canonical(file, error);
+        // Where a path cannot be followed, writing the file says why.
+        if (!stream && !error && !seen.insert(file).second) {
             throw UsageError("two outputs to one file: " + path + " (see shufflenet run --help)");
         }
     };

@@ -57,7 +57,7 @@ struct Errors {
 using Values = std::vector<std::vector<double>>;
 
 /// The side that we are compared with.
-struct Side {
+struct Side {  // NOLINT(bugprone-exception-escape): a JSON value moves without throwing.
     nlohmann::ordered_json about;
     std::string text;
     std::vector<Output> outputs;

@@ -91,7 +91,7 @@ class Canonicaliser {
     /// The network's input is a row of its own, behind the others.
     // cppcheck-suppress constParameter
     std::vector<int> &place(Places &places, int row) const { return places[row == kImage ? rows_.size() : row]; }
-    Places by_row(Places places) const {
+    static Places by_row(Places places) {
         places.pop_back();
         return places;
     }

@@ -102,12 +102,12 @@ OnnxNetwork read_model(const onnx::ModelProto &model, const Network *network, Si
     }
 }
 
-/// A node that makes `output` of `input`.
-onnx::NodeProto cast_node(const std::string &input, const std::string &output, int type) {
+/// A node that makes `target` of `source`.
+onnx::NodeProto cast_node(const std::string &source, const std::string &target, int type) {
     onnx::NodeProto node;
     node.set_op_type("Cast");
-    node.add_input(input);
-    node.add_output(output);
+    node.add_input(source);
+    node.add_output(target);
     onnx::AttributeProto &to = *node.add_attribute();
     to.set_name("to");
     to.set_type(onnx::AttributeProto::INT);

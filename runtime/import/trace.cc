@@ -575,6 +575,7 @@ Value Tracer::add(const Node &, const Inputs &inputs) {
     return out;
 }
 
+// NOLINTBEGIN(readability-convert-member-functions-to-static): rows of a table of members.
 Value Tracer::relu(const Node &, const Inputs &inputs) {
     Activations out = activations_of(inputs, 0);
     for (Channel &channel : out.channels.data) channel.applied |= kRelu;
@@ -588,6 +589,7 @@ Value Tracer::cast(const Node &node, const Inputs &inputs) {
     }
     return activations_of(inputs, 0);
 }
+// NOLINTEND(readability-convert-member-functions-to-static)
 
 }  // namespace
 

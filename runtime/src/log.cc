@@ -22,6 +22,7 @@ void write_list(std::string_view prefix, const char *format, va_list arguments) 
     std::array<char, 1000> line{};
     std::copy(prefix.begin(), prefix.end(), line.begin());
     const size_t room = line.size() - prefix.size();
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): callers start it.
     const int wanted = std::vsnprintf(line.data() + prefix.size(), room, format, arguments);
     const size_t length = prefix.size() + std::min(static_cast<size_t>(std::max(wanted, 0)), room - 1);
     // File names may contain anything.

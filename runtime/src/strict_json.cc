@@ -31,7 +31,7 @@ class Builder {
     bool number_unsigned(uint64_t value) { return add(value); }
     bool number_float(double value, const std::string & /*digits*/) { return add(value); }
     bool string(std::string &value) { return add(std::move(value)); }
-    bool binary(binary_t & /*value*/) { return false; }  // JSON has none.
+    static bool binary(binary_t & /*value*/) { return false; }  // JSON has none.
     bool start_object(size_t /*size*/) { return open(Json::Object()); }
     bool end_object() { return close(); }
     bool start_array(size_t /*size*/) { return open(Json::Array()); }

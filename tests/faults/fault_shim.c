@@ -37,7 +37,7 @@ static int report = -1;
 
 /* The library's function that `name` hides. */
 #define NEXT(name)                                                      \
-    static __typeof__(&name) next = NULL;                               \
+    static __typeof__(&(name)) next = NULL;                             \
     if (next == NULL) *(void **)&next = dlsym(RTLD_NEXT, #name)
 
 static ssize_t real_write(int file, const void *bytes, size_t size) {
@@ -190,7 +190,7 @@ static int faulty_main(int count, char **arguments, char **environment) {
     void *unused[1];
     backtrace(unused, 1); /* The first one loads libgcc. */
     if (strcmp(name, "memory") == 0) limit_memory(nth);
-    strcpy(function, name);
+    memcpy(function, name, sizeof function);
     trying = strcmp(name, "malloc") == 0;
     const int status = program(count, arguments, environment);
     trying = 0;
