@@ -231,6 +231,7 @@ struct Counted {
     int64_t mac() const { return int64_t(in.size() + out.size() + weights.size()); }
 };
 
+// NOLINTNEXTLINE(readability-function-cognitive-complexity): loops over everything, so that nothing can be wrong.
 Counted count(const Layer &layer) {
     const bool depthwise = layer.kind == LayerKind::kDepthwise;
     const bool window = depthwise || layer.kind == LayerKind::kConv;
