@@ -60,7 +60,7 @@ void run_on_device(benchmark::State &state, const Workload &workload, const std:
     }
     if (const Status status = model.synchronize(); !status.ok()) state.SkipWithError(status.message().c_str());
     const std::chrono::duration<double> seconds = Clock::now() - start;
-    const double runs = static_cast<double>(state.iterations());
+    const auto runs = static_cast<double>(state.iterations());
     state.counters["GFLOPS"] = workload.flops() * batch * 1e-9 * runs / seconds.count();
     state.counters["images_per_second"] = batch * runs / seconds.count();
     state.counters["kernels"] = static_cast<double>(model.kernels(batch).size());
