@@ -13,12 +13,10 @@ namespace shufflenet::schedules {
 
 namespace {
 
-using generators::Depthwise;
 using generators::Pointwise;
 using Halide::Func;
 using Halide::MemoryType;
 using Halide::RVar;
-using Halide::Stage;
 using Halide::TailStrategy;
 using Halide::Var;
 
@@ -124,7 +122,7 @@ class Gpu final : public Schedule {
     static void accumulate(Pointwise &f, Var c, Var p, Func at, Var loop) {
         Pointwise::Part &part = f.parts[0];
         part.sum.compute_at(at, loop).vectorize(c).unroll(p);
-        const int count = f.k[0].x.extent().as<Halide::Internal::IntImm>()->value;
+        const auto count = static_cast<int>(f.k[0].x.extent().as<Halide::Internal::IntImm>()->value);
         const int step = count % 4 == 0 ? 4 : count % 2 == 0 ? 2 : 1;
         RVar ko("ko"), ki("ki");
         part.sum.update().split(f.k[0].x, ko, ki, step).reorder(c, p, ki, ko).vectorize(c).unroll(p).unroll(ki);
@@ -245,7 +243,7 @@ void Gpu::apply(Conv5Pool &f) const {
 void Gpu::apply(FullyConnected &f) const {
     // A block has 64 classes of one image; its threads share out the summands of each, then one adds these up.
     constexpr int kSlices = 16;
-    const int k = f.k.x.extent().as<Halide::Internal::IntImm>()->value;
+    const auto k = static_cast<int>(f.k.x.extent().as<Halide::Internal::IntImm>()->value);
     constexpr int kClasses = 64;
     Var block("block"), ct("ct"), slice("slice");
     f.out.split(f.c, block, ct, kClasses, TailStrategy::GuardWithIf)

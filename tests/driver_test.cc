@@ -8,7 +8,8 @@
 #include "reference/random_weights.h"
 #include "shufflenet/descriptor.h"
 #include "shufflenet/device.h"
-#include "tiny_1x1.h"
+
+extern "C" const shufflenet_descriptor tiny_1x1_descriptor;
 
 namespace shufflenet {
 namespace {

@@ -74,7 +74,7 @@ TEST(OpenCl, UsesTheCallersContextQueueAndMemory) {
     const Caller caller;
     const Expected &expected = expected_of(descriptor());
     const auto classes = static_cast<size_t>(descriptor().classes);
-    const Handle in = caller.buffer(expected.input.size()), out = caller.buffer(kImages * classes);
+    Handle in = caller.buffer(expected.input.size()), out = caller.buffer(kImages * classes);
     std::vector<float> logits(kImages * classes, NAN);
     {
         DeviceModel model;

@@ -106,7 +106,9 @@ int shufflenet_halide_device_malloc(void *context, halide_buffer_t *buffer,
         return &shufflenet::device_interface;                                                                          \
     }
 
+// NOLINTBEGIN(readability-non-const-parameter): as Halide declares them.
 SHUFFLENET_DEVICE_HOOKS(cuda)
 SHUFFLENET_DEVICE_HOOKS(opencl)
+// NOLINTEND(readability-non-const-parameter)
 
 }  // extern "C"

@@ -536,7 +536,7 @@ Status DeviceModelState::adopt(std::span<const std::byte> file, const std::strin
     const Entered entered(api());
     status = upload_all(made.get());
     // Also after an error, since copies of host memory may be under way.
-    const Status done = api().synchronize(stream);
+    Status done = api().synchronize(stream);
     if (!status.ok()) return status;
     if (!done.ok()) return done;
     // What was captured has the old weights' addresses.
@@ -583,7 +583,7 @@ Status DeviceModelState::enqueue_graph(DevicePointer in, int images, DevicePoint
     const bool ok = run.chain(*weights, in, images, out);
     launcher->use_stream(stream);
     std::unique_ptr<DeviceGraph> graph;
-    const Status ended = api().end_capture(own_stream, &graph);
+    Status ended = api().end_capture(own_stream, &graph);
     if (!ok) return run.error();
     if (!ended.ok()) return ended;
     constexpr size_t kMostGraphs = 16;
@@ -622,7 +622,7 @@ Status DeviceModelState::run(std::span<const float> in, int batch, std::span<flo
             if (status.ok() && !request.out.empty()) status = copy_feature(request, first, images);
         }
         // Also after an error: copies of the caller's memory may be under way.
-        const Status done = api().synchronize(stream);
+        Status done = api().synchronize(stream);
         if (!status.ok()) return status;
         if (!done.ok()) return done;
     }
@@ -640,7 +640,7 @@ Status DeviceModelState::copy_feature(const FeatureRequest &request, int first, 
     const int64_t image_stride = is_conv5 ? int64_t(pixels) * lanes : tensor->layout.block_stride();
     feature_staging.resize(std::max(feature_staging.size(), memory.bytes() / sizeof(float)));
     Status status = api().download(stream, feature_staging.data(), memory.get(), memory.bytes());
-    const Status done = api().synchronize(stream);
+    Status done = api().synchronize(stream);
     if (!status.ok()) return status;
     if (!done.ok()) return done;
     const std::vector<int32_t> &offsets = weights->host->channel_offset[static_cast<int>(request.feature)];
