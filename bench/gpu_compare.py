@@ -14,7 +14,6 @@ import ctypes
 import json
 import pathlib
 import statistics
-import struct
 import subprocess
 import sys
 
@@ -62,32 +61,6 @@ class Library:
 
     def close(self, model):
         self.c.shufflenet_device_close(model)
-
-
-def save_weights(state, path):
-    """A state_dict as safetensors."""
-    data, header, end = b"", {}, 0
-    for name, tensor in state.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        data += tensor.cpu().float().numpy().astype("<f4").tobytes()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [end, len(data)]}
-        end = len(data)
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
-def random_network(torch, torchvision, network):
-    """A network with statistics as after training, so that no layer's output vanishes."""
-    torch.manual_seed(7)
-    model = getattr(torchvision.models, network)(weights=None, num_classes=CLASSES).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.8, 1.2)
-            torch.nn.init.normal_(module.bias, 0, 0.1)
-            torch.nn.init.normal_(module.running_mean, 0, 0.1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return model.cuda()
 
 
 def graphed(torch, call, x):
@@ -191,20 +164,23 @@ def kernel_times(torch, library, model, kernels, source, batch, target):
             for i in range(len(kernels))]
 
 
-def bench(options, torch, torchvision, library):
+def bench(options, torch, library):
+    # It needs PyTorch.
+    from make_models import random_model, weight_arrays, write_safetensors
     limits = device_limits(torch)
     stream = torch.cuda.Stream()
     result = {"device": torch.cuda.get_device_name(0), "torch": torch.__version__, "limits": limits, "runs": [],
               "kernels": []}
     for network in options.networks:
-        model = random_network(torch, torchvision, network)
+        model = random_model(network)
         weights = options.output / f"{network}.safetensors"
-        save_weights(model.state_dict(), weights)
+        write_safetensors(weights, weight_arrays(model))
+        model = model.cuda()
         for batch in options.batches:
             x = torch.randn(batch, 3, 224, 224, device="cuda")
             y = torch.empty(batch, CLASSES, device="cuda")
             with torch.inference_mode(), torch.cuda.stream(stream):
-                expected = random_network(torch, torchvision, network).double()(x.double())
+                expected = copy.deepcopy(model).double()(x.double())
                 sides, opened = {}, []
                 for name, graph in (("ours graph", True), ("ours launches", False)):
                     ours = library.open(network, weights, batch, stream.cuda_stream, graph)
@@ -280,12 +256,12 @@ def main():
         return
     try:
         import torch
-        import torchvision
+        import torchvision  # noqa: F401 - make_models has its networks
     except ImportError as error:
         raise SystemExit(f"{error}: this comparison needs PyTorch and torchvision") from error
     if not torch.cuda.is_available():
         raise SystemExit("PyTorch sees no CUDA device")
-    result = bench(options, torch, torchvision, library)
+    result = bench(options, torch, library)
     for name, text in (("gpu.json", json.dumps(result, indent=1) + "\n"), ("gpu.md", markdown(result))):
         new = options.output / (name + ".new")
         new.write_text(text)

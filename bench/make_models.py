@@ -64,6 +64,11 @@ def random_model(network):
     return model.eval()
 
 
+def weight_arrays(model):
+    """What a weight file has of a model: every tensor by its name."""
+    return {k: v.numpy() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
 def write_ncnn(model, network, folder):
     """pnnx writes a dozen files beside its input."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,8 +91,7 @@ def main():
         if all(path.exists() for path in wanted + weights + ncnn):
             continue
         model = random_model(network)
-        state = {k: v.numpy() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-        whole(weights[0], lambda path: write_safetensors(path, state))
+        whole(weights[0], lambda path: write_safetensors(path, weight_arrays(model)))
         whole(weights[1], lambda path: torch.save(model.state_dict(), path))
         for batch, path in zip(batches, wanted):
             image = torch.randn(batch, 3, crop_of(network), crop_of(network))

@@ -97,26 +97,25 @@ class Branch2Kernel : public BatchedKernel<T> {
 
   protected:
     StageShape shape() const { return stage_shape(this->net(), this->input_size(), stage); }
-    Size in_size() const { return downsample ? shape().in : shape().out; }
-    int in_channels() const { return downsample ? shape().in_channels : shape().branch_channels; }
-    Branch2Layout layout() const { return branch2_layout(in_channels(), shape().branch_channels, this->vec()); }
+    UnitShape unit() const { return unit_shape(shape(), downsample); }
+    Branch2Layout layout() const { return branch2_layout(unit().in_channels, unit().channels, this->vec()); }
     BlockLayout in_block() const {
         return downsample ? stage_input(this->net(), this->input_size(), stage, this->vec()).block
                           : stage_block(shape(), this->vec());
     }
-    std::vector<ChannelPart> parts() const { return this->device_parts(shape().branch_channels); }
+    std::vector<ChannelPart> parts() const { return this->device_parts(unit().channels); }
 
     Pointwise pw1(const Blob &blob, const Activation &gather) const {
-        return pointwise("pw1", layout().pw1, parts(), in_size().pixels(), blob, {{in_channels(), 1, gather}}, this->c,
-                         this->p, relu, {this->n});
+        return pointwise("pw1", layout().pw1, parts(), unit().in.pixels(), blob, {{unit().in_channels, 1, gather}},
+                         this->c, this->p, relu, {this->n});
     }
     Depthwise dw(const Blob &blob, const Activation &in) const {
-        return depthwise("dw", layout().dw, parts(), in_size(), downsample ? 2 : 1, blob, {in}, this->c, this->x,
-                         this->y, this->p, linear, {this->n});
+        return depthwise("dw", layout().dw, parts(), unit().in, unit().stride, blob, {in}, this->c, this->x, this->y,
+                         this->p, linear, {this->n});
     }
     Pointwise pw2(const Blob &blob, const Depthwise &from) const {
-        return pointwise("pw2", layout().pw2, parts(), shape().out.pixels(), blob,
-                         from.summands(shape().branch_channels, false), this->c, this->p, relu, {this->n});
+        return pointwise("pw2", layout().pw2, parts(), unit().out.pixels(), blob, from.summands(unit().channels, false),
+                         this->c, this->p, relu, {this->n});
     }
 };
 
@@ -132,8 +131,8 @@ class BatchedBranch2Generator : public Branch2Kernel<BatchedBranch2Generator> {
         const BlockLayout block = in_block();
         const Blob blob = [this](Expr i) { return weights(i); };
         const Branch2Layout packed = layout();
-        const Size size = in_size(), out_size = shape().out;
-        const int channels = shape().branch_channels, stride = downsample ? 2 : 1;
+        const UnitShape u = unit();
+        const Size size = u.in;
         const ChannelPart part = parts()[0];
         Branch2 f{c, x, y, p, {}, {}, {}};
         const auto gather = [&](Expr k, Expr column) {
@@ -142,23 +141,23 @@ class BatchedBranch2Generator : public Branch2Kernel<BatchedBranch2Generator> {
             return at_entry(in, table, block, k, 0, pixel);
         };
         f.pw1 =
-            pointwise("pw1", packed.pw1, {part}, size.pixels(), blob, {{in_channels(), 1, gather}}, c, x, relu, {y, n});
+            pointwise("pw1", packed.pw1, {part}, size.pixels(), blob, {{u.in_channels, 1, gather}}, c, x, relu, {y, n});
         const Func expanded = f.pw1.parts[0].out;
         const auto read = [&](Expr lane, Expr ix, Expr iy) {
             return expanded(lane, Halide::clamp(ix, 0, size.width - 1), iy, n);
         };
         Func dw("dw");
-        dw(c, x, y, n) = depthwise_sum(packed.dw, part, size, stride, blob, read, c, x, y);
-        f.dw = {packed.dw, size, out_size, stride, {{part, dw, dw}}, 1, {n}};
+        dw(c, x, y, n) = depthwise_sum(packed.dw, part, size, u.stride, blob, read, c, x, y);
+        f.dw = {packed.dw, size, u.out, u.stride, {{part, dw, dw}}, 1, {n}};
         const auto filtered = [&](Expr k, Expr column) { return dw(k, column, y, n); };
-        f.pw2 = pointwise("pw2", packed.pw2, {part}, out_size.pixels(), blob, {{channels, 1, filtered}}, c, x, relu,
-                          {y, n});
+        f.pw2 =
+            pointwise("pw2", packed.pw2, {part}, u.out.pixels(), blob, {{u.channels, 1, filtered}}, c, x, relu, {y, n});
         out = f.pw2.parts[0].out;
 
         fix_blocks(in, block);
-        fix_line(table, in_channels());
+        fix_line(table, unit().in_channels);
         fix_line(weights, packed.size());
-        fix_rows(out, part.lanes, packed.pw2.lanes, out_size);
+        fix_rows(out, part.lanes, packed.pw2.lanes, u.out);
         schedule(f);
     }
 };
@@ -179,7 +178,7 @@ class BatchedExpandGenerator : public Branch2Kernel<BatchedExpandGenerator> {
         out = f.pw.parts[0].out;
 
         fix_blocks(in, block);
-        fix_line(table, in_channels());
+        fix_line(table, unit().in_channels);
         fix_line(weights, layout().size());
         fix_images(out, f.pw.parts[0].channels.lanes, f.pw.layout.lanes, f.pw.pixels);
         schedule(f);
@@ -201,9 +200,9 @@ class BatchedProjectGenerator : public Branch2Kernel<BatchedProjectGenerator> {
         out = f.pw.parts[0].out;
 
         const int lanes = f.pw.parts[0].channels.lanes;
-        fix_images(in, lanes, layout().pw1.lanes, in_size().pixels());
+        fix_images(in, lanes, layout().pw1.lanes, unit().in.pixels());
         fix_line(weights, layout().size());
-        fix_images(out, lanes, layout().pw2.lanes, shape().out.pixels());
+        fix_images(out, lanes, layout().pw2.lanes, unit().out.pixels());
         schedule(f);
     }
 };

@@ -2,7 +2,6 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
-#include <mutex>
 #include <vector>
 
 #include "device_api.h"
@@ -66,7 +65,11 @@ struct Driver {
     Result (*exec_destroy)(void *) = nullptr;
     Result (*graph_launch)(void *, void *) = nullptr;
 
+    /// Finds all of them, and initialises the driver.
     Status load();
+
+  private:
+    Status initialize() const;
 };
 
 Status Driver::load() {
@@ -105,27 +108,16 @@ Status Driver::load() {
     find("cuGraphDestroy", &graph_destroy);
     find("cuGraphExecDestroy", &exec_destroy);
     find("cuGraphLaunch", &graph_launch);
-    return status;
+    return status.ok() ? initialize() : status;
 }
 
-/// The driver, loaded and initialised once; a failure is not remembered.
-Status get_driver(const Driver **driver) {
-    static std::mutex mutex;
-    static Driver loaded;
-    static bool ready = false;
-    const std::lock_guard lock(mutex);
-    if (!ready) {
-        if (Status status = loaded.load(); !status.ok()) return status;
-        if (const Result result = loaded.init(0); result != kSuccess) {
-            const char *text = nullptr;
-            loaded.error_string(result, &text);
-            return {Code::kUnsupported, std::string("cuda: ") + (result == kNoDevice ? "no device: " : "cuInit: ") +
-                                            (text != nullptr ? text : std::to_string(result))};
-        }
-        ready = true;
-    }
-    *driver = &loaded;
-    return {};
+Status Driver::initialize() const {
+    const Result result = init(0);
+    if (result == kSuccess) return {};
+    const char *text = nullptr;
+    error_string(result, &text);
+    return {Code::kUnsupported, std::string("cuda: ") + (result == kNoDevice ? "no device: " : "cuInit: ") +
+                                    (text != nullptr ? text : std::to_string(result))};
 }
 
 class CudaGraph final : public DeviceGraph {

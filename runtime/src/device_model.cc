@@ -336,7 +336,7 @@ class DeviceRun {
         }
         DeviceArgument out = block_of(m_.blocks[s], u + 1);
         const StageShape &shape = m_.stages[s];
-        const int64_t pixels = (down ? shape.in : shape.out).pixels();
+        const int64_t pixels = unit_shape(shape, down).in.pixels();
         const int lanes = round_up(shape.branch_channels, kPanelFloats);
         DeviceArgument middle(
             m_.middle.get(),

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <mutex>
 #include <vector>
 
 #include "device_api.h"
@@ -106,20 +105,6 @@ Status Driver::load() {
     find("clSetKernelArg", &set_argument);
     find("clEnqueueNDRangeKernel", &enqueue);
     return status;
-}
-
-/// The driver, loaded once; a failure is not remembered.
-Status get_driver(const Driver **driver) {
-    static std::mutex mutex;
-    static Driver loaded;
-    static bool ready = false;
-    const std::lock_guard lock(mutex);
-    if (!ready) {
-        if (Status status = loaded.load(); !status.ok()) return status;
-        ready = true;
-    }
-    *driver = &loaded;
-    return {};
 }
 
 // NOLINTNEXTLINE(performance-no-int-to-ptr): the interface has cl_mem and CUdeviceptr as one integer.

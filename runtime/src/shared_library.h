@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <mutex>
 #include <string>
 
 #include "shufflenet/status.h"
@@ -22,6 +23,21 @@ Status load_function(void *handle, const char *library, const char *name, F **fu
     *function = reinterpret_cast<F *>(dlsym(handle, name));
     if (*function != nullptr) return {};
     return {Code::kUnsupported, std::string(library) + ": the driver is too old: it has no " + name};
+}
+
+/// The functions of a driver, which Driver::load() finds, once for the process; a failure is not remembered.
+template <typename Driver>
+Status get_driver(const Driver **driver) {
+    static std::mutex mutex;
+    static Driver loaded;
+    static bool ready = false;
+    const std::lock_guard lock(mutex);
+    if (!ready) {
+        if (Status status = loaded.load(); !status.ok()) return status;
+        ready = true;
+    }
+    *driver = &loaded;
+    return {};
 }
 
 }  // namespace shufflenet
