@@ -71,6 +71,12 @@ class Cpu final : public Schedule {
 
     static int pieces(int size, int piece) { return (size + piece - 1) / piece; }
 
+    /// The greatest divisor of `size` that is at most `most`.
+    static int divisor(int size, int most) {
+        while (size % most != 0) --most;
+        return most;
+    }
+
     /// The register tile of one part of a pointwise convolution that is computed in `blocks`.
     Tile tile_of(const Pointwise &f, const ChannelPart &part, int blocks) const {
         const int vectors = vectors_of(part);
@@ -248,10 +254,12 @@ class Cpu final : public Schedule {
         }
         int strip = out.height;
         while (strip > 1 && bytes(strip) > kScratchBytes / 2) strip = (strip + 1) / 2;
-        return strip;
+        // Strips that divide the image compute no row twice; but each computes the rows that windows add to it.
+        const int even = divisor(out.height, strip);
+        return even >= strip / 2 ? even : strip;
     }
 
-    /// The last pointwise convolution in strips of rows, each a task; the loop over them is `strip`.
+    /// The last pointwise convolution in strips of rows, shared out to tasks; the loop over them is `strip`.
     void strips(Pointwise &f, Var c, Var p, int pixels, Var strip) const {
         Pointwise::Part &part = f.parts.at(0);
         Var po("po"), co("co");
@@ -259,7 +267,16 @@ class Cpu final : public Schedule {
         tile(f, part, c, p, tile_of(f, part.channels, 1), po, co);
         // All groups of a strip, which share its intermediates.
         if (!f.group.empty()) part.out.reorder(f.group[0], strip);
-        part.out.parallel(strip);
+        // The last strip overlaps the one before it if they do not divide the image: both are one thread's, because a
+        // row's last bits may depend on its place in a strip (borders are compiled apart, and LLVM 19 adds in another
+        // order there).
+        const int count = pieces(f.pixels, pixels);
+        int together = 1;
+        if (f.pixels % pixels != 0) {
+            while (together < count && (count - 1) % together == 0) ++together;
+        }
+        Var task("task");
+        part.out.split(strip, task, strip, together, TailStrategy::GuardWithIf).parallel(task);
     }
 
     /// The copy of a dense convolution's input, made before all else.
@@ -584,12 +601,13 @@ void Cpu::whole_step(WholeBlock &f, int number, const std::vector<int> &members)
     }
     int rows = step.size.height;
     while (rows > 1 && (rows * row_bytes > kStripBytes || rows > 14)) rows = (rows + 1) / 2;
+    rows = divisor(step.size.height, rows);
     Var strip("strip"), cv("cv"), ci("ci");
     if (pw != nullptr) {
         strips(*pw, f.c, f.p, rows * step.size.width, strip);
     } else {
         const int vec = vector_of(step.channels);
-        out.split(f.p, strip, f.p, rows * step.size.width, TailStrategy::ShiftInwards)
+        out.split(f.p, strip, f.p, rows * step.size.width)
             .split(f.c, cv, ci, vec)
             .reorder(ci, cv, f.p, strip)
             .vectorize(ci)
