@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -33,6 +34,8 @@ constexpr size_t kBatch = 9;
 constexpr double kTrialMilliseconds = 60, kConfirmMilliseconds = 250;
 // A win below this is noise.
 constexpr double kGain = 0.995;
+// A win that is worth another kernel for larger batches.
+constexpr double kOwnKernelGain = 0.97;
 constexpr int kParents = 4;
 // Steps without a better version after which a kernel's remaining time goes to the others.
 constexpr int kPatience = 3;
@@ -84,7 +87,7 @@ class Search {
         for (const auto &[share, kernel] : order) {
             if (interrupted()) break;
             const double now = progress_.elapsed();
-            tune(*kernel, now + std::max(0.0, options_.budget - now) * share / left);
+            tune_all(*kernel, now + std::max(0.0, options_.budget - now) * share / left);
             left -= share;
         }
         report(kernels);
@@ -145,28 +148,64 @@ class Search {
         return kernel.calls * static_cast<double>(found->multiply_adds);
     }
 
-    void tune(const Kernel &kernel, double until) {
+    /// A CPU's kernel for all threads together; a device's for the smallest batch, and then for each larger one, which
+    /// has numbers of its own only if these are worth another kernel.
+    void tune_all(const Kernel &kernel, double until) {
+        if (options_.device == nullptr) {
+            tune(kernel, 0, record_.numbers(kernel.name, 0), until);
+            return;
+        }
+        std::optional<Candidate> used;
+        double batches = static_cast<double>(options_.batches.size());
+        for (const int count : options_.batches) {
+            if (interrupted()) return;
+            const double now = progress_.elapsed();
+            const double share = now + std::max(0.0, until - now) / batches--;
+            trials_.judge_by({count});
+            const int batch = used ? count : 0;
+            const Candidate start = !used || options_.resume ? record_.numbers(kernel.name, batch) : *used;
+            const std::optional<Candidate> found = tune(kernel, batch, start, share);
+            if (!found) return;
+            used = used ? chosen(kernel, batch, *used, *found) : found;
+        }
+    }
+
+    /// Of the numbers of smaller batches and this one's own, those that it gets.
+    Candidate chosen(const Kernel &kernel, int batch, const Candidate &smaller, const Candidate &own) {
+        const std::vector<Version> measured = trials_.run(
+            kernel, compiler_.oracle(kernel),
+            {compiler_.version(kernel, smaller), compiler_.version(kernel, own), compiler_.version(kernel, {})},
+            kConfirmMilliseconds);
+        if (measured.size() == 3 && smaller != own && measured[1].relative < kOwnKernelGain) return own;
+        if (measured.size() == 3) record_.store(kernel.name, batch, {}, measured[2].times, measured[0].times);
+        return smaller;
+    }
+
+    /// The best numbers that were found, which are in the record; nothing: the search was interrupted before there
+    /// were.
+    std::optional<Candidate> tune(const Kernel &kernel, int batch, const Candidate &start, double until) {
         const Size input{options_.height, options_.width};
         const std::vector<Gene> genes = options_.device != nullptr
                                             ? device_genes_of(kernel, network_, input)
                                             : genes_of(kernel, network_, input, options_.spec.registers);
         const Version oracle = compiler_.oracle(kernel);
         const Version first = compiler_.version(kernel, {});
-        Version best = compiler_.version(kernel, record_.numbers(kernel.name));
+        Version best = compiler_.version(kernel, start);
         std::vector<Version> measured = trials_.run(kernel, oracle, {first, best}, kConfirmMilliseconds);
         if (measured.size() < 2) {
             if (!interrupted()) progress_.line(kernel.name + ": the tuned schedule fails, starting from the default");
             best = first;
             measured = trials_.run(kernel, oracle, {first, best}, kConfirmMilliseconds);
         }
-        if (interrupted()) return;
+        if (interrupted()) return {};
         if (measured.size() < 2) throw std::runtime_error(kernel.name + ": cannot be timed: " + trials_.failure());
         best = measured[1];
         best.relative = 1;
         record_.set_device(trials_.device());
-        record_.store(kernel.name, best.numbers, measured[0].times, best.times);
+        record_.store(kernel.name, batch, best.numbers, measured[0].times, best.times);
 
         known_.clear();
+        compiler_.start_over();
         std::vector<Version> parents = {best};
         int tried = 0;
         for (int idle = 0; idle < kPatience && progress_.elapsed() < until && !interrupted() && !genes.empty();) {
@@ -181,18 +220,19 @@ class Search {
             if (versions.size() < 2) continue;
             versions.erase(versions.begin());
             std::sort(versions.begin(), versions.end(), faster);
-            if (challenge(kernel, oracle, first, best, versions.front(), parents)) idle = 0;
+            if (challenge(kernel, batch, oracle, first, best, versions.front(), parents)) idle = 0;
             parents.insert(parents.end(), versions.begin(), versions.end());
             std::sort(parents.begin(), parents.end(), faster);
             if (parents.size() > kParents) parents.resize(kParents);
         }
         progress_.line(summary(kernel, best, tried));
+        return best.numbers;
     }
 
     static bool faster(const Version &a, const Version &b) { return a.relative < b.relative; }
 
     /// Whether the fastest of a trial beats `best` again; then it takes its place, and `parents` are measured by it.
-    bool challenge(const Kernel &kernel, const Version &oracle, const Version &first, Version &best,
+    bool challenge(const Kernel &kernel, int batch, const Version &oracle, const Version &first, Version &best,
                    Version &challenger, std::vector<Version> &parents) {
         if (challenger.relative >= kGain) return false;
         const std::vector<Version> again = trials_.run(kernel, oracle, {best, challenger, first}, kConfirmMilliseconds);
@@ -202,7 +242,7 @@ class Search {
         for (Version &parent : parents) parent.relative /= challenger.relative;
         challenger.relative = 1;
         best = challenger;
-        record_.store(kernel.name, best.numbers, again[2].times, best.times);
+        record_.store(kernel.name, batch, best.numbers, again[2].times, best.times);
         return true;
     }
 

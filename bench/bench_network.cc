@@ -70,6 +70,7 @@ void run_on_device(benchmark::State &state, const Workload &workload, const std:
 /// Only where the device is there: without it, the benchmarks of the CPU are the others.
 void register_devices(const shufflenet_descriptor &descriptor, const std::shared_ptr<Workload> &workload) {
     for (int i = 0; i < descriptor.device_kernels_count; ++i) {
+        if (descriptor.device_kernels[i].from_batch > 1) continue;
         const std::string device = descriptor.device_kernels[i].device;
         DeviceModel probe;
         DeviceOptions options;

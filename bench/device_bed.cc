@@ -65,6 +65,7 @@ class DeviceBed final : public Bed {
           device_(request.at("target")),
           network_(*find_network(request.at("network").get<std::string>())) {
         all_.device = only_.device = device_.c_str();
+        all_.from_batch = only_.from_batch = 1;
         for_each_kernel(all_, [&](const std::string &name, auto &member) {
             void *function = dlsym(oracle, name.c_str());
             if (function == nullptr) throw std::runtime_error("the oracle has no kernel " + name);

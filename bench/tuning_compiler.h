@@ -36,6 +36,9 @@ class TuningCompiler {
     TuningCompiler(const TuningCompiler &) = delete;
     TuningCompiler &operator=(const TuningCompiler &) = delete;
 
+    /// A new search: what was seen before may be compiled again.
+    void start_over() { seen_.clear(); }
+
     /// The versions that compiled, without those whose machine code was seen before.
     std::vector<Version> compile(const Kernel &kernel, const std::vector<Candidate> &candidates);
 

@@ -44,7 +44,8 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
     app.add_option("--width", options.width, "Input width in pixels")->capture_default_str();
     app.add_option("--budget", options.budget, "Seconds that the search may take")->capture_default_str();
     app.add_option("--threads", options.threads, "Thread counts to be fast at")->delimiter(',')->capture_default_str();
-    app.add_option("--batches", options.batches, "Of a device: images in a run to be fast at")
+    app.add_option("--batches", options.batches,
+                   "Of a device: images in a run to be fast at, each with numbers of its own")
         ->delimiter(',')
         ->capture_default_str();
     app.add_option("--kernel", options.kernels, "Only this kernel, e.g. stage3_basic; may be given several times");
@@ -85,6 +86,8 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
     if (options.batches.empty() || std::ranges::any_of(options.batches, [](int n) { return n < 1 || n > 1024; })) {
         throw std::runtime_error("--batches: expected counts from 1 to 1024");
     }
+    std::ranges::sort(options.batches);
+    options.batches.erase(std::ranges::unique(options.batches).begin(), options.batches.end());
     return options;
 }
 

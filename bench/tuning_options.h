@@ -18,7 +18,9 @@ struct TuningOptions {
     int height = kDefaultCrop, width = kDefaultCrop;
     double budget = 300;
     bool resume = false;
-    std::vector<int> threads = {1, 2}, batches = {1, 8, 64};
+    std::vector<int> threads = {1, 2};
+    /// Ascending; each has numbers of its own, which are for so many images and more.
+    std::vector<int> batches = {1, 8, 64};
     /// What the target is: of a device, the one of its kind that this build compiles for.
     TargetSpec spec{};
     const DeviceSpec *device = nullptr;

@@ -46,30 +46,54 @@ void TuningRecord::check() const {
     const auto numbers_only = [](const Json &kernel) {
         return kernel.is_object() && std::ranges::all_of(kernel, [](const Json &n) { return n.is_number_integer(); });
     };
-    if (!root_.is_object() || !root_.contains("kernels") || !root_["kernels"].is_object() ||
-        !std::ranges::all_of(root_["kernels"], numbers_only)) {
+    const auto kernels_only = [&](const Json &kernels) {
+        return kernels.is_object() && std::ranges::all_of(kernels, numbers_only);
+    };
+    const Json none = Json::object();
+    const auto batches = root_.is_object() ? root_.value("batches", none) : none;
+    if (!root_.is_object() || !root_.contains("kernels") || !kernels_only(root_["kernels"]) || !batches.is_object() ||
+        !std::ranges::all_of(batches, kernels_only)) {
         throw std::runtime_error(path_.string() + ": expected a JSON object with \"kernels\": numbers by name");
     }
 }
 
-Candidate TuningRecord::numbers(const std::string &kernel) const {
-    const Json &kernels = root_["kernels"];
+Candidate TuningRecord::numbers(const std::string &kernel, int batch) const {
     if (!resume_) return {};
-    return kernels.contains(kernel) ? kernels[kernel].get<Candidate>() : Candidate{};
+    const auto pointer = Json::json_pointer("/batches/" + std::to_string(batch) + "/" + kernel);
+    if (batch > 0 && root_.contains(pointer)) return root_[pointer].get<Candidate>();
+    return root_["kernels"].value(kernel, Candidate{});
 }
 
 void TuningRecord::set_device(const std::string &name) {
     if (!name.empty()) root_["device"] = name;
 }
 
-void TuningRecord::store(const std::string &kernel, const Candidate &numbers, const Times &default_times,
-                         const Times &times) {
-    if (numbers.empty()) {
-        root_["kernels"].erase(kernel);
-    } else {
-        root_["kernels"][kernel] = numbers;
+void TuningRecord::forget(const std::string &kernel, int batch) {
+    if (!root_.contains("batches")) return;
+    Json left = Json::object();
+    for (auto &[key, kernels] : root_["batches"].items()) {
+        if (batch == 0 || key == std::to_string(batch)) kernels.erase(kernel);
+        if (!kernels.empty()) left[key] = kernels;
     }
-    root_["microseconds"][kernel] = {{"default", rounded(default_times)}, {"tuned", rounded(times)}};
+    root_.erase("batches");
+    if (!left.empty()) root_["batches"] = left;
+}
+
+void TuningRecord::store(const std::string &kernel, int batch, const std::optional<Candidate> &numbers,
+                         const Times &default_times, const Times &times) {
+    if (batch > 0 && numbers) {
+        root_["batches"][std::to_string(batch)][kernel] = *numbers;
+    } else if (batch > 0) {
+        forget(kernel, batch);
+    } else {
+        if (!resume_) forget(kernel, 0);
+        root_["kernels"].erase(kernel);
+        if (numbers && !numbers->empty()) root_["kernels"][kernel] = *numbers;
+    }
+    Json &figures = root_["microseconds"][kernel];
+    if (batch == 0) figures = {{"default", Json::object()}, {"tuned", Json::object()}};
+    figures["default"].update(rounded(default_times));
+    figures["tuned"].update(rounded(times));
     fs::create_directories(path_.parent_path());
     write_text(path_, root_.dump(2) + "\n");
 }

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,14 +18,17 @@ class TuningRecord {
     /// it is not one, or is for something else.
     explicit TuningRecord(const TuningOptions &options);
 
-    /// What a search starts from: the file's numbers if it resumes, otherwise none, which are the defaults.
-    Candidate numbers(const std::string &kernel) const;
+    /// What a search starts from: the file's numbers if it resumes, otherwise none, which are the defaults. `batch`:
+    /// those that a device's kernel has of its own for so many images; 0: those without a number of images.
+    Candidate numbers(const std::string &kernel, int batch) const;
 
     /// The device that the times are of; empty: the machine's CPU.
     void set_device(const std::string &name);
 
-    /// `default_times`, `times`: of the hand-made schedule and of these numbers, in turn in one process.
-    void store(const std::string &kernel, const Candidate &numbers, const Times &default_times, const Times &times);
+    /// `default_times`, `times`: of the hand-made schedule and of these numbers, in turn in one process. `batch` as
+    /// above; no numbers: it has none of its own.
+    void store(const std::string &kernel, int batch, const std::optional<Candidate> &numbers,
+               const Times &default_times, const Times &times);
 
     /// Microseconds of all calls of the kernels for one image; `which` is "default" or "tuned",
     /// `count` one of the options' counts.
@@ -34,6 +38,8 @@ class TuningRecord {
 
   private:
     void check() const;
+    /// Drops what a kernel has for `batch`, or for all: 0.
+    void forget(const std::string &kernel, int batch);
 
     std::filesystem::path path_;
     bool resume_;

@@ -40,7 +40,8 @@ std::vector<Version> judged(std::vector<Version> versions, const Json &answer) {
 
 }  // namespace
 
-TuningTrials::TuningTrials(const TuningOptions &options, const std::filesystem::path &program) : options_(options) {
+TuningTrials::TuningTrials(const TuningOptions &options, const std::filesystem::path &program)
+    : options_(options), counts_(options.counts()) {
     if (options.runner.empty()) {
         command_ = {program.string()};
     } else {
@@ -86,7 +87,7 @@ ChildResult TuningTrials::ask(const Kernel &kernel, const Version &oracle, const
         {"network", options_.network}, {"height", options_.height},
         {"width", options_.width},     {"target", options_.target},
         {"kernel", kernel.name},       {"calls", kernel.calls},
-        {"counts", options_.counts()}, {"milliseconds", milliseconds * static_cast<double>(versions.size())},
+        {"counts", counts_},           {"milliseconds", milliseconds * static_cast<double>(versions.size())},
         {"objects", objects}};
     return run_child(command_, request.dump() + "\n" + bytes, kTrialSeconds);
 }

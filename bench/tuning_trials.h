@@ -15,6 +15,9 @@ class TuningTrials {
   public:
     TuningTrials(const TuningOptions &options, const std::filesystem::path &program);
 
+    /// What versions should be fast at from now on: some of the options' counts.
+    void judge_by(std::vector<int> counts) { counts_ = std::move(counts); }
+
     /// Fills in times, in order; versions that fail or compute something else are dropped. The first version is the
     /// one that `relative` refers to; empty if it fails. Throws std::runtime_error if it computes something else.
     std::vector<Version> run(const Kernel &kernel, const Version &oracle, std::vector<Version> versions,
@@ -30,6 +33,7 @@ class TuningTrials {
                     double milliseconds);
 
     const TuningOptions &options_;
+    std::vector<int> counts_;
     std::vector<std::string> command_;
     std::string failure_, device_;
 };

@@ -28,6 +28,8 @@ class Kernel : public Generator<T> {
     GeneratorParam<std::string> kernel{"kernel", ""};
     /// Path of the tuned numbers; empty: defaults.
     GeneratorParam<std::string> tuned{"tuned", ""};
+    /// Of a device's kernel: images in a run, at least, for which of the tuned numbers.
+    GeneratorParam<int> batch{"batch", 1, 1, 4096};
     /// Build with the reference schedule instead of the target's.
     GeneratorParam<bool> reference{"reference", false};
     /// Work to leave out, so that experiments see what it costs: "element_wise" (activations and additions),
@@ -57,7 +59,7 @@ class Kernel : public Generator<T> {
                           : target.arch == Halide::Target::ARM ? schedules::arm_schedule
                                                                : schedules::x86_schedule;
         const auto how =
-            reference ? schedules::reference_schedule() : make(machine(), schedules::read_tuning(tuned, kernel));
+            reference ? schedules::reference_schedule() : make(machine(), schedules::read_tuning(tuned, kernel, batch));
         how->apply(funcs);
     }
 

@@ -1,6 +1,7 @@
 #include "tuning.h"
 
 #include <array>
+#include <charconv>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -38,9 +39,41 @@ int read_field(const nlohmann::json &value, const std::string &where) {
     return value.get<int>();
 }
 
+/// A key of `batches`; 0: it is none.
+int read_batch(const std::string &key) {
+    constexpr int kMostImages = 4096;
+    int batch = 0;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), batch);
+    const bool whole = error == std::errc() && end == key.data() + key.size() && key[0] != '0';
+    return whole && batch >= 2 && batch <= kMostImages ? batch : 0;
+}
+
+/// What a file has for a kernel in runs of `batch` images; nullptr: nothing.
+const nlohmann::json *find_numbers(const nlohmann::json &root, const std::string &path, const std::string &kernel,
+                                   int batch) {
+    const auto found = root["kernels"].find(kernel);
+    const nlohmann::json *numbers = found != root["kernels"].end() ? &*found : nullptr;
+    if (!root.contains("batches")) return numbers;
+    if (!root["batches"].is_object()) {
+        throw std::runtime_error(path + ": batches: expected an object, found " + shown(root["batches"]));
+    }
+    int best = 1;
+    for (const auto &[key, kernels] : root["batches"].items()) {
+        const int from = read_batch(key);
+        if (from == 0 || !kernels.is_object()) {
+            throw std::runtime_error(path + ": batches: expected kernels by a number of images from 2 to 4096, found " +
+                                     shown(key) + ": " + shown(kernels));
+        }
+        if (from > batch || from <= best || !kernels.contains(kernel)) continue;
+        best = from;
+        numbers = &kernels[kernel];
+    }
+    return numbers;
+}
+
 }  // namespace
 
-Tuning read_tuning(const std::string &path, const std::string &kernel) {
+Tuning read_tuning(const std::string &path, const std::string &kernel, int batch) {
     Tuning tuning;
     if (path.empty()) return tuning;
     std::ifstream file(path);
@@ -49,9 +82,9 @@ Tuning read_tuning(const std::string &path, const std::string &kernel) {
     if (!root.is_object() || !root.contains("kernels") || !root["kernels"].is_object()) {
         throw std::runtime_error(path + ": expected a JSON object with an object \"kernels\"");
     }
-    const auto found = root["kernels"].find(kernel);
-    if (found == root["kernels"].end()) return tuning;
-    for (const auto &[key, value] : found->items()) {
+    const nlohmann::json *numbers = find_numbers(root, path, kernel, batch);
+    if (numbers == nullptr) return tuning;
+    for (const auto &[key, value] : numbers->items()) {
         bool known = false;
         for (const Field &field : kFields) {
             if (key != field.key) continue;

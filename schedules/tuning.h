@@ -15,8 +15,9 @@ struct Tuning {
     int depthwise_columns = 0;  ///< Outputs of a depthwise row computed together.
 };
 
-/// Reads `kernels.<kernel>` of a tuned file; an empty path or a kernel that the file does not name gives defaults.
-/// Throws std::runtime_error, with the file and the key, on anything malformed.
-Tuning read_tuning(const std::string &path, const std::string &kernel);
+/// Reads `kernels.<kernel>` of a tuned file, or `batches.<n>.<kernel>` of the greatest n up to `batch` that has the
+/// kernel; an empty path or a kernel that the file does not name gives defaults. Throws std::runtime_error, with the
+/// file and the key, on anything malformed.
+Tuning read_tuning(const std::string &path, const std::string &kernel, int batch = 1);
 
 }  // namespace shufflenet::schedules

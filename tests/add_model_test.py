@@ -8,6 +8,7 @@ Needs Python's standard library only.
 
 import argparse
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -19,14 +20,17 @@ ARGUMENTS = argparse.Namespace(cmake="")
 
 
 class AddModelTest(unittest.TestCase):
-    def fails(self, arguments, *words):
-        with self.subTest(arguments), tempfile.TemporaryDirectory() as folder:
-            script = pathlib.Path(folder, "script.cmake")
-            script.write_text("cmake_minimum_required(VERSION 3.25)\n"
-                              f"set(PROJECT_SOURCE_DIR [[{ROOT}]])\n"
-                              f"include([[{ROOT}/cmake/ShuffleNetModel.cmake]])\n"
-                              f"shufflenet_add_model({arguments})\n")
-            result = subprocess.run([ARGUMENTS.cmake, "-P", str(script)], cwd=folder, stdout=subprocess.PIPE,
+    def fails(self, arguments, *words, files=None):
+        """`files`: what is in the folder of the project, by name."""
+        with self.subTest(arguments, files=files), tempfile.TemporaryDirectory() as folder:
+            for name, text in (files or {}).items():
+                path = pathlib.Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            pathlib.Path(folder, "CMakeLists.txt").write_text(
+                "cmake_minimum_required(VERSION 3.25)\nproject(mistaken LANGUAGES NONE)\n"
+                f"include([[{ROOT}/cmake/ShuffleNetModel.cmake]])\nshufflenet_add_model({arguments})\n")
+            result = subprocess.run([ARGUMENTS.cmake, "-S", folder, "-B", folder + "/build"], stdout=subprocess.PIPE,
                                     stderr=subprocess.STDOUT, timeout=600)
             text = re.sub(r"\s+", " ", result.stdout.decode())
             self.assertNotEqual(result.returncode, 0)
@@ -48,6 +52,22 @@ class AddModelTest(unittest.TestCase):
         self.fails(f"{good} CLASSES 100001", "CLASSES 100001", "1 to 100000")
         self.fails(f"{good} TARGETS avx2 neon", "TARGETS neon", "sse41")
         self.fails(f"{good} WIDTH 64", "unknown arguments", "WIDTH")
+
+    def test_tuned_numbers(self):
+        good = "NAME pets NETWORK shufflenet_v2_x0_5 INPUT 64 64 TUNED own"
+        self.fails(good, "own", "no file <target>/pets.json for shufflenet_v2_x0_5 at 64 64")
+        for text, *words in [("", "network"), ("[]", "network"),
+                             ('{"network": "shufflenet_v2_x0_5", "input": [64, 32]}', "no file <target>/pets.json")]:
+            self.fails(good, "own", *words, files={"own/sse41/pets.json": text, "own/neon/pets.json": text})
+        head = '{"network": "shufflenet_v2_x0_5", "input": [64, 64], "kernels": {}, "batches": '
+        for batches, *words in [('{"8": {"stage9": {}}}', "batches.8", 'unknown kernel "stage9"'),
+                                ('{"1": {}}', "batches", "2 to 4096", '"1"'), ('{"8": 1}', "batches", '"8"'),
+                                ('{"5000": {}}', "batches", '"5000"'), ("[]", "batches: expected an object")]:
+            self.fails(good + " DEVICES opencl", "pets.json", *words,
+                       files={"own/opencl/pets.json": head + batches + "}"})
+        target = "neon" if platform.machine() == "aarch64" else "sse41"
+        self.fails(good + f" TARGETS {target}", f"{target}/pets.json", "batches", "of devices",
+                   files={f"own/{target}/pets.json": head + "{}}"})
 
 
 def main():

@@ -26,7 +26,10 @@ struct Case {
 std::vector<Case> all_cases() {
     std::vector<Case> cases;
     for (const shufflenet_descriptor *model : kTestModels) {
-        for (int i = 0; i < model->device_kernels_count; ++i) cases.push_back({model, model->device_kernels[i].device});
+        for (int i = 0; i < model->device_kernels_count; ++i) {
+            const shufflenet_device_kernels &row = model->device_kernels[i];
+            if (row.from_batch == 1) cases.push_back({model, row.device});
+        }
     }
     return cases;
 }
@@ -144,6 +147,78 @@ TEST_P(Device, GraphsGiveTheSameResults) {
     if (GetParam().device != std::string("cuda")) GTEST_SKIP() << GetParam().device << " has no graphs";
     DeviceModel plain = opened(Fusion::kAuto), graph = opened(Fusion::kAuto, kImages, true);
     for (const int batch : {kImages, kImages, 1}) EXPECT_EQ(run(graph, 0, batch), run(plain, 0, batch));
+}
+
+using Calls = std::array<int, 2>;
+Calls stem_calls;
+shufflenet_step_fn counted_stem;
+template <int row>
+int count_stem(const void *context, halide_buffer_t *in, halide_buffer_t *weights, halide_buffer_t *out) {
+    ++stem_calls[row];
+    return counted_stem(context, in, weights, out);
+}
+
+/// A run gets the kernels of the greatest number of images that it reaches, each of its pieces for itself.
+TEST_P(Device, KernelsAreThoseOfTheBatch) {
+    const shufflenet_descriptor &d = descriptor();
+    std::vector<shufflenet_device_kernels> rows;
+    for (int i = 0; i < d.device_kernels_count && rows.empty(); ++i) {
+        if (d.device_kernels[i].device == std::string(GetParam().device)) rows.assign(2, d.device_kernels[i]);
+    }
+    counted_stem = rows[0].stem;
+    rows[0].stem = count_stem<0>;
+    rows[1].stem = count_stem<1>;
+    rows[1].from_batch = 3;
+    shufflenet_descriptor counting = d;
+    counting.device_kernels = rows.data();
+    counting.device_kernels_count = 2;
+    DeviceModel model;
+    DeviceOptions options;
+    options.device = GetParam().device;
+    options.max_batch = 3;
+    ASSERT_TRUE(model.open(counting, options).ok());
+    stem_calls = {};
+    ASSERT_TRUE(model.load_weights(expected_of(d).safetensors, "random weights").ok());
+    EXPECT_GT(stem_calls[0], 0) << "kernels are made ready with the weights";
+    EXPECT_GT(stem_calls[1], 0) << "kernels are made ready with the weights";
+    const std::vector<std::pair<int, Calls>> cases = {{1, {1, 0}}, {2, {1, 0}}, {3, {0, 1}}, {5, {1, 1}}};
+    for (const auto &[batch, expected] : cases) {
+        stem_calls = {};
+        run(model, 0, batch);
+        EXPECT_EQ(stem_calls, expected) << "batch " << batch;
+    }
+}
+
+/// tests/tuned/<device>/by_batch_32x32.json
+TEST(TunedByBatch, EachBatchHasWhatItsFileSays) {
+    const auto found = std::ranges::find_if(
+        kTestModels, [](const shufflenet_descriptor *d) { return d->name == std::string("by_batch_32x32"); });
+    ASSERT_NE(found, std::end(kTestModels));
+    const std::span<const shufflenet_device_kernels> rows((*found)->device_kernels, (*found)->device_kernels_count);
+    ASSERT_EQ(rows.size() % 3, 0U);
+    ASSERT_FALSE(rows.empty());
+    for (size_t device = 0; device < rows.size(); device += 3) {
+        const auto &one = rows[device], &two = rows[device + 1], &three = rows[device + 2];
+        SCOPED_TRACE(one.device);
+        EXPECT_EQ(std::string(one.device) + one.device, std::string(two.device) + three.device);
+        EXPECT_EQ((std::array{one.from_batch, two.from_batch, three.from_batch}), (std::array{1, 2, 3}));
+        EXPECT_NE(one.stem, two.stem);
+        EXPECT_NE(two.stem, three.stem);
+        EXPECT_NE(one.stem, three.stem);
+        EXPECT_NE(one.basic[0], two.basic[0]);
+        EXPECT_EQ(two.basic[0], three.basic[0]);
+        EXPECT_NE(one.conv5_pool, two.conv5_pool);
+        EXPECT_EQ(two.conv5_pool, three.conv5_pool);
+        EXPECT_EQ(one.basic_expand[0], two.basic_expand[0]);
+        EXPECT_NE(two.basic_expand[0], three.basic_expand[0]);
+        for (const auto *row : {&two, &three}) {
+            EXPECT_EQ(one.basic_project[0], row->basic_project[0]);
+            EXPECT_EQ(one.down_branch2[0], row->down_branch2[0]);
+            EXPECT_EQ(one.conv5, row->conv5);
+            EXPECT_EQ(one.fc, row->fc);
+        }
+    }
+    EXPECT_EQ(compiled_devices(**found).find(','), rows.size() == 3 ? std::string::npos : 6U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Device, testing::ValuesIn(all_cases()), [](const auto &info) {

@@ -17,6 +17,7 @@ foreach(model ${models})
   separate_arguments(arguments UNIX_COMMAND "${model}")
   add_test_model(${arguments})
 endforeach()
+add_test_model(by_batch_32x32 test_prime 32 32 TUNED "${CMAKE_CURRENT_SOURCE_DIR}/tuned")
 set(all_models ${test_models} ${shufflenet_models})
 declare_test_models(${all_models})
 
@@ -28,7 +29,7 @@ set_tests_properties(driver/absent PROPERTIES SKIP_REGULAR_EXPRESSION "SKIPPED")
 
 add_unit_test(device_test ${all_models})
 target_compile_options(device_test PRIVATE -O2)
-add_test(NAME device_costs COMMAND device_test --gtest_filter=DeviceModelOfCosts.*)
+add_test(NAME device_costs COMMAND device_test --gtest_filter=DeviceModelOfCosts.*:TunedByBatch.*)
 foreach(device ${SHUFFLENET_DEVICES})
   # One process a model: a crash names its model.
   foreach(model ${all_models})

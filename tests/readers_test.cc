@@ -1,4 +1,5 @@
-// The readers and writers of runtime/: what they accept, what they refuse, and whether the message says why.
+// The readers and writers of runtime/, and the reader of tuned numbers: what they accept, what they refuse, and whether
+// the message says why.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -24,6 +25,7 @@
 #include "runtime/src/metadata.h"
 #include "runtime/src/npy.h"
 #include "runtime/src/safetensors.h"
+#include "schedules/tuning.h"
 
 namespace shufflenet {
 namespace {
@@ -1469,6 +1471,56 @@ TEST(Damage, NoByteCanDoHarm) {
             ASSERT_TRUE(one_line(status.message())) << i;
         }
     }
+}
+
+TEST(Tuning, NumbersAreThoseOfTheKernelAndTheBatch) {
+    const std::string path = testing::TempDir() + "tuned.json";
+    std::ofstream(path) << R"({"kernels": {"stem": {"tile_pixels": 7, "strip_rows": 2}},
+                               "batches": {"64": {"stem": {"tile_pixels": 3}},
+                                           "8": {"stem": {"tile_pixels": 5}, "fc": {"tile_pixels": 6}}}})";
+    struct Row {
+        const char *kernel;
+        int batch, tile_pixels, strip_rows;
+    };
+    const Row rows[] = {{"stem", 1, 7, 2},  {"stem", 7, 7, 2}, {"stem", 8, 5, 0},  {"stem", 63, 5, 0},
+                        {"stem", 64, 3, 0}, {"fc", 1, 0, 0},   {"fc", 1000, 6, 0}, {"conv5", 8, 0, 0}};
+    for (const Row &row : rows) {
+        const schedules::Tuning tuning = schedules::read_tuning(path, row.kernel, row.batch);
+        EXPECT_EQ(tuning.tile_pixels, row.tile_pixels) << row.kernel << " " << row.batch;
+        EXPECT_EQ(tuning.strip_rows, row.strip_rows) << row.kernel << " " << row.batch;
+    }
+    EXPECT_EQ(schedules::read_tuning("", "stem").tile_pixels, 0);
+    fs::remove(path);
+}
+
+TEST(Tuning, NamesWhatIsWrong) {
+    const std::string path = testing::TempDir() + "tuned.json";
+    const std::pair<const char *, const char *> rows[] = {
+        {"", "cannot open the tuned numbers"},
+        {"[]", "expected a JSON object with an object \"kernels\""},
+        {R"({"kernels": {"stem": {"tiles": 1}}})", R"(stem: unknown key "tiles")"},
+        {R"({"kernels": {"stem": {"order": -1}}})", "stem.order: expected an integer from 0 to 1048576, found -1"},
+        {R"({"kernels": {}, "batches": 8})", "batches: expected an object, found 8"},
+        {R"({"kernels": {}, "batches": {"1": {}}})",
+         R"(batches: expected kernels by a number of images from 2 to 4096, found "1": {})"},
+        {R"({"kernels": {}, "batches": {"08": {}}})",
+         R"(batches: expected kernels by a number of images from 2 to 4096, found "08": {})"},
+        {R"({"kernels": {}, "batches": {"8": []}})",
+         R"(batches: expected kernels by a number of images from 2 to 4096, found "8": [])"},
+        {R"({"kernels": {}, "batches": {"8": {"stem": {"order": 0.5}}}})",
+         "stem.order: expected an integer from 0 to 1048576, found 0.5"},
+    };
+    for (const auto &[text, message] : rows) {
+        if (*text != '\0') std::ofstream(path) << text;
+        std::string found;
+        try {
+            schedules::read_tuning(path, "stem", 8);
+        } catch (const std::runtime_error &error) {
+            found = error.what();
+        }
+        EXPECT_EQ(found, path + ": " + message);
+    }
+    fs::remove(path);
 }
 
 }  // namespace

@@ -180,7 +180,8 @@ const char *const kBeforeOpen = "of a model that is not open";
 /// What a DeviceModel object holds.
 struct DeviceModelState {
     const shufflenet_descriptor *descriptor = nullptr;
-    const shufflenet_device_kernels *kernels = nullptr;
+    /// The device's, by batch.
+    std::vector<const shufflenet_device_kernels *> kernels;
     const Network *network = nullptr;
     DeviceOptions options;
     int shared_bytes = 0;
@@ -226,6 +227,7 @@ struct DeviceModelState {
     Status upload_all(DeviceWeights *to) const;
     Status make_logits(int classes);
 
+    const shufflenet_device_kernels &kernels_for(int images) const;
     bool fused(int stage, bool down, int images) const;
     Status enqueue(DevicePointer in, int images, DevicePointer out) noexcept;
     Status enqueue_graph(DevicePointer in, int images, DevicePointer out);
@@ -238,7 +240,9 @@ namespace {
 /// The passage of a batch through a model's kernels.
 class DeviceRun {
   public:
-    explicit DeviceRun(DeviceModelState &model) : m_(model), k_(*model.kernels) { context_.device = m_.launcher.get(); }
+    DeviceRun(DeviceModelState &model, const shufflenet_device_kernels &kernels) : m_(model), k_(kernels) {
+        context_.device = m_.launcher.get();
+    }
 
     /// All of it. `in`: NCHW; `logits`: images * classes.
     bool chain(const DeviceWeights &w, DevicePointer in, int images, DevicePointer logits) {
@@ -260,7 +264,7 @@ class DeviceRun {
                                             {images, int64_t{pixels} * m_.conv5_lanes}});
         return head(k_.conv5, w, out, "conv5");
     }
-    /// Every kernel that a chain may launch, however units are cut.
+    /// Every one of the kernels, however units are cut.
     bool everything(const DeviceWeights &w, DevicePointer in, DevicePointer logits) {
         for (const bool whole : {false, true}) {
             forced_ = true;
@@ -398,9 +402,9 @@ Status DeviceModelState::choose(const shufflenet_descriptor &d) {
     if (spec == nullptr) return {Code::kBadInput, "device: expected cuda or opencl, found " + options.device};
     shared_bytes = spec->shared_bytes;
     for (int i = 0; i < d.device_kernels_count; ++i) {
-        if (options.device == d.device_kernels[i].device) kernels = &d.device_kernels[i];
+        if (options.device == d.device_kernels[i].device) kernels.push_back(&d.device_kernels[i]);
     }
-    if (kernels == nullptr) {
+    if (kernels.empty()) {
         const std::string devices = compiled_devices(d);
         return {Code::kUnsupported, std::string(d.name) + ": was compiled without kernels for " + options.device +
                                         (devices.empty() ? ", for the CPU only" : ", for " + devices)};
@@ -549,12 +553,24 @@ Status DeviceModelState::adopt(std::span<const std::byte> file, const std::strin
 /// Makes all kernels now, so that no run has to, and then takes the weights.
 Status DeviceModelState::prepare(std::shared_ptr<const DeviceWeights> with) {
     launcher->begin_preparing();
-    DeviceRun run(*this);
-    const bool ok = run.everything(*with, image.get(), logits.get());
-    const Status prepared = launcher->end_preparing();
-    if (!ok) return prepared.ok() ? run.error() : prepared;
+    Status status;
+    for (const shufflenet_device_kernels *row : kernels) {
+        DeviceRun run(*this, *row);
+        if (status.ok() && !run.everything(*with, image.get(), logits.get())) status = run.error();
+    }
+    if (const Status prepared = launcher->end_preparing(); !prepared.ok()) return prepared;
+    if (!status.ok()) return status;
     weights = std::move(with);
     return {};
+}
+
+/// Rows of a device are in order, the first from one image up.
+const shufflenet_device_kernels &DeviceModelState::kernels_for(int images) const {
+    const shufflenet_device_kernels *found = kernels.front();
+    for (const shufflenet_device_kernels *row : kernels) {
+        if (row->from_batch <= images) found = row;
+    }
+    return *found;
 }
 
 bool DeviceModelState::fused(int stage, bool down, int images) const {
@@ -568,7 +584,7 @@ Status DeviceModelState::enqueue(DevicePointer in, int images, DevicePointer out
     if (options.graph) {
         return guarded("a graph", [&] { return enqueue_graph(in, images, out); });
     }
-    DeviceRun run(*this);
+    DeviceRun run(*this, kernels_for(images));
     return run.chain(*weights, in, images, out) ? Status() : run.error();
 }
 
@@ -579,7 +595,7 @@ Status DeviceModelState::enqueue_graph(DevicePointer in, int images, DevicePoint
     // On a stream of our own, because the caller's may be one that cannot be captured.
     if (Status status = api().begin_capture(own_stream); !status.ok()) return status;
     launcher->use_stream(own_stream);
-    DeviceRun run(*this);
+    DeviceRun run(*this, kernels_for(images));
     const bool ok = run.chain(*weights, in, images, out);
     launcher->use_stream(stream);
     std::unique_ptr<DeviceGraph> graph;
@@ -611,7 +627,7 @@ Status DeviceModelState::run(std::span<const float> in, int batch, std::span<flo
         Status status = api().upload(stream, image.get(), from, sizeof(float) * images * image_floats);
         if (status.ok()) status = enqueue(image.get(), images, logits.get());
         if (status.ok() && conv5_wanted) {
-            DeviceRun head(*this);
+            DeviceRun head(*this, kernels_for(images));
             if (!head.conv5(*weights, images)) status = head.error();
         }
         if (status.ok()) {
@@ -784,7 +800,8 @@ std::string DeviceModel::device_name() const { return state_ == nullptr ? "" : s
 std::string compiled_devices(const shufflenet_descriptor &descriptor) {
     std::string names;
     for (int i = 0; i < descriptor.device_kernels_count; ++i) {
-        names += (i > 0 ? "," : "") + std::string(descriptor.device_kernels[i].device);
+        if (descriptor.device_kernels[i].from_batch > 1) continue;
+        names += (names.empty() ? "" : ",") + std::string(descriptor.device_kernels[i].device);
     }
     return names;
 }

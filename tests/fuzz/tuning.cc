@@ -15,8 +15,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz::require(file >= 0 && write(file, data, size) == static_cast<ssize_t>(size), "the input is in a file");
     const std::string path = "/proc/self/fd/" + std::to_string(file);
     try {
-        const schedules::Tuning tuning = schedules::read_tuning(path, "stage2_basic");
-        fuzz::require(tuning.tile_pixels >= 0 && tuning.order >= 0, "numbers are not negative");
+        for (const int batch : {1, 64}) {
+            const schedules::Tuning tuning = schedules::read_tuning(path, "stage2_basic", batch);
+            fuzz::require(tuning.tile_pixels >= 0 && tuning.order >= 0, "numbers are not negative");
+        }
     } catch (const std::runtime_error &error) {
         const std::string message = error.what();
         fuzz::require(message.starts_with(path + ": "), "a message starts with the file's name");

@@ -45,11 +45,12 @@ struct shufflenet_kernels {
     const shufflenet_step_fn *steps;
 };
 
-/** The kernels of a device: a whole batch each. `in` of a branch is (offset, image), the tensors of images are
- *  (lane, pixel, image), or (lane, x, y, image) where the stem and a whole branch 2 write them. A unit's branch 2 is
- *  either one kernel, or expand, into a tensor of its own, and project. Arrays: stages 2, 3, 4. */
+/** The kernels of a device for some batches: a whole batch each. `in` of a branch is (offset, image), the tensors of
+ * images are (lane, pixel, image), or (lane, x, y, image) where the stem and a whole branch 2 write them. A unit's
+ * branch 2 is either one kernel, or expand, into a tensor of its own, and project. Arrays: stages 2, 3, 4. */
 struct shufflenet_device_kernels {
     const char *device;                  /**< "opencl", "cuda" */
+    int from_batch;                      /**< For runs of so many images and more, unless a later row says more. */
     shufflenet_step_fn stem;             /**< Convolution and max-pool. */
     shufflenet_conv5_fn down_branch1[3]; /**< Branch 1 of the downsampling unit. */
     shufflenet_conv5_fn down_branch2[3]; /**< Its branch 2. */
@@ -75,8 +76,8 @@ struct shufflenet_descriptor {
     const unsigned char *weights;                           /**< Embedded safetensors file; NULL: none. */
     const unsigned char *weights_end;                       /**< Its end. */
     const char *metadata;                                   /**< Embedded JSON; NULL: none. */
-    const struct shufflenet_device_kernels *device_kernels; /**< DEVICES; NULL: none. */
-    int device_kernels_count;                               /**< Devices. */
+    const struct shufflenet_device_kernels *device_kernels; /**< DEVICES, each from 1 image up; NULL: none. */
+    int device_kernels_count;                               /**< Of all devices. */
 };
 
 #ifdef __cplusplus
