@@ -445,8 +445,8 @@ function(shufflenet_add_model)
           endif()
           string(APPEND variant "_from${batch}")
         endif()
-        string(REGEX REPLACE "^[^|]*" "${variant}" line "${line} batch=${batch}")
-        _shufflenet_generate(object "${dir}/kernels" ${device} "${line}" NAME ${name} NETWORK ${ARG_NETWORK}
+        string(REGEX MATCH "[|].*" generator "${line}")
+        _shufflenet_generate(object "${dir}/kernels" ${device} "${variant}${generator} batch=${batch}" NAME ${name} NETWORK ${ARG_NETWORK}
           HEIGHT ${height} WIDTH ${width} TUNED "${tuned}" TUNED_AS ${kernel})
         list(APPEND device_objects "${object}")
         set(type CONV5)
