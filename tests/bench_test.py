@@ -259,6 +259,11 @@ class Devices(unittest.TestCase):
         for which in ["default", "tuned"]:
             self.assertEqual(sorted(root["microseconds"][kernel][which]), ["1", "2"])
             self.assertTrue(all(time > 0 for time in root["microseconds"][kernel][which].values()))
+        # Two images have numbers of their own, or none.
+        for batch, kernels in root.get("batches", {}).items():
+            self.assertEqual(batch, "2")
+            self.assertEqual(list(kernels), [kernel])
+            self.assertNotEqual(kernels[kernel], root["kernels"].get(kernel, {}))
 
     def test_autotune_of_a_kernel_that_the_device_does_not_have(self):
         result = run("autotune", "--model", "shufflenet_v2_x0_5", "--target", ARGUMENTS.target, "--kernel", "stage4_basic")
