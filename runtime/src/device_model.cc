@@ -558,7 +558,7 @@ Status DeviceModelState::prepare(std::shared_ptr<const DeviceWeights> with) {
         DeviceRun run(*this, *row);
         if (status.ok() && !run.everything(*with, image.get(), logits.get())) status = run.error();
     }
-    if (const Status prepared = launcher->end_preparing(); !prepared.ok()) return prepared;
+    if (Status prepared = launcher->end_preparing(); !prepared.ok()) return prepared;
     if (!status.ok()) return status;
     weights = std::move(with);
     return {};
