@@ -156,7 +156,7 @@ class Search {
             return;
         }
         std::optional<Candidate> used;
-        double batches = static_cast<double>(options_.batches.size());
+        auto batches = static_cast<double>(options_.batches.size());
         for (const int count : options_.batches) {
             if (interrupted()) return;
             const double now = progress_.elapsed();

@@ -87,7 +87,7 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
         throw std::runtime_error("--batches: expected counts from 1 to 1024");
     }
     std::ranges::sort(options.batches);
-    options.batches.erase(std::ranges::unique(options.batches).begin(), options.batches.end());
+    options.batches.erase(std::unique(options.batches.begin(), options.batches.end()), options.batches.end());
     return options;
 }
 

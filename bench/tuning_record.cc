@@ -71,7 +71,7 @@ void TuningRecord::set_device(const std::string &name) {
 void TuningRecord::forget(const std::string &kernel, int batch) {
     if (!root_.contains("batches")) return;
     Json left = Json::object();
-    for (auto &[key, kernels] : root_["batches"].items()) {
+    for (const auto &[key, kernels] : root_["batches"].items()) {
         if (batch == 0 || key == std::to_string(batch)) kernels.erase(kernel);
         if (!kernels.empty()) left[key] = kernels;
     }

@@ -191,7 +191,7 @@ TEST_P(Device, KernelsAreThoseOfTheBatch) {
 
 /// tests/tuned/<device>/by_batch_32x32.json
 TEST(TunedByBatch, EachBatchHasWhatItsFileSays) {
-    const auto found = std::ranges::find_if(
+    const auto *const found = std::ranges::find_if(
         kTestModels, [](const shufflenet_descriptor *d) { return d->name == std::string("by_batch_32x32"); });
     ASSERT_NE(found, std::end(kTestModels));
     const std::span<const shufflenet_device_kernels> rows((*found)->device_kernels, (*found)->device_kernels_count);
