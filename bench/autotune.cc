@@ -176,8 +176,8 @@ class Search {
             kernel, compiler_.oracle(kernel),
             {compiler_.version(kernel, smaller), compiler_.version(kernel, own), compiler_.version(kernel, {})},
             kConfirmMilliseconds);
-        if (measured.size() == 3 && smaller != own && measured[1].relative < kOwnKernelGain) return own;
-        if (measured.size() == 3) record_.store(kernel.name, batch, {}, measured[2].times, measured[0].times);
+        if (measured.size() < 3 || (smaller != own && measured[1].relative < kOwnKernelGain)) return own;
+        record_.store(kernel.name, batch, {}, measured[2].times, measured[0].times);
         return smaller;
     }
 
