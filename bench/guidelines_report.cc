@@ -357,6 +357,20 @@ void add_networks(std::ostream &out, const Json &list) {
     }
 }
 
+/// A table's figures on one instruction set, after its verdicts.
+void add_section(std::ostream &out, const TableSpec &table, const std::string &isa, const Sets &sets,
+                 const Json &verdicts) {
+    out << "\n### " << isa << " (peak " << fixed(sets.front()->at("peak_gflops").get<double>(), 0) << " GFLOP/s)\n\n";
+    for (const Json &verdict : verdicts) {
+        if (verdict.at("table") != table.name || verdict.at("isa") != isa) continue;
+        out << "- " << (has_fused(sets) ? "**" + verdict.at("version").get<std::string>() + "** " : "")
+            << verdict.at("text").get<std::string>() << ".\n";
+    }
+    out << '\n';
+    add_table(out, table, sets);
+    if (has_fused(sets) && table.equal_flops()) add_fusing_table(out, table, removed_by_fusing(table, sets));
+}
+
 }  // namespace
 
 Json verdicts_of(const Json &result) {
@@ -397,16 +411,7 @@ std::string markdown_of(const Json &result) {
             if (key.first != table.name) continue;
             if (first) out << "\n## " << table.title << "\n\nThe guideline: " << table.guideline << ".\n";
             first = false;
-            out << "\n### " << key.second << " (peak " << fixed(sets.front()->at("peak_gflops").get<double>(), 0)
-                << " GFLOP/s)\n\n";
-            for (const Json &verdict : verdicts) {
-                if (verdict.at("table") != key.first || verdict.at("isa") != key.second) continue;
-                out << "- " << (has_fused(sets) ? "**" + verdict.at("version").get<std::string>() + "** " : "")
-                    << verdict.at("text").get<std::string>() << ".\n";
-            }
-            out << '\n';
-            add_table(out, table, sets);
-            if (has_fused(sets) && table.equal_flops()) add_fusing_table(out, table, removed_by_fusing(table, sets));
+            add_section(out, table, key.second, sets, verdicts);
         }
     }
     add_decomposition(out, result.at("decomposition"));
