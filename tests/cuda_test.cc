@@ -217,8 +217,10 @@ TEST_F(Cuda, MachinesThatCannot) {
     options = cuda_options();
     options.device = "vulkan";
     expect_error(model.open(descriptor(), options), Code::kBadInput, "vulkan");
-    options.device = "opencl";
-    expect_error(model.open(descriptor(), options), Code::kUnsupported, "without kernels for opencl");
+    shufflenet_descriptor cpu_only = descriptor();
+    cpu_only.device_kernels_count = 0;
+    expect_error(model.open(cpu_only, cuda_options()), Code::kUnsupported,
+                 "without kernels for cuda, for the CPU only");
     // The CPU is as it was.
     Model cpu;
     ASSERT_TRUE(cpu.open(descriptor()).ok());

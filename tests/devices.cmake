@@ -44,7 +44,7 @@ find_package(Python3 REQUIRED COMPONENTS Interpreter)
 if("opencl" IN_LIST SHUFFLENET_DEVICES)
   if(SHUFFLENET_CLI AND SHUFFLENET_IMAGE)
     add_test(NAME device_cli_test COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/device_cli_test.py"
-      --shufflenet $<TARGET_FILE:shufflenet> --device opencl)
+      --shufflenet $<TARGET_FILE:shufflenet> --device opencl --compiled ${SHUFFLENET_DEVICES})
   endif()
   if(SHUFFLENET_BENCH)
     add_test(NAME bench_test COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/bench_test.py"

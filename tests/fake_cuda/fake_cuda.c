@@ -33,10 +33,12 @@ struct module {
     char *text;
     uint64_t hash;
     void *context;
+    struct function *functions;
 };
 
 struct function {
     struct module *module;
+    struct function *next; /* Of the same module. */
     char name[128];
 };
 
@@ -295,6 +297,11 @@ int cuModuleUnload(void *module) {
     ENTER(1);
     struct module *m = module;
     if (m->context != fake_cuda_current()) misuse("a module is unloaded in another context");
+    while (m->functions != NULL) {
+        struct function *next = m->functions->next;
+        free(m->functions);
+        m->functions = next;
+    }
     free(m->text);
     free(m);
     count(&state.modules_unloaded);
@@ -309,6 +316,8 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
     if (strstr(m->text, entry) == NULL) return kNotFound;
     struct function *made = calloc(1, sizeof *made);
     made->module = m;
+    made->next = m->functions;
+    m->functions = made;
     snprintf(made->name, sizeof made->name, "%s", name);
     *function = made;
     return kSuccess;
