@@ -155,7 +155,7 @@ class Search {
             tune(kernel, 0, record_.numbers(kernel.name, 0), until);
             return;
         }
-        std::optional<Candidate> used;
+        std::optional<Version> used;
         auto batches = static_cast<double>(options_.batches.size());
         for (const int count : options_.batches) {
             if (interrupted()) return;
@@ -163,27 +163,26 @@ class Search {
             const double share = now + std::max(0.0, until - now) / batches--;
             trials_.judge_by({count});
             const int batch = used ? count : 0;
-            const Candidate start = !used || options_.resume ? record_.numbers(kernel.name, batch) : *used;
-            const std::optional<Candidate> found = tune(kernel, batch, start, share);
+            const Candidate start = !used || options_.resume ? record_.numbers(kernel.name, batch) : used->numbers;
+            const std::optional<Version> found = tune(kernel, batch, start, share);
             if (!found) return;
             used = used ? chosen(kernel, batch, *used, *found) : found;
         }
     }
 
-    /// Of the numbers of smaller batches and this one's own, those that it gets.
-    Candidate chosen(const Kernel &kernel, int batch, const Candidate &smaller, const Candidate &own) {
+    /// Of the version of smaller batches and this one's own, the one that it gets.
+    Version chosen(const Kernel &kernel, int batch, const Version &smaller, const Version &own) {
         const std::vector<Version> measured = trials_.run(
-            kernel, compiler_.oracle(kernel),
-            {compiler_.version(kernel, smaller), compiler_.version(kernel, own), compiler_.version(kernel, {})},
-            kConfirmMilliseconds);
-        if (measured.size() < 3 || (smaller != own && measured[1].relative < kOwnKernelGain)) return own;
+            kernel, compiler_.oracle(kernel), {smaller, own, compiler_.version(kernel, {})}, kConfirmMilliseconds);
+        const bool differ = smaller.numbers != own.numbers;
+        if (measured.size() < 3 || (differ && measured[1].relative < kOwnKernelGain)) return own;
         record_.store(kernel.name, batch, {}, measured[2].times, measured[0].times);
         return smaller;
     }
 
-    /// The best numbers that were found, which are in the record; nothing: the search was interrupted before there
-    /// were.
-    std::optional<Candidate> tune(const Kernel &kernel, int batch, const Candidate &start, double until) {
+    /// The best version that was found, whose numbers are in the record; nothing: the search was interrupted before
+    /// there was one.
+    std::optional<Version> tune(const Kernel &kernel, int batch, const Candidate &start, double until) {
         const Size input{options_.height, options_.width};
         const std::vector<Gene> genes = options_.device != nullptr
                                             ? device_genes_of(kernel, network_, input)
@@ -226,7 +225,7 @@ class Search {
             if (parents.size() > kParents) parents.resize(kParents);
         }
         progress_.line(summary(kernel, best, tried));
-        return best.numbers;
+        return best;
     }
 
     static bool faster(const Version &a, const Version &b) { return a.relative < b.relative; }

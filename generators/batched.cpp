@@ -155,7 +155,7 @@ class BatchedBranch2Generator : public Branch2Kernel<BatchedBranch2Generator> {
         out = f.pw2.parts[0].out;
 
         fix_blocks(in, block);
-        fix_line(table, unit().in_channels);
+        fix_line(table, u.in_channels);
         fix_line(weights, packed.size());
         fix_rows(out, part.lanes, packed.pw2.lanes, u.out);
         schedule(f);

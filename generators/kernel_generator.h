@@ -2,6 +2,7 @@
 #pragma once
 
 #include "generators/kernels.h"
+#include "networks/devices.h"
 #include "schedules/schedules.h"
 
 namespace shufflenet::generators {
@@ -29,7 +30,7 @@ class Kernel : public Generator<T> {
     /// Path of the tuned numbers; empty: defaults.
     GeneratorParam<std::string> tuned{"tuned", ""};
     /// Of a device's kernel: images in a run, at least, for which of the tuned numbers.
-    GeneratorParam<int> batch{"batch", 1, 1, 4096};
+    GeneratorParam<int> batch{"batch", 1, 1, kMostImages};
     /// Build with the reference schedule instead of the target's.
     GeneratorParam<bool> reference{"reference", false};
     /// Work to leave out, so that experiments see what it costs: "element_wise" (activations and additions),

@@ -33,6 +33,9 @@ constexpr const DeviceSpec *find_device(std::string_view name) {
     return nullptr;
 }
 
+/// Images that a device computes at a time, at most. The build reads it from this line.
+inline constexpr int kMostImages = 4096;
+
 /// Threads of a block that every such device allows; several blocks of them fit on a multiprocessor.
 inline constexpr int kMostThreads = 256;
 

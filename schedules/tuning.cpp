@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "networks/devices.h"
+
 namespace shufflenet::schedules {
 
 namespace {
@@ -41,7 +43,6 @@ int read_field(const nlohmann::json &value, const std::string &where) {
 
 /// A key of `batches`; 0: it is none.
 int read_batch(const std::string &key) {
-    constexpr int kMostImages = 4096;
     int batch = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), batch);
     const bool whole = error == std::errc() && end == key.data() + key.size() && key[0] != '0';
@@ -61,8 +62,8 @@ const nlohmann::json *find_numbers(const nlohmann::json &root, const std::string
     for (const auto &[key, kernels] : root["batches"].items()) {
         const int from = read_batch(key);
         if (from == 0 || !kernels.is_object()) {
-            throw std::runtime_error(path + ": batches: expected kernels by a number of images from 2 to 4096, found " +
-                                     shown(key) + ": " + shown(kernels));
+            throw std::runtime_error(path + ": batches: expected kernels by a number of images from 2 to " +
+                                     std::to_string(kMostImages) + ", found " + shown(key) + ": " + shown(kernels));
         }
         if (from > batch || from <= best || !kernels.contains(kernel)) continue;
         best = from;

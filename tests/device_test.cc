@@ -189,7 +189,7 @@ TEST_P(Device, KernelsAreThoseOfTheBatch) {
     }
 }
 
-/// tests/tuned/<device>/by_batch_32x32.json
+/// tests/by_batch_32x32.json
 TEST(TunedByBatch, EachBatchHasWhatItsFileSays) {
     const auto *const found = std::ranges::find_if(
         kTestModels, [](const shufflenet_descriptor *d) { return d->name == std::string("by_batch_32x32"); });

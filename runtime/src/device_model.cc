@@ -19,8 +19,6 @@ namespace shufflenet {
 
 namespace {
 
-constexpr int kMostImages = 4096;
-
 /// Device memory that gives itself back.
 class Memory {
   public:
@@ -556,7 +554,10 @@ Status DeviceModelState::prepare(std::shared_ptr<const DeviceWeights> with) {
     Status status;
     for (const shufflenet_device_kernels *row : kernels) {
         DeviceRun run(*this, *row);
-        if (status.ok() && !run.everything(*with, image.get(), logits.get())) status = run.error();
+        if (!run.everything(*with, image.get(), logits.get())) {
+            status = run.error();
+            break;
+        }
     }
     if (Status prepared = launcher->end_preparing(); !prepared.ok()) return prepared;
     if (!status.ok()) return status;
