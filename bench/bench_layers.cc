@@ -20,6 +20,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "runtime/src/halide_hooks.h"
 #include "workload.h"
 
 namespace {
@@ -63,13 +64,13 @@ int timed_task(void *context, int task, uint8_t *closure) {
 extern "C" {
 
 // NOLINTBEGIN(bugprone-reserved-identifier): the linker's names of what it wraps
-int __real_shufflenet_halide_do_par_for(void *context, Body body, int first, int size, uint8_t *closure);
+int SHUFFLENET_REAL_HALIDE(do_par_for)(void *context, Body body, int first, int size, uint8_t *closure);
 
-int __wrap_shufflenet_halide_do_par_for(void *context, Body body, int first, int size, uint8_t *closure) {
+int SHUFFLENET_WRAP_HALIDE(do_par_for)(void *context, Body body, int first, int size, uint8_t *closure) {
     LoopCall &call = calls.emplace_back(LoopCall{body, closure});
     const auto start = Clock::now();
     const int result =
-        __real_shufflenet_halide_do_par_for(context, timed_task, first, size, reinterpret_cast<uint8_t *>(&call));
+        SHUFFLENET_REAL_HALIDE(do_par_for)(context, timed_task, first, size, reinterpret_cast<uint8_t *>(&call));
     call.wall = microseconds_since(start);
     return result;
 }

@@ -31,6 +31,7 @@ install(TARGETS shufflenet_runtime shufflenet_device_runtime EXPORT ShuffleNetTa
 get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
 install(FILES "${runtime_object}" DESTINATION "${shufflenet_objects}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/runtime/include/shufflenet" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(FILES "${SHUFFLENET_VERSION_INCLUDE}/shufflenet/version.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/shufflenet")
 foreach(model ${shufflenet_models})
   install(FILES "${PROJECT_BINARY_DIR}/models/${model}/include/${model}.h" DESTINATION "${shufflenet_model_headers}")
 endforeach()

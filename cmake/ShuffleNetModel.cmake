@@ -81,14 +81,15 @@ foreach(row ${rows})
 endforeach()
 set(SHUFFLENET_COMPARISON_NAMES ${names} CACHE INTERNAL "")
 
-# Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
-# meets that of the program which links it. KEEP: a regular expression of the functions to keep; default: all.
+# Links objects into one, hides their symbols, and renames halide_* so that a model library's Halide runtime never meets
+# that of the program which links it, nor another version's. KEEP: a regular expression of the functions to keep; default: all.
 function(shufflenet_rename_halide)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "" "OUTPUT;KEEP" "INPUTS")
   get_filename_component(name "${ARG_OUTPUT}" NAME)
   add_custom_command(
     OUTPUT "${ARG_OUTPUT}"
     COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${ARG_OUTPUT}" -D "INPUTS=${ARG_INPUTS}" -D "KEEP=${ARG_KEEP}"
+            -D "PREFIX=shufflenet_${SHUFFLENET_ABI}" -D "CXX=${CMAKE_CXX_COMPILER}"
             -D "LD=${CMAKE_LINKER}" -D "NM=${CMAKE_NM}" -D "OBJCOPY=${CMAKE_OBJCOPY}" -P "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
     DEPENDS ${ARG_INPUTS} "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
     COMMENT "Renaming Halide symbols in ${name}"

@@ -10,6 +10,7 @@
 #include "backbone.h"
 #include "emulated.h"
 #include "guarded_memory.h"
+#include "halide_hooks.h"
 #include "model_cases.h"
 #include "reference/random_weights.h"
 #include "safetensors.h"
@@ -57,17 +58,17 @@ void __wrap_free(void *memory) {
 }
 
 // Halide asks for memory that is aligned to the longest vector.
-void *__real_shufflenet_halide_malloc(void *context, size_t size);
-void *__wrap_shufflenet_halide_malloc(void *context, size_t size) {
+void *SHUFFLENET_REAL_HALIDE(malloc)(void *context, size_t size);
+void *SHUFFLENET_WRAP_HALIDE(malloc)(void *context, size_t size) {
     using shufflenet::intermediates;
     constexpr size_t kAlignment = 64;
     return intermediates.edge ? intermediates.allocate(size, kAlignment)
-                              : __real_shufflenet_halide_malloc(context, size);
+                              : SHUFFLENET_REAL_HALIDE(malloc)(context, size);
 }
-void __real_shufflenet_halide_free(void *context, void *memory);
-void __wrap_shufflenet_halide_free(void *context, void *memory) {
+void SHUFFLENET_REAL_HALIDE(free)(void *context, void *memory);
+void SHUFFLENET_WRAP_HALIDE(free)(void *context, void *memory) {
     if (memory != nullptr && !shufflenet::intermediates.release(memory)) {
-        __real_shufflenet_halide_free(context, memory);
+        SHUFFLENET_REAL_HALIDE(free)(context, memory);
     }
 }
 }

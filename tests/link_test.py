@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A model's archive as its users link it: by hand, from C and C++, with nothing but what its header says.
 
-    python3 tests/link_test.py --archive build/x86/lib/libcifar10_x0_5.a --include DIR --include DIR \\
+    python3 tests/link_test.py --archive build/x86/lib/libcifar10_x0_5.a --abi v1_0_0 --include DIR --include DIR \\
         --halide-runtime FILE.o --halide-include DIR --cc cc --cxx c++ --nm nm --readelf readelf
 
 Needs Python's standard library only.
@@ -71,7 +71,8 @@ class LinkTest(unittest.TestCase):
         names = {line.split()[0]: line.split()[1] for line in symbols.splitlines() if not line.endswith(":")}
         self.assertGreater(len(names), 100)
         model = pathlib.Path(ARGUMENTS.archive).stem.removeprefix("lib")
-        own = re.compile(rf"{model}(_\w+)?|shufflenet_\w+|_Z\w*10shufflenet\w*")
+        abi = ARGUMENTS.abi
+        own = re.compile(rf"{model}(_\w+)?|shufflenet_{abi}_\w+|_Z\w*10shufflenet{len(abi)}{abi}\w*")
         # Templates of the standard library and of nlohmann's JSON are merged by design. Halide's runtime is weak too,
         # but another version's must not be taken for it.
         template = re.compile(r"_Z\w*(St|9__gnu_cxx|8nlohmann)\w*|DW\.ref\.\w+")
@@ -83,7 +84,7 @@ class LinkTest(unittest.TestCase):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("archive", "halide-runtime", "halide-include", "cc", "cxx", "nm", "readelf"):
+    for option in ("archive", "abi", "halide-runtime", "halide-include", "cc", "cxx", "nm", "readelf"):
         parser.add_argument("--" + option, required=True)
     parser.add_argument("--emulator", default="", help="command that runs programs, e.g. 'qemu-aarch64 -L DIR'")
     parser.add_argument("--include", action="append", required=True, help="for the model's header and the runtime's")

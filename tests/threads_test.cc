@@ -1,5 +1,4 @@
 // What kernels run on: the thread pool, and the hooks through which Halide's code reaches threads and memory.
-#include <HalideRuntime.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -7,14 +6,9 @@
 #include <set>
 #include <vector>
 
+#include "halide_hooks.h"
 #include "kernel_context.h"
 #include "thread_pool.h"
-
-extern "C" {
-void *shufflenet_halide_malloc(void *context, size_t size);
-void shufflenet_halide_free(void *context, void *memory);
-int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure);
-}
 
 namespace shufflenet {
 namespace {
@@ -79,8 +73,8 @@ class Hooks : public testing::Test {
     void SetUp() override { use_scratch(&scratch_); }
     void TearDown() override { use_scratch(nullptr); }
 
-    static void *take(size_t size) { return shufflenet_halide_malloc(nullptr, size); }
-    static void give(void *memory) { shufflenet_halide_free(nullptr, memory); }
+    static void *take(size_t size) { return SHUFFLENET_HALIDE(malloc)(nullptr, size); }
+    static void give(void *memory) { SHUFFLENET_HALIDE(free)(nullptr, memory); }
 
     alignas(64) std::byte memory_[64 * 1024]{};
     Scratch scratch_{.begin = memory_, .size = sizeof memory_};
@@ -132,9 +126,9 @@ TEST_F(Hooks, LoopReturnsAFailedTasksResult) {
         context.pool = &pool;
         context.scratch = scratch.data();
         const auto body = [](void *, int i, uint8_t *) { return i == 105 ? -7 : 0; };
-        EXPECT_EQ(shufflenet_halide_do_par_for(&context, body, 100, 5, nullptr), 0);
-        EXPECT_EQ(shufflenet_halide_do_par_for(&context, body, 100, 6, nullptr), -7);
-        EXPECT_EQ(shufflenet_halide_do_par_for(&context, body, 100, 0, nullptr), 0);
+        EXPECT_EQ(SHUFFLENET_HALIDE(do_par_for)(&context, body, 100, 5, nullptr), 0);
+        EXPECT_EQ(SHUFFLENET_HALIDE(do_par_for)(&context, body, 100, 6, nullptr), -7);
+        EXPECT_EQ(SHUFFLENET_HALIDE(do_par_for)(&context, body, 100, 0, nullptr), 0);
     }
 }
 

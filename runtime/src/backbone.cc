@@ -4,7 +4,7 @@
 #include "networks/targets.h"
 #include "run_check.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -186,4 +186,4 @@ void copy_feature(const Backbone &backbone, const PackedWeights &weights, const 
     }
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

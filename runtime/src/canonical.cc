@@ -9,7 +9,7 @@
 #include "half.h"
 #include "message.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -84,4 +84,4 @@ Status canonical_weights(const Safetensors &file, const std::string &file_name, 
     return message::from_exception(file_name);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

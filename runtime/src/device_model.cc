@@ -15,7 +15,7 @@
 #include "safetensors.h"
 #include "shufflenet/descriptor.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -806,4 +806,4 @@ std::string compiled_devices(const shufflenet_descriptor &descriptor) {
     return names;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -1,6 +1,4 @@
-// Halide's runtime hooks. The build renames every halide_* symbol of a model library to shufflenet_halide_*, so that
-// these definitions, and Halide's weak defaults, concern this library alone, never a program's own use of Halide.
-#include <HalideRuntime.h>
+#include "halide_hooks.h"
 
 #include <cstdint>
 #include <cstring>
@@ -8,7 +6,7 @@
 #include "kernel_context.h"
 #include "networks/layout.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -36,11 +34,11 @@ void run_iteration(void *argument, int task, int thread) {
 
 void use_scratch(Scratch *scratch) noexcept { current_scratch = scratch; }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI
 
 extern "C" {
 
-void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
+void *SHUFFLENET_HALIDE(malloc)(void * /*context*/, size_t size) {
     shufflenet::Scratch *scratch = shufflenet::current_scratch;
     constexpr size_t line = shufflenet::kAlignment;
     // A line for the header, and one because kernels may read a vector past what they asked for.
@@ -53,7 +51,7 @@ void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
     return reinterpret_cast<std::byte *>(block) + line;
 }
 
-void shufflenet_halide_free(void * /*context*/, void *memory) {
+void SHUFFLENET_HALIDE(free)(void * /*context*/, void *memory) {
     shufflenet::Scratch *scratch = shufflenet::current_scratch;
     if (memory == nullptr) return;
     reinterpret_cast<shufflenet::ScratchBlock *>(static_cast<std::byte *>(memory) - shufflenet::kAlignment)->live =
@@ -64,13 +62,13 @@ void shufflenet_halide_free(void * /*context*/, void *memory) {
     }
 }
 
-void shufflenet_halide_error(void *context, const char *message) {
+void SHUFFLENET_HALIDE(error)(void *context, const char *message) {
     auto *run = static_cast<shufflenet::KernelContext *>(context);
     if (run == nullptr || run->failed.exchange(true)) return;
     std::strncpy(run->message.data(), message, run->message.size() - 1);
 }
 
-int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure) {
+int SHUFFLENET_HALIDE(do_par_for)(void *context, halide_task_t body, int first, int size, uint8_t *closure) {
     auto *run = static_cast<shufflenet::KernelContext *>(context);
     if (run->pool == nullptr || size <= 1) {
         for (int i = 0; i < size; ++i) {

@@ -18,7 +18,7 @@
 #include "message.h"
 #include "shufflenet/image.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 namespace {
 
 using detail::kMaxPixels;
@@ -331,4 +331,4 @@ Status preprocess(const Image &image, const Preprocess &how, std::span<float> in
     return message::from_exception("preprocess");
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

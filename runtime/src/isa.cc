@@ -11,7 +11,7 @@
 #include "message.h"
 #include "shufflenet/model.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -87,4 +87,4 @@ Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa) {
     });
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

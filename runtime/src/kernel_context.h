@@ -7,7 +7,7 @@
 
 #include "thread_pool.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Precedes each piece of scratch memory. Kernels free in any order; space is reused from the top down.
 struct ScratchBlock {
@@ -40,4 +40,4 @@ struct KernelContext {
 /// Makes `scratch` the current thread's; kernels called on this thread allocate from it.
 void use_scratch(Scratch *scratch) noexcept;
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

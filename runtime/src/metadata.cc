@@ -10,7 +10,7 @@
 #include "message.h"
 #include "strict_json.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -209,4 +209,4 @@ Status read_labels(const std::string &path, std::vector<std::string> *labels) {
     return parse_labels({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, labels);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

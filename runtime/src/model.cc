@@ -12,7 +12,7 @@
 #include "run_check.h"
 #include "safetensors.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -335,4 +335,4 @@ int Model::threads() const { return state_ == nullptr ? 0 : state_->pool.threads
 bool Model::has_weights() const { return state_ != nullptr && state_->weights != nullptr; }
 const char *Model::isa() const { return state_ == nullptr ? "" : state_->backbone.kernels->isa; }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

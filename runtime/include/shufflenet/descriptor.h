@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#include "shufflenet/version.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif

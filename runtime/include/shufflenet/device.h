@@ -17,7 +17,7 @@
 #include "shufflenet/model.h"
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 struct DeviceModelState;
 
@@ -119,4 +119,4 @@ class DeviceModel {
 /// The devices that kernels were compiled for, comma separated; empty: none.
 std::string compiled_devices(const shufflenet_descriptor &descriptor);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

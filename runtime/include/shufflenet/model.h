@@ -17,7 +17,7 @@ extern "C" {
 struct shufflenet_descriptor;
 }
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 struct ModelState;
 
@@ -132,4 +132,4 @@ class Model {
     std::unique_ptr<ModelState> state_;
 };
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -6,7 +6,9 @@
 #include <string_view>
 #include <utility>
 
-namespace shufflenet {
+#include "shufflenet/version.h"
+
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Why a call failed. The C interface returns the same numbers. docs/errors.md lists the messages.
 enum class Code {
@@ -37,4 +39,4 @@ class [[nodiscard]] Status {
     std::string message_;
 };
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI
