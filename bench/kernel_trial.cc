@@ -160,12 +160,10 @@ class CpuBed final : public Bed {
     }
 
     void run(ThreadPool *pool) {
-        KernelContext context;
-        context.pool = pool;
-        context.scratch = scratch_.data();
-        use_scratch(scratch_.data());
+        KernelError error;
+        KernelContext context{.pool = pool, .scratch = scratch_.data(), .error = &error};
         ImageRun run(backbone_, weights_, arena_.data(), context);
-        if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + context.message.data());
+        if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + error.message.data());
     }
 
     /// Weights out of the caches, as the rest of a network leaves them; activations stay, as the layer before does.

@@ -507,7 +507,8 @@ function(shufflenet_add_model)
   target_link_libraries(${name} PRIVATE $<BUILD_INTERFACE:$<TARGET_NAME_IF_EXISTS:shufflenet_options>>
     INTERFACE ${libraries})
   target_compile_features(${name} PUBLIC cxx_std_20)
-  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
 endfunction()
 
 # Handles WEIGHTS, EMBED and METADATA of shufflenet_add_model(), in its scope: an object with what is embedded, and
@@ -534,6 +535,7 @@ macro(_shufflenet_embed out)
     if(embed)
       set(prepared "${dir}/${name}_weights.safetensors")
       string(APPEND assembly "    .balign 64\n    .globl ${name}_weights, ${name}_weights_end\n"
+        "    .hidden ${name}_weights, ${name}_weights_end\n"
         "${name}_weights:\n    .incbin \"${prepared}\"\n${name}_weights_end:\n")
       string(APPEND weights_declaration "extern const unsigned char ${name}_weights[], ${name}_weights_end[];\n")
       set(weights_begin ${name}_weights)
@@ -557,7 +559,7 @@ macro(_shufflenet_embed out)
     if(NOT EXISTS "${metadata}" OR IS_DIRECTORY "${metadata}")
       message(FATAL_ERROR "shufflenet_add_model(${name}): METADATA ${metadata}: no such file")
     endif()
-    string(APPEND assembly "    .globl ${name}_metadata\n${name}_metadata:\n    .incbin \"${metadata}\"\n    .byte 0\n")
+    string(APPEND assembly "    .globl ${name}_metadata\n    .hidden ${name}_metadata\n${name}_metadata:\n    .incbin \"${metadata}\"\n    .byte 0\n")
     string(APPEND weights_declaration "extern const char ${name}_metadata[];\n")
     set(metadata_pointer ${name}_metadata)
     list(APPEND embedded_files "${metadata}")

@@ -199,11 +199,12 @@ TEST_P(Guard, AKernelStaysWithinItsTensors) {
         std::ranges::copy(image, input.span().begin());
         float *pooled = arena.data() + backbone.arena.pooled;
 
-        KernelContext context;
+        KernelError error;
+        KernelContext context{.error = &error};
         ImageRun run(backbone, weights, arena.data(), context);
         EXPECT_TRUE(run.stem(input.span().data()) && run.stage(2) && run.stage(3) && run.stage(4) && run.conv5() &&
                     run.pool(pooled) && run.fully_connected(pooled, 1, logits.span().data()))
-            << run.failed().view() << ": " << context.message.data();
+            << run.failed().view() << ": " << error.message.data();
         EXPECT_TRUE(intermediates.pieces.empty()) << "memory of finished kernels";
         found.emplace_back(logits.span().begin(), logits.span().end());
     }

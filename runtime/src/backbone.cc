@@ -65,7 +65,7 @@ Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet
 }
 
 bool ImageRun::check(int result, const Name &id) {
-    if (result == 0 && !context_.failed.load(std::memory_order_relaxed)) return true;
+    if (result == 0 && !context_.error->failed.load(std::memory_order_relaxed)) return true;
     failed_ = id;
     return false;
 }

@@ -57,7 +57,7 @@ int DeviceLauncher::run(KernelContext &context, const char *name, const LaunchSh
         if (!ok) SHUFFLENET_HALIDE(error)(&context, message.data());
         ++launches_;
     }
-    if (!ok) context.failed.store(true);
+    if (!ok) context.error->failed.store(true);
     return ok ? 0 : -1;
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 
+#include "abi.h"
 #include "message.h"
 #include "shufflenet/model.h"
 
@@ -80,6 +81,7 @@ Status choose_kernels(const shufflenet_descriptor &descriptor, const shufflenet_
 
 Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa) {
     return message::guarded("an error message", [&]() -> Status {
+        if (Status status = check_abi(descriptor); !status.ok()) return status;
         const shufflenet_kernels *kernels = nullptr;
         if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
         *isa = kernels->isa;  // NOLINT(clang-analyzer-core.NullDereference): set where the status is ok.

@@ -388,10 +388,11 @@ TEST_P(Kernels, ReportWrongBuffersInsteadOfAborting) {
     for (halide_buffer_t *buffer : {static_cast<halide_buffer_t *>(nullptr), &small, &misaligned, &of_doubles}) {
         const auto reports = [&](auto kernel) {
             if (kernel == nullptr) return;
-            KernelContext context;
+            KernelError error;
+            KernelContext context{.error = &error};
             EXPECT_NE(call(kernel, context, buffer), 0);
-            EXPECT_TRUE(context.failed);
-            EXPECT_NE(context.message[0], '\0');
+            EXPECT_TRUE(error.failed);
+            EXPECT_NE(error.message[0], '\0');
         };
         reports(k.stem);
         for (const auto &kernels : {k.down_branch1, k.down_branch2, k.basic}) {

@@ -14,7 +14,7 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 enum class Code {
     kOk = 0,       ///< Success.
     kBadInput,     ///< A file, tensor or argument is not what it should be; the message names it.
-    kUnsupported,  ///< This CPU, or an instruction set asked for, cannot be used.
+    kUnsupported,  ///< This CPU, an instruction set asked for, or a model of another version cannot be used.
     kOutOfMemory,  ///< An allocation failed.
     kInternal,     ///< A generated function reported an error; the message names the stage.
 };
