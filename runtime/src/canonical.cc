@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "finite.h"
 #include "half.h"
 #include "message.h"
 
@@ -16,7 +17,7 @@ namespace {
 /// IEEE 754 half precision, rounded to nearest even; nothing if that is not finite.
 std::optional<uint16_t> float_to_half(float value) {
     constexpr int kInfinity = 0x7C00;
-    if (!std::isfinite(value)) return {};
+    if (!is_finite(value)) return {};
     // Unit in the last place: 2^(exponent - 10), and 2^-24 for all subnormals. A carry out of the rounded units moves
     // into the exponent's bits by itself.
     const int exponent = value == 0 ? -14 : std::max(std::ilogb(value), -14);
