@@ -8,18 +8,21 @@
 //      "busy_us": the busiest thread's share of it, "mean_busy_us": the mean of the threads,
 //      "flops": multiply-adds times two, "bytes": input, weights and output once each, "stored": bytes of the output,
 //      "store_us": the time that writing as many bytes to the same memory takes alone, with one thread}]}
-#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "runtime/src/halide_hooks.h"
 #include "workload.h"
 
 namespace {
@@ -63,13 +66,13 @@ int timed_task(void *context, int task, uint8_t *closure) {
 extern "C" {
 
 // NOLINTBEGIN(bugprone-reserved-identifier): the linker's names of what it wraps
-int __real_shufflenet_halide_do_par_for(void *context, Body body, int first, int size, uint8_t *closure);
+int SHUFFLENET_REAL_HALIDE(do_par_for)(void *context, Body body, int first, int size, uint8_t *closure);
 
-int __wrap_shufflenet_halide_do_par_for(void *context, Body body, int first, int size, uint8_t *closure) {
+int SHUFFLENET_WRAP_HALIDE(do_par_for)(void *context, Body body, int first, int size, uint8_t *closure) {
     LoopCall &call = calls.emplace_back(LoopCall{body, closure});
     const auto start = Clock::now();
     const int result =
-        __real_shufflenet_halide_do_par_for(context, timed_task, first, size, reinterpret_cast<uint8_t *>(&call));
+        SHUFFLENET_REAL_HALIDE(do_par_for)(context, timed_task, first, size, reinterpret_cast<uint8_t *>(&call));
     call.wall = microseconds_since(start);
     return result;
 }
@@ -88,10 +91,42 @@ struct LoopName {
     std::string kernel, func;
 };
 
+template <typename T>
+std::vector<T> read_at(std::ifstream &file, uint64_t offset, uint64_t count) {
+    std::vector<T> all(count);
+    file.seekg(static_cast<std::streamoff>(offset));
+    file.read(reinterpret_cast<char *>(all.data()), static_cast<std::streamsize>(count * sizeof(T)));
+    if (!file) throw std::runtime_error("this program's file cannot be read");
+    return all;
+}
+
+/// This program's functions by their addresses. A model's kernels are hidden, so that dladdr() does not know them.
+std::map<uintptr_t, std::string> function_names() {
+    uintptr_t begin = 0;
+    const auto first = [](dl_phdr_info *info, size_t, void *address) {
+        *static_cast<uintptr_t *>(address) = info->dlpi_addr;
+        return 1;
+    };
+    dl_iterate_phdr(first, &begin);
+    std::ifstream file("/proc/self/exe", std::ios::binary);
+    const auto header = read_at<ElfW(Ehdr)>(file, 0, 1).front();
+    const auto sections = read_at<ElfW(Shdr)>(file, header.e_shoff, header.e_shnum);
+    std::map<uintptr_t, std::string> names;
+    for (const auto &section : sections) {
+        if (section.sh_type != SHT_SYMTAB) continue;
+        const auto text =
+            read_at<char>(file, sections.at(section.sh_link).sh_offset, sections[section.sh_link].sh_size);
+        for (const auto &symbol : read_at<ElfW(Sym)>(file, section.sh_offset, section.sh_size / section.sh_entsize)) {
+            if (ELF64_ST_TYPE(symbol.st_info) == STT_FUNC) names[begin + symbol.st_value] = &text.at(symbol.st_name);
+        }
+    }
+    return names;
+}
+
 LoopName name_of(Body body, const std::string &prefix) {
-    Dl_info info{};
-    dladdr(reinterpret_cast<void *>(body), &info);
-    const std::string symbol = info.dli_sname == nullptr ? "" : info.dli_sname;
+    static const std::map<uintptr_t, std::string> names = function_names();
+    const auto found = names.find(reinterpret_cast<uintptr_t>(body));
+    const std::string symbol = found == names.end() ? "" : found->second;
     const size_t middle = symbol.find("_par_for_"), end = symbol.find("_s0_");
     if (!symbol.starts_with(prefix) || middle == std::string::npos || end == std::string::npos) {
         throw std::runtime_error("a parallel loop without the name of one: \"" + symbol + '"');

@@ -95,8 +95,8 @@ class PlainStage {
         Tensor out(stored(parts_[0]), 2 * parts_[0].lanes, block_.pixels, lanes_);
         Tensor tail(stored(parts_[1]), 2 * parts_[1].lanes, block_.pixels, lanes_);
         KernelContext &context = pieces_.context();
-        if (kernel_(&context, in.get(), weights.get(), out.get(), tail.get()) != 0 || context.failed) {
-            throw std::runtime_error(std::string("the shuffled unit: ") + context.message.data());
+        if (kernel_(&context, in.get(), weights.get(), out.get(), tail.get()) != 0 || context.error->failed) {
+            throw std::runtime_error(std::string("the shuffled unit: ") + context.error->message.data());
         }
     }
 

@@ -292,13 +292,12 @@ void BlockRunner::plan_unit(int repeat) {
 }
 
 void BlockRunner::run_call(Call &call) {
-    if (call.kernel->run(call.arguments.data()) != 0 || context_.failed) {
-        throw std::runtime_error(std::string(call.kernel->name) + " on " + isa_ + ": " + context_.message.data());
+    if (call.kernel->run(call.arguments.data()) != 0 || error_.failed) {
+        throw std::runtime_error(std::string(call.kernel->name) + " on " + isa_ + ": " + error_.message.data());
     }
 }
 
 double BlockRunner::run() {
-    use_scratch(scratch_.data());
     const auto start = Clock::now();
     auto before = start;
     for (Call &call : calls_) {
@@ -323,7 +322,6 @@ std::array<double, kTimeParts.size()> BlockRunner::fastest_parts() const {
 }
 
 double BlockRunner::verify() {
-    use_scratch(scratch_.data());
     const int last = static_cast<int>(block_.operations.size());
     const TensorLayout out = layout(last);
     const float *found = tensor(last, 0);

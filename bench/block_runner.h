@@ -101,7 +101,8 @@ class BlockRunner {
     ThreadPool pool_;
     std::vector<AlignedArray<std::byte>> scratch_memory_;
     std::vector<Scratch> scratch_;
-    KernelContext context_;
+    KernelError error_;
+    KernelContext context_{.error = &error_};
     void *context_pointer_ = &context_;
 };
 

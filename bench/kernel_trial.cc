@@ -10,7 +10,6 @@
 //    "2": ...}}, ...]}, and "device": as its driver names it, if it is one.
 // "fast" is the 5th percentile: what the kernel takes when nothing disturbs it, without the luck of a single run.
 // "error" is the worst difference from the oracle, as a share of the oracle's range.
-#include <HalideRuntime.h>
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,29 +28,23 @@
 #include "networks/devices.h"
 #include "reference/random_weights.h"
 #include "runtime/src/backbone.h"
+#include "runtime/src/halide_hooks.h"
 #include "runtime/src/isa.h"
 #include "runtime/src/safetensors.h"
 
 // The kernels here come straight from the generator: their Halide hooks have not been renamed yet.
 extern "C" {
-void *shufflenet_halide_malloc(void *context, size_t size);
-void shufflenet_halide_free(void *context, void *memory);
-void shufflenet_halide_error(void *context, const char *message);
-int shufflenet_halide_copy_to_device(void *context, halide_buffer_t *buffer, const halide_device_interface_t *);
-int shufflenet_halide_device_malloc(void *context, halide_buffer_t *buffer, const halide_device_interface_t *);
-int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure);
-
-void *halide_malloc(void *user_context, size_t x) { return shufflenet_halide_malloc(user_context, x); }
-void halide_free(void *user_context, void *ptr) { shufflenet_halide_free(user_context, ptr); }
-void halide_error(void *user_context, const char *message) { shufflenet_halide_error(user_context, message); }
+void *halide_malloc(void *user_context, size_t x) { return SHUFFLENET_HALIDE(malloc)(user_context, x); }
+void halide_free(void *user_context, void *ptr) { SHUFFLENET_HALIDE(free)(user_context, ptr); }
+void halide_error(void *user_context, const char *message) { SHUFFLENET_HALIDE(error)(user_context, message); }
 int halide_copy_to_device(void *context, halide_buffer_t *buffer, const halide_device_interface_t *interface) {
-    return shufflenet_halide_copy_to_device(context, buffer, interface);
+    return SHUFFLENET_HALIDE(copy_to_device)(context, buffer, interface);
 }
 int halide_device_malloc(void *context, halide_buffer_t *buffer, const halide_device_interface_t *interface) {
-    return shufflenet_halide_device_malloc(context, buffer, interface);
+    return SHUFFLENET_HALIDE(device_malloc)(context, buffer, interface);
 }
 int halide_do_par_for(void *user_context, halide_task_t task, int min, int size, uint8_t *closure) {
-    return shufflenet_halide_do_par_for(user_context, task, min, size, closure);
+    return SHUFFLENET_HALIDE(do_par_for)(user_context, task, min, size, closure);
 }
 }
 
@@ -167,12 +160,10 @@ class CpuBed final : public Bed {
     }
 
     void run(ThreadPool *pool) {
-        KernelContext context;
-        context.pool = pool;
-        context.scratch = scratch_.data();
-        use_scratch(scratch_.data());
+        KernelError error;
+        KernelContext context{.pool = pool, .scratch = scratch_.data(), .error = &error};
         ImageRun run(backbone_, weights_, arena_.data(), context);
-        if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + context.message.data());
+        if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + error.message.data());
     }
 
     /// Weights out of the caches, as the rest of a network leaves them; activations stay, as the layer before does.

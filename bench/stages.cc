@@ -35,7 +35,6 @@ Pieces::Pieces(const shufflenet_descriptor &descriptor, const Workload &workload
     check(pool_.start(threads));
     context_.pool = &pool_;
     context_.scratch = scratch_.data();
-    use_scratch(scratch_.data());
     run_ = std::make_unique<ImageRun>(backbone_, weights_, arena_.data(), context_);
 
     float *pooled = arena_.data() + backbone_.arena.pooled;

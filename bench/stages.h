@@ -53,7 +53,8 @@ class Pieces {
     std::vector<Scratch> scratch_;
     std::vector<float> logits_;
     ThreadPool pool_;
-    KernelContext context_;
+    KernelError error_;
+    KernelContext context_{.error = &error_};
     std::unique_ptr<ImageRun> run_;
     std::vector<Piece> stages_, units_;
 };

@@ -22,7 +22,8 @@ function(shufflenet_add_block_kernels target)
     if(CMAKE_CROSSCOMPILING)
       set(compiler c++)
     endif()
-    execute_process(COMMAND "${compiler}" -std=c++20 -I "${PROJECT_SOURCE_DIR}" "${source}" -o "${program}"
+    execute_process(COMMAND "${compiler}" -std=c++20 -I "${PROJECT_SOURCE_DIR}" -I "${SHUFFLENET_VERSION_INCLUDE}"
+      "${source}" -o "${program}"
       RESULT_VARIABLE result ERROR_VARIABLE error)
     if(NOT result EQUAL 0)
       message(FATAL_ERROR "${source}: ${error}")

@@ -31,12 +31,13 @@ install(TARGETS shufflenet_runtime shufflenet_device_runtime EXPORT ShuffleNetTa
 get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
 install(FILES "${runtime_object}" DESTINATION "${shufflenet_objects}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/runtime/include/shufflenet" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(FILES "${SHUFFLENET_VERSION_INCLUDE}/shufflenet/version.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/shufflenet")
 foreach(model ${shufflenet_models})
   install(FILES "${PROJECT_BINARY_DIR}/models/${model}/include/${model}.h" DESTINATION "${shufflenet_model_headers}")
 endforeach()
 
 # What shufflenet_add_model() reads, laid out as in the source tree.
-foreach(file ShuffleNetModel.cmake assemble_kernel.cmake model.cc.in model.h.in rename_halide.cmake)
+foreach(file Platform.cmake ShuffleNetModel.cmake assemble_kernel.cmake model.cc.in model.h.in rename_halide.cmake)
   install(FILES "${CMAKE_CURRENT_LIST_DIR}/${file}" DESTINATION "${shufflenet_share}/cmake")
 endforeach()
 install(FILES "${CMAKE_CURRENT_LIST_DIR}/toolchain-arm64.cmake" DESTINATION "${shufflenet_share}/cmake" COMPONENT tools)
@@ -54,9 +55,16 @@ configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/ShuffleNetConfig.cmake.
   PATH_VARS shufflenet_share shufflenet_objects)
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/ShuffleNetConfigVersion.cmake" COMPATIBILITY SameMajorVersion)
 # A cross build's path has the packages of two processors.
+_shufflenet_platform(processor error)
+file(RELATIVE_PATH up "/${shufflenet_cmake}" "/")
 file(APPEND "${PROJECT_BINARY_DIR}/ShuffleNetConfigVersion.cmake" "
-if(CMAKE_SYSTEM_PROCESSOR AND NOT CMAKE_SYSTEM_PROCESSOR STREQUAL \"${CMAKE_SYSTEM_PROCESSOR}\")
-  string(APPEND PACKAGE_VERSION \" for ${CMAKE_SYSTEM_PROCESSOR}\")
+include(\"\${CMAKE_CURRENT_LIST_DIR}/${up}${shufflenet_share}/cmake/Platform.cmake\")
+_shufflenet_platform(processor error)
+if(NOT processor STREQUAL \"${processor}\")
+  string(APPEND PACKAGE_VERSION \" for ${processor}\")
+  if(error)
+    string(APPEND PACKAGE_VERSION \", but \${error}\")
+  endif()
   set(PACKAGE_VERSION_UNSUITABLE TRUE)
 endif()
 ")
@@ -67,7 +75,7 @@ install(EXPORT ShuffleNetTargets NAMESPACE ShuffleNet:: DESTINATION "${shufflene
 # pkg-config: a file for each library, and "shufflenet", which is all of them.
 set(pkgconfig "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 file(RELATIVE_PATH up "/${pkgconfig}" "/")
-function(install_pkgconfig name description)
+function(shufflenet_install_pkgconfig name description)
   cmake_parse_arguments(PARSE_ARGV 2 ARG "" "LIBS" "REQUIRES")
   set(text "prefix=\${pcfiledir}/${up}\n"
     "libdir=\${prefix}/${CMAKE_INSTALL_LIBDIR}\nincludedir=\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}\n\n"
@@ -84,13 +92,13 @@ function(install_pkgconfig name description)
   install(FILES "${PROJECT_BINARY_DIR}/pkgconfig/${name}.pc" DESTINATION "${pkgconfig}")
 endfunction()
 foreach(model ${shufflenet_models})
-  install_pkgconfig(${model} "The ${model} model" LIBS "-l${model} ${SHUFFLENET_LINK_OPTIONS}")
+  shufflenet_install_pkgconfig(${model} "The ${model} model" LIBS "-l${model} ${SHUFFLENET_LINK_OPTIONS}")
 endforeach()
 if(SHUFFLENET_IMAGE)
-  install_pkgconfig(shufflenet_image "Images as input of ShuffleNetV2" LIBS "-lshufflenet_image -lstdc++"
+  shufflenet_install_pkgconfig(shufflenet_image "Images as input of ShuffleNetV2" LIBS "-lshufflenet_image -lstdc++"
     REQUIRES libjpeg libpng)
 endif()
-install_pkgconfig(shufflenet "${PROJECT_DESCRIPTION}" REQUIRES ${libraries})
+shufflenet_install_pkgconfig(shufflenet "${PROJECT_DESCRIPTION}" REQUIRES ${libraries})
 
 # Documentation and examples
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${shufflenet_doc}" RENAME copyright)

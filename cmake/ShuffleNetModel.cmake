@@ -5,93 +5,114 @@
 # ShuffleNet::runtime and ShuffleNet::device_runtime, and shufflenet_halide_runtime, whose property SHUFFLENET_OBJECT is
 # a file.
 
-# In the cache, because a program that adds this project as a subdirectory calls the functions from its own scope.
-get_filename_component(root "${CMAKE_CURRENT_LIST_DIR}" DIRECTORY)
-set(SHUFFLENET_ROOT "${root}" CACHE INTERNAL "")
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/targets.h")
-set(processor "${CMAKE_SYSTEM_PROCESSOR}")
-if(NOT processor)
-  cmake_host_system_information(RESULT processor QUERY OS_PLATFORM)
-endif()
-file(STRINGS "${root}/networks/targets.h" rows REGEX "^    {\"[a-z0-9]+\", \"${processor}\", ")
-if(NOT rows)
-  message(FATAL_ERROR "networks/targets.h: no instruction set for the processor \"${processor}\"")
-endif()
-set(names "")
-foreach(row ${rows})
-  string(REGEX MATCH "\"([a-z0-9]+)\", \"[a-z0-9_]+\", [0-9]+, [0-9]+, \"([^\"]+)\"" matched "${row}")
-  list(APPEND names ${CMAKE_MATCH_1})
-  set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
-  # Architecture, bits and operating system, without features: what Halide's runtime is compiled for.
-  string(REGEX MATCH "^[a-z0-9]+-[0-9]+-[a-z]+" base "${CMAKE_MATCH_2}")
-endforeach()
-set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
-set(SHUFFLENET_HALIDE_BASE ${base} CACHE INTERNAL "")
-file(STRINGS "${root}/networks/targets.h" row REGEX "kKernelFeatures = ")
-string(REGEX MATCH "\"([^\"]+)\"" matched "${row}")
-set(features ${CMAKE_MATCH_1})
-if(SHUFFLENET_SANITIZE MATCHES "address")
-  string(APPEND features "-asan")
-endif()
-set(SHUFFLENET_KERNEL_FEATURES ${features} CACHE INTERNAL "")
+include("${CMAKE_CURRENT_LIST_DIR}/Platform.cmake")
 
 set(SHUFFLENET_TARGETS "" CACHE STRING
   "Instruction sets of models that do not name any; empty: all; plainest: the processor's first one")
-
-# What an archive links with.
-set(options "-lstdc++ -lm")
-if(SHUFFLENET_THREADS)
-  string(APPEND options " -lpthread")
-endif()
-set(SHUFFLENET_LINK_OPTIONS "${options}" CACHE INTERNAL "")
-
-# The devices that models may be compiled for beside the CPU: the rows of the table.
 set(SHUFFLENET_DEVICES "" CACHE STRING "Devices that models are compiled for beside the CPU: opencl, cuda")
 set(SHUFFLENET_CUDA_CAPABILITY 70 CACHE STRING "Oldest compute capability that PTX is compiled for: 70, 75 or 80")
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/devices.h")
-file(STRINGS "${root}/networks/devices.h" rows REGEX "^    {\"[a-z0-9]+\", \"[a-z]+\", ")
-set(names "")
-foreach(row ${rows})
-  string(REGEX MATCH "\"([a-z0-9]+)\", \"([a-z]+)\"" matched "${row}")
-  set(feature ${CMAKE_MATCH_2})
-  if(feature STREQUAL "cuda")
-    string(APPEND feature -cuda_capability_${SHUFFLENET_CUDA_CAPABILITY})
+
+# The rows of a table of networks/ that match. Configures again when it changes.
+function(_shufflenet_rows out table regex)
+  set(file "${SHUFFLENET_ROOT}/networks/${table}.h")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
+  file(STRINGS "${file}" rows REGEX "${regex}")
+  set(${out} "${rows}" PARENT_SCOPE)
+endfunction()
+
+# What the tables say: the processor's instruction sets, devices, networks. Functions, because who finds the package has
+# variables of his own; in the cache, because a program that adds this project as a subdirectory calls
+# shufflenet_add_model() from its own scope.
+function(_shufflenet_read_targets)
+  _shufflenet_platform(processor error)
+  if(error)
+    message(FATAL_ERROR "ShuffleNet: ${error}")
   endif()
-  list(APPEND names ${CMAKE_MATCH_1})
-  set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${SHUFFLENET_HALIDE_BASE}-${feature} CACHE INTERNAL "")
-endforeach()
-set(SHUFFLENET_ALL_DEVICES ${names} CACHE INTERNAL "")
-file(STRINGS "${root}/networks/devices.h" row REGEX "kMostImages = ")
-string(REGEX MATCH "[0-9]+" images "${row}")
-set(SHUFFLENET_MOST_IMAGES ${images} CACHE INTERNAL "")
+  _shufflenet_rows(rows targets "^    {\"[a-z0-9]+\", \"${processor}\", ")
+  set(names "")
+  foreach(row ${rows})
+    string(REGEX MATCH "\"([a-z0-9]+)\", \"[a-z0-9_]+\", [0-9]+, [0-9]+, \"([^\"]+)\"" matched "${row}")
+    list(APPEND names ${CMAKE_MATCH_1})
+    set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
+    # Architecture, bits and operating system, without features: what Halide's runtime is compiled for.
+    string(REGEX MATCH "^[a-z0-9]+-[0-9]+-[a-z]+" base "${CMAKE_MATCH_2}")
+  endforeach()
+  set(SHUFFLENET_ALL_TARGETS ${names} CACHE INTERNAL "")
+  set(SHUFFLENET_HALIDE_BASE ${base} CACHE INTERNAL "")
+  _shufflenet_rows(row targets "kKernelFeatures = ")
+  string(REGEX MATCH "\"([^\"]+)\"" matched "${row}")
+  set(features ${CMAKE_MATCH_1})
+  if(SHUFFLENET_SANITIZE MATCHES "address")
+    string(APPEND features "-asan")
+  endif()
+  set(SHUFFLENET_KERNEL_FEATURES ${features} CACHE INTERNAL "")
 
-# The networks that NETWORK may name: the rows of the table.
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/network.h")
-file(STRINGS "${root}/networks/network.h" rows REGEX "^    {\"[a-z0-9_]+\", {")
-list(TRANSFORM rows REPLACE "^    {\"([a-z0-9_]+)\".*" "\\1")
-set(SHUFFLENET_NETWORK_NAMES ${rows} CACHE INTERNAL "")
+  # What an archive links with.
+  set(options "-lstdc++ -lm")
+  if(SHUFFLENET_THREADS)
+    string(APPEND options " -lpthread")
+  endif()
+  set(SHUFFLENET_LINK_OPTIONS "${options}" CACHE INTERNAL "")
 
-# The comparison networks, that NETWORK may name as well: the rows of their table, with the number of their kernels and
-# the side of the images that they are published for.
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${root}/networks/comparison.h")
-file(STRINGS "${root}/networks/comparison.h" rows REGEX "^    {\"[a-z0-9_]+\", detail::")
-set(names "")
-foreach(row ${rows})
-  string(REGEX MATCH "\"([a-z0-9_]+)\".*}, ([0-9]+), ([0-9]+), [0-9]+}" matched "${row}")
-  list(APPEND names ${CMAKE_MATCH_1})
-  set(SHUFFLENET_CROP_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
-  set(SHUFFLENET_STEPS_${CMAKE_MATCH_1} ${CMAKE_MATCH_3} CACHE INTERNAL "")
-endforeach()
-set(SHUFFLENET_COMPARISON_NAMES ${names} CACHE INTERNAL "")
+  # What our code is compiled with after the flags of the program around it, which may ask for another arithmetic, for no
+  # exceptions, or for objects that only one compiler can link.
+  set(SHUFFLENET_OWN_OPTIONS -fno-fast-math -ffp-contract=off -fexceptions -frtti -fthreadsafe-statics -fno-lto
+    CACHE INTERNAL "")
+endfunction()
 
-# Links objects into one and renames halide_* to shufflenet_halide_*, so that a model library's Halide runtime never
-# meets that of the program which links it. KEEP: a regular expression of the functions to keep; default: all.
+function(_shufflenet_read_devices)
+  _shufflenet_rows(rows devices "^    {\"[a-z0-9]+\", \"[a-z]+\", ")
+  set(names "")
+  foreach(row ${rows})
+    string(REGEX MATCH "\"([a-z0-9]+)\", \"([a-z]+)\"" matched "${row}")
+    set(feature ${CMAKE_MATCH_2})
+    if(feature STREQUAL "cuda")
+      string(APPEND feature -cuda_capability_${SHUFFLENET_CUDA_CAPABILITY})
+    endif()
+    list(APPEND names ${CMAKE_MATCH_1})
+    set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${SHUFFLENET_HALIDE_BASE}-${feature} CACHE INTERNAL "")
+  endforeach()
+  set(SHUFFLENET_ALL_DEVICES ${names} CACHE INTERNAL "")
+  _shufflenet_rows(row devices "kMostImages = ")
+  string(REGEX MATCH "[0-9]+" images "${row}")
+  set(SHUFFLENET_MOST_IMAGES ${images} CACHE INTERNAL "")
+endfunction()
+
+# The networks that NETWORK may name: those of the paper, and the comparison networks, with the number of their kernels
+# and the side of the images that they are published for.
+function(_shufflenet_read_networks)
+  _shufflenet_rows(rows network "^    {\"[a-z0-9_]+\", {")
+  list(TRANSFORM rows REPLACE "^    {\"([a-z0-9_]+)\".*" "\\1")
+  set(SHUFFLENET_NETWORK_NAMES ${rows} CACHE INTERNAL "")
+  _shufflenet_rows(rows comparison "^    {\"[a-z0-9_]+\", detail::")
+  set(names "")
+  foreach(row ${rows})
+    string(REGEX MATCH "\"([a-z0-9_]+)\".*}, ([0-9]+), ([0-9]+), [0-9]+}" matched "${row}")
+    list(APPEND names ${CMAKE_MATCH_1})
+    set(SHUFFLENET_CROP_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
+    set(SHUFFLENET_STEPS_${CMAKE_MATCH_1} ${CMAKE_MATCH_3} CACHE INTERNAL "")
+  endforeach()
+  set(SHUFFLENET_COMPARISON_NAMES ${names} CACHE INTERNAL "")
+endfunction()
+
+function(_shufflenet_read_tables)
+  get_filename_component(root "${CMAKE_CURRENT_FUNCTION_LIST_DIR}" DIRECTORY)
+  set(SHUFFLENET_ROOT "${root}" CACHE INTERNAL "")
+  _shufflenet_read_targets()
+  _shufflenet_read_devices()
+  _shufflenet_read_networks()
+endfunction()
+_shufflenet_read_tables()
+
+# Links objects into one, hides their symbols, and renames halide_* so that a model library's Halide runtime never meets
+# that of the program which links it, nor another version's. KEEP: a regular expression of the functions to keep; default: all.
 function(shufflenet_rename_halide)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "" "OUTPUT;KEEP" "INPUTS")
   get_filename_component(name "${ARG_OUTPUT}" NAME)
   add_custom_command(
     OUTPUT "${ARG_OUTPUT}"
     COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${ARG_OUTPUT}" -D "INPUTS=${ARG_INPUTS}" -D "KEEP=${ARG_KEEP}"
+            -D "PREFIX=shufflenet_${SHUFFLENET_ABI}" -D "CXX=${CMAKE_CXX_COMPILER}"
             -D "LD=${CMAKE_LINKER}" -D "NM=${CMAKE_NM}" -D "OBJCOPY=${CMAKE_OBJCOPY}" -P "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
     DEPENDS ${ARG_INPUTS} "${SHUFFLENET_ROOT}/cmake/rename_halide.cmake"
     COMMENT "Renaming Halide symbols in ${name}"
@@ -502,14 +523,17 @@ function(shufflenet_add_model)
   add_dependencies(${name} ${name}_kernels shufflenet_halide_runtime)
   target_include_directories(${name} PRIVATE "${SHUFFLENET_ROOT}" PUBLIC $<BUILD_INTERFACE:${dir}/include>
     $<BUILD_INTERFACE:$<TARGET_PROPERTY:ShuffleNet::runtime,INTERFACE_INCLUDE_DIRECTORIES>>)
-  set(libraries m)
+  # A linker of C++ programs adds its library itself; others are for programs in C.
+  set(libraries $<$<NOT:$<LINK_LANGUAGE:CXX>>:stdc++> m)
   if(SHUFFLENET_THREADS)
     list(APPEND libraries Threads::Threads)
   endif()
   target_link_libraries(${name} PRIVATE $<BUILD_INTERFACE:$<TARGET_NAME_IF_EXISTS:shufflenet_options>>
     INTERFACE ${libraries})
   target_compile_features(${name} PUBLIC cxx_std_20)
-  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
+  target_compile_options(${name} PRIVATE ${SHUFFLENET_OWN_OPTIONS} $<$<NOT:$<TARGET_EXISTS:shufflenet_options>>:-w>)
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON UNITY_BUILD OFF COMPILE_WARNING_AS_ERROR OFF)
 endfunction()
 
 # Handles WEIGHTS, EMBED and METADATA of shufflenet_add_model(), in its scope: an object with what is embedded, and
@@ -522,6 +546,7 @@ macro(_shufflenet_embed out)
   set(metadata_pointer "nullptr")
   set(weights_file "")
   set(assembly "")
+  set(embedded_files "")
   if(ARG_WEIGHTS)
     get_filename_component(weights "${ARG_WEIGHTS}" ABSOLUTE)
     if(NOT EXISTS "${weights}" OR IS_DIRECTORY "${weights}")
@@ -536,7 +561,8 @@ macro(_shufflenet_embed out)
     if(embed)
       set(prepared "${dir}/${name}_weights.safetensors")
       string(APPEND assembly "    .balign 64\n    .globl ${name}_weights, ${name}_weights_end\n"
-        "${name}_weights:\n    .incbin \"${prepared}\"\n${name}_weights_end:\n")
+        "    .hidden ${name}_weights, ${name}_weights_end\n"
+        "${name}_weights:\n    .incbin \"${name}_weights.safetensors\"\n${name}_weights_end:\n")
       string(APPEND weights_declaration "extern const unsigned char ${name}_weights[], ${name}_weights_end[];\n")
       set(weights_begin ${name}_weights)
       set(weights_end ${name}_weights_end)
@@ -559,10 +585,12 @@ macro(_shufflenet_embed out)
     if(NOT EXISTS "${metadata}" OR IS_DIRECTORY "${metadata}")
       message(FATAL_ERROR "shufflenet_add_model(${name}): METADATA ${metadata}: no such file")
     endif()
-    string(APPEND assembly "    .globl ${name}_metadata\n${name}_metadata:\n    .incbin \"${metadata}\"\n    .byte 0\n")
+    configure_file("${metadata}" "${dir}/${name}_metadata.json" COPYONLY)
+    string(APPEND assembly "    .globl ${name}_metadata\n    .hidden ${name}_metadata\n${name}_metadata:\n"
+      "    .incbin \"${name}_metadata.json\"\n    .byte 0\n")
     string(APPEND weights_declaration "extern const char ${name}_metadata[];\n")
     set(metadata_pointer ${name}_metadata)
-    list(APPEND embedded_files "${metadata}")
+    list(APPEND embedded_files "${dir}/${name}_metadata.json")
   endif()
   if(assembly)
     file(CONFIGURE OUTPUT "${dir}/${name}_embedded.s"
@@ -570,7 +598,8 @@ macro(_shufflenet_embed out)
     # By hand, because a project that has this one as a subdirectory need not have enabled CMake's ASM.
     add_custom_command(
       OUTPUT "${dir}/${name}_embedded.o"
-      COMMAND "${CMAKE_CXX_COMPILER}" -c "${dir}/${name}_embedded.s" -o "${dir}/${name}_embedded.o"
+      COMMAND "${CMAKE_CXX_COMPILER}" -c "${name}_embedded.s" -o "${name}_embedded.o"
+      WORKING_DIRECTORY "${dir}"
       DEPENDS "${dir}/${name}_embedded.s" ${embedded_files}
       COMMENT "Embedding the weights of ${name}"
       VERBATIM)

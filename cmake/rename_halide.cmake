@@ -1,7 +1,8 @@
-# Links INPUTS into OUTPUT and renames every symbol of Halide's runtime: halide_* becomes shufflenet_halide_*, and so do
-# its C++ internals, which are weak and would be merged with those of another version in the same program.
+# Links INPUTS into OUTPUT, hides every symbol from users of a shared library that contains it, and renames those of
+# Halide's runtime: halide_* becomes PREFIX_halide_*, and so do its C++ internals, which are weak and would be merged with
+# those of another version in the same program.
 # With KEEP, a regular expression, only the functions of that name are kept, and what they use; INPUTS is then one file.
-# Variables: OUTPUT, INPUTS, KEEP, LD, NM, OBJCOPY.
+# Variables: OUTPUT, INPUTS, PREFIX, KEEP, CXX, LD, NM, OBJCOPY.
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE result ERROR_VARIABLE error OUTPUT_VARIABLE output)
   if(NOT result EQUAL 0)
@@ -33,8 +34,15 @@ string(REGEX MATCHALL "(^|\n)(_?halide_|_Z[A-Z]*6Halide7Runtime|copy_to_device_a
 set(renames "")
 foreach(symbol ${symbols})
   string(STRIP "${symbol}" symbol)
-  string(APPEND renames "${symbol} shufflenet_${symbol}\n")
+  string(APPEND renames "${symbol} ${PREFIX}_${symbol}\n")
 endforeach()
 file(WRITE "${OUTPUT}.renames" "${renames}")
-run("${OBJCOPY}" "--redefine-syms=${OUTPUT}.renames" "${linked}" "${OUTPUT}")
-file(REMOVE "${linked}" "${OUTPUT}.renames")
+run("${OBJCOPY}" "--redefine-syms=${OUTPUT}.renames" "${linked}")
+
+# The linker gives a symbol the strictest visibility that any of its inputs asks for.
+run("${NM}" --extern-only --defined-only --format=posix "${linked}")
+string(REGEX REPLACE "([^\n ]+) [^\n]*" "    .globl \\1\n    .hidden \\1" hidden "${output}")
+file(WRITE "${OUTPUT}.hidden.s" "${hidden}    .section .note.GNU-stack,\"\",@progbits\n")
+run("${CXX}" -c "${OUTPUT}.hidden.s" -o "${OUTPUT}.hidden.o")
+run("${LD}" -r -o "${OUTPUT}" "${linked}" "${OUTPUT}.hidden.o")
+file(REMOVE "${linked}" "${OUTPUT}.renames" "${OUTPUT}.hidden.s" "${OUTPUT}.hidden.o")

@@ -6,7 +6,7 @@
 #include "chain_layout.h"
 #include "comparison.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// A network of either table, for those who care for layers alone.
 class AnyNetwork {
@@ -68,4 +68,4 @@ constexpr int64_t arena_bytes(const AnyNetwork &n, Size input) {
     return arena_bytes(*n.shufflenet_v2(), input);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

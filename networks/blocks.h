@@ -11,7 +11,7 @@
 
 #include "chain_layout.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 enum class OperationKind { kConv, kRelu, kAdd, kSlice, kConcat, kShuffle, kMaxPool, kAveragePool, kGlobalPool };
 
@@ -359,4 +359,4 @@ inline KernelSpec copy_kernel(const TensorLayout &from, const TensorLayout &to) 
                 parameter("pixels", from.size.pixels())};
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -8,7 +8,7 @@
 
 #include "layers.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 enum class Activation { kNone, kRelu, kRelu6 };
 
@@ -175,4 +175,4 @@ constexpr std::vector<Layer> chain_layers(const Chain &chain, int classes) {
     return layers;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -6,7 +6,7 @@
 #include "chain.h"
 #include "layout.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Floats of a panel: 8 instead of 16 where that saves at least an eighth of the lanes. A core that does one 512-bit or
 /// two 256-bit multiply-adds a cycle loses nothing by it.
@@ -122,4 +122,4 @@ constexpr PointwiseLayout fc_layout(const Chain &chain, int classes) {
     return pointwise_layout(0, chain.features(), classes, kPanelFloats * kFcPanels);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -7,7 +7,7 @@
 #include "mobilenet_v2.h"
 #include "shufflenet_v1.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// One comparison network. `widths` are the numbers that its family's function takes before the input size.
 struct Comparison {
@@ -144,4 +144,4 @@ static_assert(std::all_of(kComparisons.begin(), kComparisons.end(), matches_tabl
 
 }  // namespace detail
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -5,7 +5,7 @@
 #include "any_network.h"
 #include "guidelines.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// A block and how often a network has it.
 struct CountedBlock {
@@ -98,4 +98,4 @@ inline std::vector<CountedBlock> network_blocks(const AnyNetwork &network) {
     return blocks;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -8,7 +8,7 @@
 #include "layers.h"
 #include "layout.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 struct DeviceSpec {
     std::string_view name;
@@ -187,4 +187,4 @@ std::vector<DeviceKernel> device_kernels(const Network &n, Size input, int class
     return kernels;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -7,7 +7,7 @@
 
 #include "blocks.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// All of Tables 1 to 4 is measured at this size, and each block is repeated so often.
 inline constexpr Size kExperimentSize{56, 56};
@@ -437,4 +437,4 @@ inline std::vector<KernelSpec> unfused_kernels(const Block &block) {
     return kernels;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

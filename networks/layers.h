@@ -8,7 +8,7 @@
 
 #include "network.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 enum class LayerKind { kConv, kDepthwise, kPointwise, kMaxPool, kAveragePool, kGlobalPool, kFullyConnected };
 
@@ -207,4 +207,4 @@ static_assert(matches_published(0) && matches_published(1) && matches_published(
 
 }  // namespace detail
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -10,7 +10,7 @@
 #include "network.h"
 #include "stage_plan.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Sections of a blob and of the arena start at cache-line boundaries: 16 floats.
 inline constexpr int kLineFloats = 16;
@@ -255,4 +255,4 @@ constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, i
     return detail::unit_parts(s.branch_channels, vec, machine_vec, unit_bytes({}, s.out, vectors * vec, 0));
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -5,7 +5,7 @@
 
 #include "chain.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// `percent`: the width multiplier times 100.
 constexpr Chain mobilenet_v1(int percent, Size input) {
@@ -43,4 +43,4 @@ constexpr Chain mobilenet_v1(int percent, Size input) {
     return chain;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -7,7 +7,7 @@
 
 #include "chain.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// torchvision's _make_divisible(channels * percent / 100, multiple).
 constexpr int make_divisible(int channels, int percent, int multiple) {
@@ -60,4 +60,4 @@ constexpr Chain mobilenet_v2(int percent, int multiple, Size input) {
     return chain;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -7,7 +7,9 @@
 #include <span>
 #include <string_view>
 
-namespace shufflenet {
+#include "shufflenet/version.h"
+
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Number of stages built of units (paper Table 5: Stage2, Stage3, Stage4).
 inline constexpr int kStages = 3;
@@ -108,4 +110,4 @@ constexpr Size head_size(const Network &n, Size input) { return stage_shape(n, i
 constexpr int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -9,7 +9,7 @@
 
 #include "chain.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Stages of 4, 8 and 4 units with `channels`, twice and four times as many; `groups` of the 1x1 convolutions.
 constexpr Chain shufflenet_v1(int stem_channels, int channels, int groups, Size input) {
@@ -43,4 +43,4 @@ constexpr Chain shufflenet_v1(int stem_channels, int channels, int groups, Size 
     return chain;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

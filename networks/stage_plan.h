@@ -16,7 +16,7 @@
 
 #include "network.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// A channel's place: block (0: branch 1 of the downsampling unit, u+1: branch 2 of unit u) and index within it.
 struct Slot {
@@ -147,4 +147,4 @@ constexpr int count_fours(const std::vector<Slot> &slots) {
     return fours;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

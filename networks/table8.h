@@ -4,7 +4,9 @@
 #include <array>
 #include <string_view>
 
-namespace shufflenet {
+#include "shufflenet/version.h"
+
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Complexity in millions of multiply-adds, top-1 error on ImageNet in per cent, and speed: GPU (GTX 1080Ti, batches of
 /// 8 a second) and ARM (Snapdragon 810, images a second).
@@ -36,4 +38,4 @@ constexpr const Table8Row *find_table8(std::string_view network) {
     return nullptr;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -5,7 +5,9 @@
 #include <string>
 #include <string_view>
 
-namespace shufflenet {
+#include "shufflenet/version.h"
+
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 struct TargetSpec {
     std::string_view name;
@@ -54,4 +56,4 @@ constexpr const TargetSpec *find_target(std::string_view name) {
     return nullptr;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

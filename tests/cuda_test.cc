@@ -221,6 +221,10 @@ TEST_F(Cuda, MachinesThatCannot) {
     cpu_only.device_kernels_count = 0;
     expect_error(model.open(cpu_only, cuda_options()), Code::kUnsupported,
                  "without kernels for cuda, for the CPU only");
+    shufflenet_descriptor other{};
+    other.abi = 9'08'07;
+    expect_error(model.open(other, cuda_options()), Code::kUnsupported, "found one of version 9.8.7");
+    EXPECT_EQ(compiled_devices(other), "");
     // The CPU is as it was.
     Model cpu;
     ASSERT_TRUE(cpu.open(descriptor()).ok());

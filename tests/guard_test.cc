@@ -10,6 +10,7 @@
 #include "backbone.h"
 #include "emulated.h"
 #include "guarded_memory.h"
+#include "halide_hooks.h"
 #include "model_cases.h"
 #include "reference/random_weights.h"
 #include "safetensors.h"
@@ -57,17 +58,17 @@ void __wrap_free(void *memory) {
 }
 
 // Halide asks for memory that is aligned to the longest vector.
-void *__real_shufflenet_halide_malloc(void *context, size_t size);
-void *__wrap_shufflenet_halide_malloc(void *context, size_t size) {
+void *SHUFFLENET_REAL_HALIDE(malloc)(void *context, size_t size);
+void *SHUFFLENET_WRAP_HALIDE(malloc)(void *context, size_t size) {
     using shufflenet::intermediates;
     constexpr size_t kAlignment = 64;
     return intermediates.edge ? intermediates.allocate(size, kAlignment)
-                              : __real_shufflenet_halide_malloc(context, size);
+                              : SHUFFLENET_REAL_HALIDE(malloc)(context, size);
 }
-void __real_shufflenet_halide_free(void *context, void *memory);
-void __wrap_shufflenet_halide_free(void *context, void *memory) {
+void SHUFFLENET_REAL_HALIDE(free)(void *context, void *memory);
+void SHUFFLENET_WRAP_HALIDE(free)(void *context, void *memory) {
     if (memory != nullptr && !shufflenet::intermediates.release(memory)) {
-        __real_shufflenet_halide_free(context, memory);
+        SHUFFLENET_REAL_HALIDE(free)(context, memory);
     }
 }
 }
@@ -198,11 +199,12 @@ TEST_P(Guard, AKernelStaysWithinItsTensors) {
         std::ranges::copy(image, input.span().begin());
         float *pooled = arena.data() + backbone.arena.pooled;
 
-        KernelContext context;
+        KernelError error;
+        KernelContext context{.error = &error};
         ImageRun run(backbone, weights, arena.data(), context);
         EXPECT_TRUE(run.stem(input.span().data()) && run.stage(2) && run.stage(3) && run.stage(4) && run.conv5() &&
                     run.pool(pooled) && run.fully_connected(pooled, 1, logits.span().data()))
-            << run.failed().view() << ": " << context.message.data();
+            << run.failed().view() << ": " << error.message.data();
         EXPECT_TRUE(intermediates.pieces.empty()) << "memory of finished kernels";
         found.emplace_back(logits.span().begin(), logits.span().end());
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A model's archive as its users link it: by hand, from C and C++, with nothing but what its header says.
 
-    python3 tests/link_test.py --archive build/x86/lib/libcifar10_x0_5.a --include DIR --include DIR \\
+    python3 tests/link_test.py --archive build/x86/lib/libcifar10_x0_5.a --abi v1_0_0 --include DIR --include DIR \\
         --halide-runtime FILE.o --halide-include DIR --cc cc --cxx c++ --nm nm --readelf readelf
 
 Needs Python's standard library only.
@@ -11,6 +11,7 @@ import argparse
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,17 +62,47 @@ class LinkTest(unittest.TestCase):
         whole = ["-Wl,--whole-archive", ARGUMENTS.archive, "-Wl,--no-whole-archive"]
         library = self.folder / "library.so"
         run(ARGUMENTS.cc, "-shared", "-Wl,--no-undefined", *whole, *LIBRARIES, "-o", library)
+        # Storage of threads: musl gives none to a library that is loaded later, and glibc allocates at the first use.
+        self.assertNotRegex(run(ARGUMENTS.readelf, "-lW", library), r"(?m)^ *TLS ")
+        self.check_exports(library)
         needed = re.findall(r"\(NEEDED\).*\[([^]]+)\]", run(ARGUMENTS.readelf, "-d", library))
         self.assertIn("libc.so.6", needed)
         allowed = r"lib(c|m|stdc\+\+|gcc_s|pthread)\.so\.\d+|ld-linux-.*"
         self.assertEqual([name for name in needed if not re.fullmatch(allowed, name)], [])
+
+    def check_exports(self, library):
+        """The model's interface, and what any library exports of the standard library's templates."""
+        symbols = run(ARGUMENTS.nm, "-D", "--defined-only", "--format=posix", library)
+        names = {line.split()[0]: line.split()[1] for line in symbols.splitlines()}
+        strong = {name for name, kind in names.items() if kind not in "VWuv"}
+        model = pathlib.Path(ARGUMENTS.archive).stem.removeprefix("lib")
+        interface = ("descriptor", "open", "share", "run", "classes", "isa", "error", "close")
+        self.assertEqual(strong, {f"{model}_{name}" for name in interface})
+        self.assertEqual([name for name in names if re.search("shufflenet|halide|nlohmann", name)], [])
+
+    @unittest.skipUnless(shutil.which("musl-gcc"), "musl-tools is not installed")
+    def test_musl(self):
+        if ARGUMENTS.emulator:
+            self.skipTest("musl-gcc is the host's")
+        expected = self.logits(ARGUMENTS.cc, "plain.c", "-std=c99")
+        libraries = [run(ARGUMENTS.cxx, f"-print-file-name={name}").strip() for name in ("libstdc++.a", "libgcc_eh.a")]
+        model = [*STRICT, "-std=c99", "-D_GNU_SOURCE", *self.include, HERE / "plain.c", HERE / "glibc_names.c",
+                 ARGUMENTS.archive, *libraries, "-lm"]
+        program, library, load = (self.folder / name for name in ("static", "library.so", "load"))
+        run("musl-gcc", "-static", *model, "-o", program)
+        run("musl-gcc", "-shared", "-fPIC", *model, "-o", library)
+        run("musl-gcc", *STRICT, HERE / "load.c", "-o", load)
+        for command in ([program], [load, library]):
+            found = [float.fromhex(line) for line in run(*command).splitlines()]
+            self.assertEqual(found, expected, command)
 
     def test_names_that_it_defines_are_its_own(self):
         symbols = run(ARGUMENTS.nm, "--extern-only", "--defined-only", "--format=posix", ARGUMENTS.archive)
         names = {line.split()[0]: line.split()[1] for line in symbols.splitlines() if not line.endswith(":")}
         self.assertGreater(len(names), 100)
         model = pathlib.Path(ARGUMENTS.archive).stem.removeprefix("lib")
-        own = re.compile(rf"{model}(_\w+)?|shufflenet_\w+|_Z\w*10shufflenet\w*")
+        abi = ARGUMENTS.abi
+        own = re.compile(rf"{model}(_\w+)?|shufflenet_{abi}_\w+|_Z\w*10shufflenet{len(abi)}{abi}\w*")
         # Templates of the standard library and of nlohmann's JSON are merged by design. Halide's runtime is weak too,
         # but another version's must not be taken for it.
         template = re.compile(r"_Z\w*(St|9__gnu_cxx|8nlohmann)\w*|DW\.ref\.\w+")
@@ -83,7 +114,7 @@ class LinkTest(unittest.TestCase):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("archive", "halide-runtime", "halide-include", "cc", "cxx", "nm", "readelf"):
+    for option in ("archive", "abi", "halide-runtime", "halide-include", "cc", "cxx", "nm", "readelf"):
         parser.add_argument("--" + option, required=True)
     parser.add_argument("--emulator", default="", help="command that runs programs, e.g. 'qemu-aarch64 -L DIR'")
     parser.add_argument("--include", action="append", required=True, help="for the model's header and the runtime's")

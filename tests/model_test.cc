@@ -1,6 +1,7 @@
 // The public API of a model: errors, instruction sets, threads, sharing, no allocation in run().
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdlib>
 #include <memory>
 #include <thread>
@@ -10,6 +11,7 @@
 #include "emulated.h"
 #include "model_cases.h"
 #include "reference/random_weights.h"
+#include "shufflenet/c_interface.h"
 #include "shufflenet/model.h"
 
 namespace shufflenet {
@@ -95,6 +97,29 @@ TEST(Isa, CpuWithoutAnyCompiledOneIsAnError) {
     const Status status = model.open(d);
     EXPECT_EQ(status.code(), Code::kUnsupported);
     EXPECT_NE(status.message().find("none of the instruction sets"), std::string::npos) << status.message();
+}
+
+TEST(Descriptor, OfAnotherVersionIsAnErrorThatNamesBoth) {
+    shufflenet_descriptor d{};  // Nothing else of it may be read.
+    for (const auto &[abi, version] :
+         {std::pair{9'08'07U, "version 9.8.7"}, {0U, "version 0.0.0"}, {~0U, "version "}}) {
+        d.abi = abi;
+        Model model;
+        std::string isa;
+        CModel *made = nullptr;
+        std::array<char, 200> error{};
+        const int code = c_open(d, &made, nullptr, 1, error.data(), error.size());
+        EXPECT_EQ(code, static_cast<int>(Code::kUnsupported));
+        EXPECT_EQ(made, nullptr);
+        for (const std::string &message :
+             {model.open(d).message(), chosen_isa(d, &isa).message(), std::string(error.data())}) {
+            EXPECT_NE(message.find("expected one of version " SHUFFLENET_VERSION), std::string::npos) << message;
+            EXPECT_NE(message.find(std::string("found one of ") + version), std::string::npos) << message;
+        }
+        EXPECT_EQ(describe(d).name, "");
+        EXPECT_EQ(describe(d).classes, 0);
+    }
+    EXPECT_EQ(cifar().abi, SHUFFLENET_VERSION_NUMBER);
 }
 
 struct BadRun {

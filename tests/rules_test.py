@@ -52,6 +52,22 @@ def includes(folder):
     ]
 
 
+def included(path, seen=None):
+    """The headers of ours that a source includes, those that they include too, and itself."""
+    seen = set() if seen is None else seen
+    if path in seen:
+        return seen
+    seen.add(path)
+    for name in INCLUDE.findall(path.read_text(encoding="utf-8")):
+        if name == "shufflenet/version.h":
+            seen.add(ROOT / "cmake/version.h.in")
+        for folder in (path.parent, ROOT, ROOT / "runtime/include", ROOT / "runtime/src", ROOT / "networks"):
+            if (folder / name).is_file():
+                included(folder / name, seen)
+                break
+    return seen
+
+
 class RoomsTest(unittest.TestCase):
     def test_generators_do_not_schedule(self):
         self.assertEqual(directives("generators"), [])
@@ -59,7 +75,8 @@ class RoomsTest(unittest.TestCase):
         self.assertLessEqual({"vectorize", "compute_at", "compute_root", "split", "unroll", "parallel"}, found)
 
     def test_networks_include_only_networks_and_the_standard_library(self):
-        own = {path.name for path in sources("networks")}
+        # And the version, which is in the name of everything that users link.
+        own = {path.name for path in sources("networks")} | {"shufflenet/version.h"}
         for source, name in includes("networks"):
             self.assertTrue(name in own or re.fullmatch(r"[a-z_]+", name), f"{source} includes {name}")
 
@@ -92,6 +109,17 @@ class RoomsTest(unittest.TestCase):
         for source, name in includes("runtime/include"):
             self.assertTrue(re.fullmatch(r"[a-z_]+|std[a-z]+\.h|shufflenet/[a-z_]+\.h", name),
                             f"{source} includes {name}")
+
+    def test_names_that_users_link_have_the_version_in_them(self):
+        """Two versions in one program share none of them."""
+        rooms = ("runtime/src", "runtime/include", "networks")
+        namespace = re.compile(r"^namespace (?!\{|detail \{|fs = )(.*) \{$", re.MULTILINE)
+        for path in (path for room in rooms for path in sources(room)):
+            text = without_comments(path.read_text(encoding="utf-8"))
+            for name in namespace.findall(text):
+                self.assertRegex(name, r"^shufflenet::inline SHUFFLENET_ABI(::\w+)?$", path)
+            if "SHUFFLENET_ABI" in text:
+                self.assertIn(ROOT / "cmake/version.h.in", included(path), f"{path}: without a version")
 
     def test_the_model_header_stays_short(self):
         lines = (ROOT / "runtime/include/shufflenet/model.h").read_text(encoding="utf-8").count("\n")

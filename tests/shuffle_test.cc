@@ -35,10 +35,7 @@ class Shuffle : public testing::TestWithParam<const shufflenet_descriptor *> {
         ASSERT_TRUE(arena_.allocate(backbone_.arena.size) && other_.allocate(backbone_.arena.size));
         ASSERT_TRUE(memory_.allocate(kScratchBytes));
         scratch_ = {.begin = memory_.data(), .size = memory_.size()};
-        context_.scratch = &scratch_;
-        use_scratch(&scratch_);
     }
-    void TearDown() override { use_scratch(nullptr); }
 
     static std::vector<float> channel(const float *stage, const BlockLayout &block, Slot slot) {
         std::vector<float> values(block.pixels);
@@ -53,7 +50,8 @@ class Shuffle : public testing::TestWithParam<const shufflenet_descriptor *> {
     AlignedArray<float> arena_, other_;
     AlignedArray<std::byte> memory_;
     Scratch scratch_;
-    KernelContext context_;
+    KernelError error_;
+    KernelContext context_{.scratch = &scratch_, .error = &error_};
 };
 
 TEST_P(Shuffle, EqualsThePlainStageBitForBit) {

@@ -1,5 +1,4 @@
 // What kernels run on: the thread pool, and the hooks through which Halide's code reaches threads and memory.
-#include <HalideRuntime.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -7,14 +6,9 @@
 #include <set>
 #include <vector>
 
+#include "halide_hooks.h"
 #include "kernel_context.h"
 #include "thread_pool.h"
-
-extern "C" {
-void *shufflenet_halide_malloc(void *context, size_t size);
-void shufflenet_halide_free(void *context, void *memory);
-int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure);
-}
 
 namespace shufflenet {
 namespace {
@@ -76,14 +70,12 @@ TEST(ThreadPool, WhoIsDoneTakesFromTheOthers) {
 
 class Hooks : public testing::Test {
   protected:
-    void SetUp() override { use_scratch(&scratch_); }
-    void TearDown() override { use_scratch(nullptr); }
-
-    static void *take(size_t size) { return shufflenet_halide_malloc(nullptr, size); }
-    static void give(void *memory) { shufflenet_halide_free(nullptr, memory); }
+    void *take(size_t size) { return SHUFFLENET_HALIDE(malloc)(&context_, size); }
+    void give(void *memory) { SHUFFLENET_HALIDE(free)(&context_, memory); }
 
     alignas(64) std::byte memory_[64 * 1024]{};
     Scratch scratch_{.begin = memory_, .size = sizeof memory_};
+    KernelContext context_{.scratch = &scratch_};
 };
 
 TEST_F(Hooks, MemoryIsAlignedAndApart) {
@@ -119,8 +111,9 @@ TEST_F(Hooks, NoMemoryIsNull) {
     EXPECT_EQ(take(SIZE_MAX), nullptr);
     EXPECT_EQ(take(SIZE_MAX - 100), nullptr);
     EXPECT_NE(take(1000), nullptr);
-    use_scratch(nullptr);
+    context_.scratch = nullptr;
     EXPECT_EQ(take(1), nullptr);
+    EXPECT_EQ(SHUFFLENET_HALIDE(malloc)(nullptr, 1), nullptr);
 }
 
 TEST_F(Hooks, LoopReturnsAFailedTasksResult) {
@@ -128,13 +121,11 @@ TEST_F(Hooks, LoopReturnsAFailedTasksResult) {
         ThreadPool pool;
         ASSERT_TRUE(pool.start(threads).ok());
         std::vector<Scratch> scratch(threads, scratch_);
-        KernelContext context;
-        context.pool = &pool;
-        context.scratch = scratch.data();
+        KernelContext context{.pool = &pool, .scratch = scratch.data()};
         const auto body = [](void *, int i, uint8_t *) { return i == 105 ? -7 : 0; };
-        EXPECT_EQ(shufflenet_halide_do_par_for(&context, body, 100, 5, nullptr), 0);
-        EXPECT_EQ(shufflenet_halide_do_par_for(&context, body, 100, 6, nullptr), -7);
-        EXPECT_EQ(shufflenet_halide_do_par_for(&context, body, 100, 0, nullptr), 0);
+        EXPECT_EQ(SHUFFLENET_HALIDE(do_par_for)(&context, body, 100, 5, nullptr), 0);
+        EXPECT_EQ(SHUFFLENET_HALIDE(do_par_for)(&context, body, 100, 6, nullptr), -7);
+        EXPECT_EQ(SHUFFLENET_HALIDE(do_par_for)(&context, body, 100, 0, nullptr), 0);
     }
 }
 

@@ -20,6 +20,7 @@
 #include "peak.h"
 #include "results.h"
 #include "runtime/src/file.h"
+#include "runtime/src/finite.h"
 #include "runtime/src/metadata.h"
 #include "shufflenet/image.h"
 #include "terminal.h"
@@ -155,7 +156,7 @@ class Classifier {
         const auto start = std::chrono::steady_clock::now();
         run();
         const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
-        if (!std::all_of(logits_.begin(), logits_.end(), [](float value) { return std::isfinite(value); })) {
+        if (!std::all_of(logits_.begin(), logits_.end(), [](float value) { return is_finite(value); })) {
             throw Error(path + ": the network's output is not finite: its weights overflow");
         }
         return {path, best_guesses(logits_, top_), time.count()};

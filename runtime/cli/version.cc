@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "error.h"
 #include "models/compiled_models.h"
+#include "shufflenet/version.h"
 
 namespace shufflenet::cli {
 

@@ -5,7 +5,7 @@
 
 #include "pack.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// A kernel's argument: a dense array seen with (extent, stride) dimensions.
 class Argument {
@@ -41,4 +41,4 @@ class Argument {
     halide_buffer_t buffer_{};
 };
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -4,7 +4,7 @@
 #include "networks/targets.h"
 #include "run_check.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -65,7 +65,7 @@ Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet
 }
 
 bool ImageRun::check(int result, const Name &id) {
-    if (result == 0 && !context_.failed.load(std::memory_order_relaxed)) return true;
+    if (result == 0 && !context_.error->failed.load(std::memory_order_relaxed)) return true;
     failed_ = id;
     return false;
 }
@@ -186,4 +186,4 @@ void copy_feature(const Backbone &backbone, const PackedWeights &weights, const 
     }
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -8,7 +8,7 @@
 #include "shufflenet/descriptor.h"
 #include "shufflenet/model.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// The channels of a kernel's two outputs; the second may be empty.
 using TwoParts = std::array<ChannelPart, 2>;
@@ -92,4 +92,4 @@ int feature_pixel_stride(const Backbone &backbone, Feature feature);
 void copy_feature(const Backbone &backbone, const PackedWeights &weights, const float *arena, Feature feature,
                   Layout layout, float *out);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

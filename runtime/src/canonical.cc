@@ -6,17 +6,18 @@
 #include <optional>
 #include <utility>
 
+#include "finite.h"
 #include "half.h"
 #include "message.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
 /// IEEE 754 half precision, rounded to nearest even; nothing if that is not finite.
 std::optional<uint16_t> float_to_half(float value) {
     constexpr int kInfinity = 0x7C00;
-    if (!std::isfinite(value)) return {};
+    if (!is_finite(value)) return {};
     // Unit in the last place: 2^(exponent - 10), and 2^-24 for all subnormals. A carry out of the rounded units moves
     // into the exponent's bits by itself.
     const int exponent = value == 0 ? -14 : std::max(std::ilogb(value), -14);
@@ -84,4 +85,4 @@ Status canonical_weights(const Safetensors &file, const std::string &file_name, 
     return message::from_exception(file_name);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

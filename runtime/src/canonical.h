@@ -8,7 +8,7 @@
 #include "safetensors.h"
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 enum class Precision { kAsItIs, kHalf, kSingle };
 
@@ -22,4 +22,4 @@ struct CanonicalWeights {
 Status canonical_weights(const Safetensors &file, const std::string &file_name, Precision precision,
                          CanonicalWeights *out);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -11,10 +11,11 @@
 #include <unordered_set>
 #include <utility>
 
+#include "finite.h"
 #include "half.h"
 #include "message.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -124,7 +125,7 @@ std::optional<AnyNetwork> better_fit(const Safetensors &file, size_t misfit_coun
     return best;
 }
 
-constexpr double kLargestFloat = std::numeric_limits<float>::max();
+bool fits_float(double value) { return is_finite(value) && std::abs(value) <= std::numeric_limits<float>::max(); }
 
 std::string number_text(double value) {
     std::array<char, 32> text{};
@@ -204,17 +205,16 @@ void FoldingReader::fold_bias(const std::string &norm) {
         scale_[c] = gamma[c] / std::sqrt(variance[c] + kBatchNormEps);
         bias_[c] -= mean[c] * scale_[c];
     }
-    if (std::any_of(bias_.begin(), bias_.end(), [](double b) { return !(std::abs(b) <= kLargestFloat); }))
-        note_too_large();
+    if (std::any_of(bias_.begin(), bias_.end(), [](double b) { return !fits_float(b); })) note_too_large();
 }
 
 std::span<const float> FoldingReader::weights(int channel) {
     const size_t first = row_.size() * channel;
     decode(*tensor_, first, row_);
     const float largest = largest_magnitude(row_);
-    if (!std::isfinite(largest)) {
+    if (!is_finite(largest)) {
         note_bad_value(*tensor_, row_, first, std::numeric_limits<double>::lowest());
-    } else if (!(largest * std::abs(scale_[channel]) <= kLargestFloat)) {
+    } else if (!fits_float(largest * scale_[channel])) {
         note_too_large();
     }
     return row_;
@@ -255,7 +255,7 @@ std::vector<double> FoldingReader::read_all(const std::string &name, double leas
 
 void FoldingReader::note_bad_value(const Tensor &tensor, std::span<const float> values, size_t first, double least) {
     const auto bad =
-        std::find_if(values.begin(), values.end(), [least](float v) { return !std::isfinite(v) || v < least; });
+        std::find_if(values.begin(), values.end(), [least](float v) { return !is_finite(v) || v < least; });
     const std::string start = tensor.name + " has the value ";
     if (bad == values.end() || (!bad_values_.empty() && bad_values_.back().starts_with(start))) return;
     bad_values_.push_back(start + number_text(*bad) + " at element " +
@@ -297,4 +297,4 @@ Status read_checkpoint(const Safetensors &file, const std::string &file_name, co
     return message::from_exception(file_name);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -10,7 +10,7 @@
 #include "safetensors.h"
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// torch.nn.BatchNorm2d's default, which torchvision's ShuffleNetV2 keeps.
 inline constexpr double kBatchNormEps = 1e-5;
@@ -83,4 +83,4 @@ struct Checkpoint {
 Status read_checkpoint(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
                        Checkpoint *out);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -7,7 +7,7 @@
 #include "device_api.h"
 #include "shared_library.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -325,4 +325,4 @@ Status open_cuda(const DeviceOptions &options, std::shared_ptr<DeviceApi> *api) 
     return status;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

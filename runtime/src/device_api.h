@@ -9,7 +9,7 @@
 #include "shufflenet/device.h"
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// A kernel's grid, in blocks of threads, and the shared memory of a block.
 struct LaunchShape {
@@ -96,4 +96,4 @@ class Entered {
 Status open_cuda(const DeviceOptions &options, std::shared_ptr<DeviceApi> *api);
 Status open_opencl(const DeviceOptions &options, std::shared_ptr<DeviceApi> *api);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

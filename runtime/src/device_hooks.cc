@@ -1,12 +1,9 @@
 // What generated functions call of Halide's CUDA and OpenCL runtimes, in our own terms: Halide's load the drivers by
 // names that only developers have, make contexts that nobody else uses, and allocate at every launch.
-#include <HalideRuntime.h>
-
 #include "device_launcher.h"
+#include "halide_hooks.h"
 
-extern "C" void shufflenet_halide_error(void *context, const char *message);
-
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 DeviceModules::~DeviceModules() {
     const Entered entered(*api_);
@@ -52,15 +49,15 @@ int DeviceLauncher::run(KernelContext &context, const char *name, const LaunchSh
         }
         ok = prepared_.ok();
     } else if (kernel == kernels_.end()) {
-        shufflenet_halide_error(&context, "a kernel that was not prepared");
+        SHUFFLENET_HALIDE(error)(&context, "a kernel that was not prepared");
         ok = false;
     } else {
         std::array<char, 256> message{};
         ok = api().launch(stream_, kernel->second, shape, arguments, message.data(), message.size());
-        if (!ok) shufflenet_halide_error(&context, message.data());
+        if (!ok) SHUFFLENET_HALIDE(error)(&context, message.data());
         ++launches_;
     }
-    if (!ok) context.failed.store(true);
+    if (!ok) context.error->failed.store(true);
     return ok ? 0 : -1;
 }
 
@@ -76,34 +73,34 @@ int initialize(void *context, const char *source, int size) {
 
 }  // namespace
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI
 
 extern "C" {
 
-int shufflenet_halide_copy_to_device(void *context, halide_buffer_t *buffer, const halide_device_interface_t *) {
+int SHUFFLENET_HALIDE(copy_to_device)(void *context, halide_buffer_t *buffer, const halide_device_interface_t *) {
     // Everything is on the device before kernels run.
     if (buffer->device != 0) return 0;
-    shufflenet_halide_error(context, "a kernel's argument is not on the device");
+    SHUFFLENET_HALIDE(error)(context, "a kernel's argument is not on the device");
     return -1;
 }
 
-int shufflenet_halide_device_malloc(void *context, halide_buffer_t *buffer,
-                                    const halide_device_interface_t *interface) {
-    return shufflenet_halide_copy_to_device(context, buffer, interface);
+int SHUFFLENET_HALIDE(device_malloc)(void *context, halide_buffer_t *buffer,
+                                     const halide_device_interface_t *interface) {
+    return SHUFFLENET_HALIDE(copy_to_device)(context, buffer, interface);
 }
 
-#define SHUFFLENET_DEVICE_HOOKS(api)                                                                                   \
-    int shufflenet_halide_##api##_initialize_kernels(void *context, void **, const char *source, int size) {           \
-        return shufflenet::initialize(context, source, size);                                                          \
-    }                                                                                                                  \
-    int shufflenet_halide_##api##_run(void *context, void *, const char *name, int bx, int by, int bz, int tx, int ty, \
-                                      int tz, int shared, size_t sizes[], void *values[], int8_t is_buffer[]) {        \
-        auto *run = static_cast<shufflenet::KernelContext *>(context);                                                 \
-        return run->device->run(*run, name, {{bx, by, bz}, {tx, ty, tz}, shared}, {sizes, values, is_buffer});         \
-    }                                                                                                                  \
-    void shufflenet_halide_##api##_finalize_kernels(void *, void *) {}                                                 \
-    const halide_device_interface_t *shufflenet_halide_##api##_device_interface() {                                    \
-        return &shufflenet::device_interface;                                                                          \
+#define SHUFFLENET_DEVICE_HOOKS(api)                                                                                  \
+    int SHUFFLENET_HALIDE(api##_initialize_kernels)(void *context, void **, const char *source, int size) {           \
+        return shufflenet::initialize(context, source, size);                                                         \
+    }                                                                                                                 \
+    int SHUFFLENET_HALIDE(api##_run)(void *context, void *, const char *name, int bx, int by, int bz, int tx, int ty, \
+                                     int tz, int shared, size_t sizes[], void *values[], int8_t is_buffer[]) {        \
+        auto *run = static_cast<shufflenet::KernelContext *>(context);                                                \
+        return run->device->run(*run, name, {{bx, by, bz}, {tx, ty, tz}, shared}, {sizes, values, is_buffer});        \
+    }                                                                                                                 \
+    void SHUFFLENET_HALIDE(api##_finalize_kernels)(void *, void *) {}                                                 \
+    const halide_device_interface_t *SHUFFLENET_HALIDE(api##_device_interface)() {                                    \
+        return &shufflenet::device_interface;                                                                         \
     }
 
 // NOLINTBEGIN(readability-non-const-parameter): as Halide declares them.

@@ -9,7 +9,7 @@
 #include "device_api.h"
 #include "kernel_context.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// The modules of one context; models that share weights share these.
 class DeviceModules {
@@ -74,4 +74,4 @@ class DeviceLauncher {
     std::map<std::pair<const char *, const char *>, void *> kernels_;
 };
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

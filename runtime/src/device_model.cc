@@ -6,6 +6,7 @@
 #include <new>
 #include <vector>
 
+#include "abi.h"
 #include "device_launcher.h"
 #include "file.h"
 #include "message.h"
@@ -15,7 +16,7 @@
 #include "safetensors.h"
 #include "shufflenet/descriptor.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -274,7 +275,7 @@ class DeviceRun {
     Status error() const noexcept {
         try {
             return {Code::kInternal, std::string(m_.descriptor->name) + ": " + m_.options.device + ": " +
-                                         std::string(failed_.view()) + ": " + context_.message.data()};
+                                         std::string(failed_.view()) + ": " + error_.message.data()};
         } catch (const std::bad_alloc &) {
             return {Code::kInternal, {}};
         }
@@ -282,7 +283,7 @@ class DeviceRun {
 
   private:
     bool check(int result, const Name &id) {
-        if (result == 0 && !context_.failed.load(std::memory_order_relaxed)) return true;
+        if (result == 0 && !context_.error->failed.load(std::memory_order_relaxed)) return true;
         failed_ = id;
         return false;
     }
@@ -369,7 +370,8 @@ class DeviceRun {
 
     DeviceModelState &m_;
     const shufflenet_device_kernels &k_;
-    KernelContext context_;
+    KernelError error_;
+    KernelContext context_{.error = &error_};
     int images_ = 1;
     bool forced_ = false, whole_ = false;
     Name failed_;
@@ -415,6 +417,7 @@ Status DeviceModelState::choose(const shufflenet_descriptor &d) {
 Status DeviceModelState::make(const shufflenet_descriptor &d, const DeviceOptions &o,
                               std::shared_ptr<DeviceModules> given) {
     options = o;
+    if (Status status = check_abi(d); !status.ok()) return status;
     if (Status status = choose(d); !status.ok()) return status;
     if (given == nullptr) {
         std::shared_ptr<DeviceApi> opened;
@@ -800,6 +803,7 @@ std::string DeviceModel::device_name() const { return state_ == nullptr ? "" : s
 
 std::string compiled_devices(const shufflenet_descriptor &descriptor) {
     std::string names;
+    if (!check_abi(descriptor).ok()) return names;
     for (int i = 0; i < descriptor.device_kernels_count; ++i) {
         if (descriptor.device_kernels[i].from_batch > 1) continue;
         names += (names.empty() ? "" : ",") + std::string(descriptor.device_kernels[i].device);
@@ -807,4 +811,4 @@ std::string compiled_devices(const shufflenet_descriptor &descriptor) {
     return names;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

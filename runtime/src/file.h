@@ -10,7 +10,7 @@
 
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Reads a file, or a pipe or device up to 1 GiB.
 Status read_file(const std::string &path, std::vector<std::byte> *bytes);
@@ -54,4 +54,4 @@ struct NewFile {
 /// there, so that an error leaves all of the old ones. What is written straight to gets its bytes before that.
 Status write_files_atomically(std::span<const NewFile> files);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -4,7 +4,9 @@
 #include <bit>
 #include <cstdint>
 
-namespace shufflenet {
+#include "shufflenet/version.h"
+
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Exact.
 inline float half_to_float(uint16_t bits) {
@@ -19,4 +21,4 @@ inline float half_to_float(uint16_t bits) {
     return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign | not_finite * 0x7F800000U);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

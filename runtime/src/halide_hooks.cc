@@ -1,6 +1,4 @@
-// Halide's runtime hooks. The build renames every halide_* symbol of a model library to shufflenet_halide_*, so that
-// these definitions, and Halide's weak defaults, concern this library alone, never a program's own use of Halide.
-#include <HalideRuntime.h>
+#include "halide_hooks.h"
 
 #include <cstdint>
 #include <cstring>
@@ -8,17 +6,14 @@
 #include "kernel_context.h"
 #include "networks/layout.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
-
-// In a library that was loaded later, another model's storage would be allocated at a thread's first use of it.
-[[gnu::tls_model("initial-exec")]] thread_local Scratch *current_scratch = nullptr;
 
 constexpr size_t kAlignment = sizeof(float) * kLineFloats;
 
 struct Loop {
-    KernelContext *context;
+    const KernelContext *context;
     halide_task_t body;
     int first;
     uint8_t *closure;
@@ -27,21 +22,25 @@ struct Loop {
 
 void run_iteration(void *argument, int task, int thread) {
     auto *loop = static_cast<Loop *>(argument);
-    use_scratch(&loop->context->scratch[thread]);
-    const int result = loop->body(loop->context, loop->first + task, loop->closure);
+    KernelContext own = *loop->context;
+    own.pool = nullptr;
+    own.scratch += thread;
+    const int result = loop->body(&own, loop->first + task, loop->closure);
     if (result != 0) loop->result.store(result, std::memory_order_relaxed);
+}
+
+Scratch *scratch_of(void *context) {
+    return context == nullptr ? nullptr : static_cast<KernelContext *>(context)->scratch;
 }
 
 }  // namespace
 
-void use_scratch(Scratch *scratch) noexcept { current_scratch = scratch; }
-
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI
 
 extern "C" {
 
-void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
-    shufflenet::Scratch *scratch = shufflenet::current_scratch;
+void *SHUFFLENET_HALIDE(malloc)(void *context, size_t size) {
+    shufflenet::Scratch *scratch = shufflenet::scratch_of(context);
     constexpr size_t line = shufflenet::kAlignment;
     // A line for the header, and one because kernels may read a vector past what they asked for.
     const size_t padded = (size + 3 * line - 1) / line * line;
@@ -53,8 +52,8 @@ void *shufflenet_halide_malloc(void * /*context*/, size_t size) {
     return reinterpret_cast<std::byte *>(block) + line;
 }
 
-void shufflenet_halide_free(void * /*context*/, void *memory) {
-    shufflenet::Scratch *scratch = shufflenet::current_scratch;
+void SHUFFLENET_HALIDE(free)(void *context, void *memory) {
+    shufflenet::Scratch *scratch = shufflenet::scratch_of(context);
     if (memory == nullptr) return;
     reinterpret_cast<shufflenet::ScratchBlock *>(static_cast<std::byte *>(memory) - shufflenet::kAlignment)->live =
         false;
@@ -64,13 +63,13 @@ void shufflenet_halide_free(void * /*context*/, void *memory) {
     }
 }
 
-void shufflenet_halide_error(void *context, const char *message) {
+void SHUFFLENET_HALIDE(error)(void *context, const char *message) {
     auto *run = static_cast<shufflenet::KernelContext *>(context);
-    if (run == nullptr || run->failed.exchange(true)) return;
-    std::strncpy(run->message.data(), message, run->message.size() - 1);
+    if (run == nullptr || run->error->failed.exchange(true)) return;
+    std::strncpy(run->error->message.data(), message, run->error->message.size() - 1);
 }
 
-int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, int size, uint8_t *closure) {
+int SHUFFLENET_HALIDE(do_par_for)(void *context, halide_task_t body, int first, int size, uint8_t *closure) {
     auto *run = static_cast<shufflenet::KernelContext *>(context);
     if (run->pool == nullptr || size <= 1) {
         for (int i = 0; i < size; ++i) {
@@ -78,10 +77,8 @@ int shufflenet_halide_do_par_for(void *context, halide_task_t body, int first, i
         }
         return 0;
     }
-    shufflenet::Scratch *own = shufflenet::current_scratch;
     shufflenet::Loop loop{run, body, first, closure, 0};
     run->pool->run(size, shufflenet::run_iteration, &loop);
-    shufflenet::use_scratch(own);
     return loop.result.load(std::memory_order_relaxed);
 }
 

@@ -6,7 +6,7 @@
 #include "image_decoders.h"
 #include "message.h"
 
-namespace shufflenet::detail {
+namespace shufflenet::inline SHUFFLENET_ABI::detail {
 namespace {
 
 constexpr size_t kFileHeaderBytes = 14;
@@ -165,4 +165,4 @@ Status decode_bmp(Bytes file, const std::string &name, Image *image) {
     return {};
 }
 
-}  // namespace shufflenet::detail
+}  // namespace shufflenet::inline SHUFFLENET_ABI::detail

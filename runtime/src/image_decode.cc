@@ -11,7 +11,7 @@
 #include "message.h"
 #include "shufflenet/image.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 namespace detail {
 
 Status allocate_pixels(const std::string &name, int64_t width, int64_t height, size_t bytes, int64_t pixels_per_byte,
@@ -108,4 +108,4 @@ Status decode_image_file(const std::string &path, Image *image) try {
     return message::from_exception(path);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

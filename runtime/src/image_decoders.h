@@ -9,7 +9,7 @@
 #include "shufflenet/image.h"
 #include "shufflenet/status.h"
 
-namespace shufflenet::detail {
+namespace shufflenet::inline SHUFFLENET_ABI::detail {
 
 using Bytes = std::span<const uint8_t>;
 
@@ -32,4 +32,4 @@ Status decode_png(Bytes file, const std::string &name, Image *image);
 Status decode_bmp(Bytes file, const std::string &name, Image *image);
 Status decode_pnm(Bytes file, const std::string &name, Image *image);
 
-}  // namespace shufflenet::detail
+}  // namespace shufflenet::inline SHUFFLENET_ABI::detail

@@ -16,7 +16,7 @@
 #include "image_decoders.h"
 #include "message.h"
 
-namespace shufflenet::detail {
+namespace shufflenet::inline SHUFFLENET_ABI::detail {
 namespace {
 
 /// An all-white grey progressive image, the densest there is, has one bit per block of 64 pixels: 512; doubled.
@@ -128,4 +128,4 @@ Status decode_jpeg(Bytes file, const std::string &name, Image *image) {
     return {};
 }
 
-}  // namespace shufflenet::detail
+}  // namespace shufflenet::inline SHUFFLENET_ABI::detail

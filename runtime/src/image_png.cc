@@ -14,7 +14,7 @@
 #include "image_decoders.h"
 #include "message.h"
 
-namespace shufflenet::detail {
+namespace shufflenet::inline SHUFFLENET_ABI::detail {
 namespace {
 
 /// One bit a pixel, and deflate's best ratio of 1032.
@@ -137,4 +137,4 @@ Status decode_png(Bytes file, const std::string &name, Image *image) {
     return read_pixels(&reader, image->pixels.data()) ? Status() : failure(reader, name);
 }
 
-}  // namespace shufflenet::detail
+}  // namespace shufflenet::inline SHUFFLENET_ABI::detail

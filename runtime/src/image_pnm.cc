@@ -7,7 +7,7 @@
 #include "image_decoders.h"
 #include "message.h"
 
-namespace shufflenet::detail {
+namespace shufflenet::inline SHUFFLENET_ABI::detail {
 namespace {
 
 constexpr int kMaxDigits = 10;
@@ -102,4 +102,4 @@ Status decode_pnm(Bytes file, const std::string &name, Image *image) {
     return {};
 }
 
-}  // namespace shufflenet::detail
+}  // namespace shufflenet::inline SHUFFLENET_ABI::detail

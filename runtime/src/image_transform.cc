@@ -14,11 +14,12 @@
 #include <emmintrin.h>
 #endif
 
+#include "finite.h"
 #include "image_decoders.h"
 #include "message.h"
 #include "shufflenet/image.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 namespace {
 
 using detail::kMaxPixels;
@@ -241,10 +242,10 @@ Crop make_crop(Extent size, int height, int width) {
 
 Status check_normalisation(const Preprocess &how) {
     for (int c = 0; c < kRgb; ++c) {
-        if (!std::isfinite(how.mean[c])) {
+        if (!is_finite(how.mean[c])) {
             return message::bad_input("mean", "expected finite numbers, found " + std::to_string(how.mean[c]));
         }
-        if (!std::isfinite(how.std[c]) || how.std[c] == 0) {
+        if (!is_finite(how.std[c]) || how.std[c] == 0) {
             return message::bad_input("std",
                                       "expected finite numbers other than 0, found " + std::to_string(how.std[c]));
         }
@@ -331,4 +332,4 @@ Status preprocess(const Image &image, const Preprocess &how, std::span<float> in
     return message::from_exception("preprocess");
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

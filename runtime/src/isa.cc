@@ -8,10 +8,11 @@
 
 #include <cstdlib>
 
+#include "abi.h"
 #include "message.h"
 #include "shufflenet/model.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -80,6 +81,7 @@ Status choose_kernels(const shufflenet_descriptor &descriptor, const shufflenet_
 
 Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa) {
     return message::guarded("an error message", [&]() -> Status {
+        if (Status status = check_abi(descriptor); !status.ok()) return status;
         const shufflenet_kernels *kernels = nullptr;
         if (Status status = choose_kernels(descriptor, &kernels); !status.ok()) return status;
         *isa = kernels->isa;  // NOLINT(clang-analyzer-core.NullDereference): set where the status is ok.
@@ -87,4 +89,4 @@ Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa) {
     });
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

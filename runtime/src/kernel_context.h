@@ -7,7 +7,7 @@
 
 #include "thread_pool.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Precedes each piece of scratch memory. Kernels free in any order; space is reused from the top down.
 struct ScratchBlock {
@@ -25,19 +25,20 @@ struct Scratch {
 
 class DeviceLauncher;
 
-/// One run's context. `scratch[i]` belongs to the pool's thread i; without a pool, everything runs on the caller,
-/// with `scratch[0]`.
-struct KernelContext {
-    ThreadPool *pool = nullptr;
-    Scratch *scratch = nullptr;
-    /// First error message of the run; written by whichever thread claims it.
+/// The first error of a run; written by whichever thread claims it.
+struct KernelError {
     std::atomic<bool> failed{false};
     std::array<char, 512> message{};
+};
+
+/// What a kernel is called with. The threads of its loops have copies, each with its own scratch memory and without the
+/// pool: a thread needs no storage of its own to find its memory, and a loop within a loop stays on its thread.
+struct KernelContext {
+    ThreadPool *pool = nullptr;    ///< Of loops; null: everything runs on the calling thread.
+    Scratch *scratch = nullptr;    ///< scratch[i] belongs to the pool's thread i, scratch[0] to the caller.
+    KernelError *error = nullptr;  ///< Never null where a kernel can fail.
     /// Where a device's kernels are launched; null on the CPU.
     DeviceLauncher *device = nullptr;
 };
 
-/// Makes `scratch` the current thread's; kernels called on this thread allocate from it.
-void use_scratch(Scratch *scratch) noexcept;
-
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <string_view>
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -64,4 +64,4 @@ void log_debug(const char *format, ...) noexcept {
     va_end(arguments);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

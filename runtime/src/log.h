@@ -3,7 +3,9 @@
 
 #include <chrono>
 
-namespace shufflenet {
+#include "shufflenet/version.h"
+
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Environment variable that turns logging on; read once, when the first line could be written.
 inline constexpr const char *kLogVariable = "SHUFFLENET_LOG";
@@ -32,4 +34,4 @@ class LogTimer {
     std::chrono::steady_clock::time_point last_;
 };
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

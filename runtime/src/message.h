@@ -14,7 +14,7 @@
 
 #include "shufflenet/status.h"
 
-namespace shufflenet::message {
+namespace shufflenet::inline SHUFFLENET_ABI::message {
 
 /// `text` with control characters, and characters above `last`, escaped.
 inline std::string escaped(std::string_view text, unsigned char last) {
@@ -116,9 +116,9 @@ inline Status from_exception(std::string_view file) noexcept {
     }
 }
 
-}  // namespace shufflenet::message
+}  // namespace shufflenet::inline SHUFFLENET_ABI::message
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Bytes of a tensor of this shape; nothing if the shape is negative or so large that the bytes overflow, even if
 /// another dimension is zero.
@@ -133,4 +133,4 @@ inline std::optional<int64_t> tensor_bytes(std::span<const int64_t> shape, int64
     return empty ? 0 : bytes;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

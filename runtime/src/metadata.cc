@@ -2,15 +2,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "file.h"
 #include "message.h"
 #include "strict_json.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -58,23 +58,23 @@ std::string read_input(const Json &value, Metadata *out) {
     return read_integer((*sizes)[1], kMinInput, kMaxInput, &out->width);
 }
 
-double read_number(const Json &value) {
+std::optional<double> read_number(const Json &value) {
     if (const auto *number = value.as<double>()) return *number;
     if (const auto *number = value.as<uint64_t>()) return static_cast<double>(*number);
     if (const auto *number = value.as<int64_t>()) return static_cast<double>(*number);
-    return NAN;
+    return std::nullopt;
 }
 
 std::string read_statistics(const Json &value, double least, std::array<float, 3> *out) {
     const auto *numbers = value.as<Json::Array>();
     if (numbers == nullptr || numbers->size() != out->size()) return "expected three numbers";
     for (size_t i = 0; i < out->size(); ++i) {
-        const double number = read_number((*numbers)[i]);
-        if (!(number >= least && number <= kMaxStatistic)) {
+        const std::optional<double> number = read_number((*numbers)[i]);
+        if (!number || *number < least || *number > kMaxStatistic) {
             return "expected numbers from " + to_text({least}) + " to " + to_text({kMaxStatistic}) + ", found " +
                    message::shortened(to_text((*numbers)[i]));
         }
-        (*out)[i] = static_cast<float>(number);
+        (*out)[i] = static_cast<float>(*number);
     }
     return {};
 }
@@ -209,4 +209,4 @@ Status read_labels(const std::string &path, std::vector<std::string> *labels) {
     return parse_labels({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, labels);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "abi.h"
 #include "backbone.h"
 #include "file.h"
 #include "isa.h"
@@ -12,7 +13,7 @@
 #include "run_check.h"
 #include "safetensors.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -43,6 +44,7 @@ struct ModelState {
 };
 
 Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
+    if (Status status = check_abi(descriptor); !status.ok()) return status;
     const auto network = find_any_network(descriptor.network);
     if (!network) {
         return {Code::kInternal, std::string(descriptor.name) + ": unknown network " + descriptor.network};
@@ -125,7 +127,6 @@ class BatchRun {
         const int apart = threads > 1 && images >= threads ? images / threads * threads : 0;
         first_ = first;
         if (apart > 0) m_.pool.run(apart, run_apart, this);
-        use_scratch(m_.scratch.data());
         for (int i = apart; i < images && !failed(); ++i) run_image(i, 0, shared_);
         if (!failed()) {
             LogTimer timer;
@@ -142,9 +143,8 @@ class BatchRun {
     static void run_apart(void *argument, int image, int thread) {
         auto *batch = static_cast<BatchRun *>(argument);
         if (batch->failed()) return;
-        use_scratch(&batch->m_.scratch[thread]);
-        KernelContext alone;
-        alone.scratch = &batch->m_.scratch[thread];
+        KernelError error;
+        KernelContext alone{.scratch = &batch->m_.scratch[thread], .error = &error};
         batch->run_image(image, thread, alone);
     }
 
@@ -195,7 +195,7 @@ class BatchRun {
     void fail(const Name &stage, const KernelContext &context) noexcept {
         if (failed_.exchange(true)) return;
         failed_stage_ = stage;
-        message_ = context.message;
+        message_ = context.error->message;
     }
     Status error() const {
         return {Code::kInternal, std::string(m_.backbone.descriptor->name) + ": " + std::string(failed_stage_.view()) +
@@ -208,7 +208,8 @@ class BatchRun {
     std::span<const FeatureRequest> features_;
     bool conv5_wanted_ = false;
     int batch_ = 0, first_ = 0;
-    KernelContext shared_;
+    KernelError shared_error_;
+    KernelContext shared_{.error = &shared_error_};
     std::atomic<bool> failed_{false};
     Name failed_stage_;
     std::array<char, 512> message_{};
@@ -306,6 +307,7 @@ Status Model::view(Feature feature, FeatureView *view) const {
 }
 
 ModelInfo describe(const shufflenet_descriptor &d) {
+    if (!check_abi(d).ok()) return {};
     ModelInfo info{d.name,
                    d.network,
                    d.height,
@@ -335,4 +337,4 @@ int Model::threads() const { return state_ == nullptr ? 0 : state_->pool.threads
 bool Model::has_weights() const { return state_ != nullptr && state_->weights != nullptr; }
 const char *Model::isa() const { return state_ == nullptr ? "" : state_->backbone.kernels->isa; }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

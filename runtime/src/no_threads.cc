@@ -3,7 +3,7 @@
 
 #include "thread_pool.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 class ThreadPool::Workers {};
 
@@ -24,4 +24,4 @@ void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
 }
 // NOLINTEND(readability-convert-member-functions-to-static)
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -12,7 +12,7 @@
 #include "file.h"
 #include "message.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -265,4 +265,4 @@ Status write_npy(const std::string &path, std::span<const int64_t> shape, std::s
     return write_file_atomically(path, file);
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -8,7 +8,7 @@
 #include "networks/devices.h"
 #include "shared_library.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -354,4 +354,4 @@ Status open_opencl(const DeviceOptions &options, std::shared_ptr<DeviceApi> *api
     return status;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

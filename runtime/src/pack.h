@@ -10,7 +10,7 @@
 #include "checkpoint.h"
 #include "networks/any_network.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Memory aligned to a cache line.
 template <typename T>
@@ -70,4 +70,4 @@ struct PackedWeights {
 Status pack_weights(const Safetensors &file, const std::string &file_name, const AnyNetwork &network, Size input,
                     int vec, PackedWeights *out);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

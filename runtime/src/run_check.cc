@@ -1,6 +1,6 @@
 #include "run_check.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -39,4 +39,4 @@ Status check_run(const RunShape &model, size_t input, int batch, size_t logits,
     return {};
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -6,7 +6,7 @@
 #include "pack.h"
 #include "shufflenet/model.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 FeatureShape feature_shape(const Network &network, const std::array<StageShape, kStages> &stages, Feature feature);
 
@@ -23,4 +23,4 @@ struct RunShape {
 Status check_run(const RunShape &model, size_t input, int batch, size_t logits,
                  std::span<const FeatureRequest> features);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -10,7 +10,7 @@
 #include "message.h"
 #include "strict_json.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -225,4 +225,4 @@ const Tensor *Safetensors::find(std::string_view name) const {
     return found != tensors_.end() && found->name == name ? &*found : nullptr;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

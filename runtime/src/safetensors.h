@@ -11,7 +11,7 @@
 
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 class InputFile;
 
@@ -50,4 +50,4 @@ class Safetensors {
 /// data as long as shape and dtype say. Throws std::bad_alloc only.
 std::vector<std::byte> serialize_safetensors(std::span<const Tensor> tensors);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

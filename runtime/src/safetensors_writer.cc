@@ -4,7 +4,7 @@
 
 #include "safetensors.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -48,4 +48,4 @@ std::vector<std::byte> serialize_safetensors(std::span<const Tensor> tensors) {
     return file;
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

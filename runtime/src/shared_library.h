@@ -8,7 +8,7 @@
 
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Loads `library` for good: drivers do not survive being unloaded.
 inline Status load_library(const char *library, void **handle) {
@@ -40,4 +40,4 @@ Status get_driver(const Driver **driver) {
     return {};
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -14,7 +14,7 @@
 #include <immintrin.h>
 #endif
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
@@ -224,4 +224,4 @@ void ThreadPool::Workers::work(int thread) noexcept {
     }
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -12,7 +12,7 @@
 
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 class ThreadPool {
   public:
@@ -39,4 +39,4 @@ class ThreadPool {
     std::unique_ptr<Workers> workers_;  ///< None: the caller does everything.
 };
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

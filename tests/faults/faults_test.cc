@@ -1,5 +1,4 @@
 // The library's calls when memory, threads or kernels fail: a status that says so, and everything as it was.
-#include <HalideRuntime.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -10,6 +9,7 @@
 #include "backbone.h"
 #include "failing_calls.h"
 #include "file.h"
+#include "halide_hooks.h"
 #include "metadata.h"
 #include "npy.h"
 #include "reference/random_weights.h"
@@ -28,9 +28,9 @@ FailingCall failing_intermediate;
 }  // namespace shufflenet
 
 extern "C" {
-void *__real_shufflenet_halide_malloc(void *context, size_t size);
-void *__wrap_shufflenet_halide_malloc(void *context, size_t size) {
-    return shufflenet::failing_intermediate.now() ? nullptr : __real_shufflenet_halide_malloc(context, size);
+void *SHUFFLENET_REAL_HALIDE(malloc)(void *context, size_t size);
+void *SHUFFLENET_WRAP_HALIDE(malloc)(void *context, size_t size) {
+    return shufflenet::failing_intermediate.now() ? nullptr : SHUFFLENET_REAL_HALIDE(malloc)(context, size);
 }
 }
 
@@ -388,10 +388,11 @@ TEST_P(Kernels, ReportWrongBuffersInsteadOfAborting) {
     for (halide_buffer_t *buffer : {static_cast<halide_buffer_t *>(nullptr), &small, &misaligned, &of_doubles}) {
         const auto reports = [&](auto kernel) {
             if (kernel == nullptr) return;
-            KernelContext context;
+            KernelError error;
+            KernelContext context{.error = &error};
             EXPECT_NE(call(kernel, context, buffer), 0);
-            EXPECT_TRUE(context.failed);
-            EXPECT_NE(context.message[0], '\0');
+            EXPECT_TRUE(error.failed);
+            EXPECT_NE(error.message[0], '\0');
         };
         reports(k.stem);
         for (const auto &kernels : {k.down_branch1, k.down_branch2, k.basic}) {

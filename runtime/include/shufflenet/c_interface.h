@@ -9,7 +9,7 @@
 #include "shufflenet/descriptor.h"
 #include "shufflenet/model.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// What a C model is.
 struct CModel {
@@ -84,4 +84,4 @@ inline int c_run(CModel &model, const float *input, int batch, float *logits, si
     return static_cast<int>(status.code());
 }
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#include "shufflenet/version.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -66,16 +68,18 @@ struct shufflenet_device_kernels {
 
 /** A model, as shufflenet_add_model() made it. */
 struct shufflenet_descriptor {
-    const char *name;                                       /**< NAME. */
-    const char *network;                                    /**< NETWORK. */
-    int height;                                             /**< Of the input, in pixels. */
-    int width;                                              /**< Of the input, in pixels. */
-    int classes;                                            /**< CLASSES; loaded weights may have another count. */
-    const struct shufflenet_kernels *kernels;               /**< From the plainest instruction set to the best. */
-    int kernels_count;                                      /**< Instruction sets. */
-    const unsigned char *weights;                           /**< Embedded safetensors file; NULL: none. */
-    const unsigned char *weights_end;                       /**< Its end. */
-    const char *metadata;                                   /**< Embedded JSON; NULL: none. */
+    unsigned abi;                             /**< SHUFFLENET_VERSION_NUMBER of what made the model; first in
+                                               *   every version. A runtime of another one refuses it. */
+    const char *name;                         /**< NAME. */
+    const char *network;                      /**< NETWORK. */
+    int height;                               /**< Of the input, in pixels. */
+    int width;                                /**< Of the input, in pixels. */
+    int classes;                              /**< CLASSES; loaded weights may have another count. */
+    const struct shufflenet_kernels *kernels; /**< From the plainest instruction set to the best. */
+    int kernels_count;                        /**< Instruction sets. */
+    const unsigned char *weights;             /**< Embedded safetensors file; NULL: none. */
+    const unsigned char *weights_end;         /**< Its end. */
+    const char *metadata;                     /**< Embedded JSON; NULL: none. */
     const struct shufflenet_device_kernels *device_kernels; /**< DEVICES, each from 1 image up; NULL: none. */
     int device_kernels_count;                               /**< Of all devices. */
 };

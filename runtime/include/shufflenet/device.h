@@ -17,7 +17,7 @@
 #include "shufflenet/model.h"
 #include "shufflenet/status.h"
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 struct DeviceModelState;
 
@@ -116,7 +116,7 @@ class DeviceModel {
     std::unique_ptr<DeviceModelState> state_;
 };
 
-/// The devices that kernels were compiled for, comma separated; empty: none.
+/// The devices that kernels were compiled for, comma separated; empty: none, or a model of another version.
 std::string compiled_devices(const shufflenet_descriptor &descriptor);
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

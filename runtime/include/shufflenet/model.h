@@ -17,7 +17,7 @@ extern "C" {
 struct shufflenet_descriptor;
 }
 
-namespace shufflenet {
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 struct ModelState;
 
@@ -79,7 +79,7 @@ struct ModelInfo {
 /// variable SHUFFLENET_ISA names (sse41, avx2, avx512; neon).
 Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa);
 
-/// What was compiled in; needs no CPU support and no weights.
+/// What was compiled in; needs no CPU support and no weights. Of another version's model, empty: open() says why.
 ModelInfo describe(const shufflenet_descriptor &descriptor);
 
 /// One runnable model. A Model object is used by one thread at a time; share() makes another one on the same
@@ -132,4 +132,4 @@ class Model {
     std::unique_ptr<ModelState> state_;
 };
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI

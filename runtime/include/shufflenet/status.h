@@ -6,13 +6,15 @@
 #include <string_view>
 #include <utility>
 
-namespace shufflenet {
+#include "shufflenet/version.h"
+
+namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Why a call failed. The C interface returns the same numbers. docs/errors.md lists the messages.
 enum class Code {
     kOk = 0,       ///< Success.
     kBadInput,     ///< A file, tensor or argument is not what it should be; the message names it.
-    kUnsupported,  ///< This CPU, or an instruction set asked for, cannot be used.
+    kUnsupported,  ///< This CPU, an instruction set asked for, or a model of another version cannot be used.
     kOutOfMemory,  ///< An allocation failed.
     kInternal,     ///< A generated function reported an error; the message names the stage.
 };
@@ -37,4 +39,4 @@ class [[nodiscard]] Status {
     std::string message_;
 };
 
-}  // namespace shufflenet
+}  // namespace shufflenet::inline SHUFFLENET_ABI
