@@ -14,7 +14,7 @@ ThreadPool::~ThreadPool() = default;
 Status ThreadPool::start(int threads, int /*cpus*/) {
     if (threads == 0 || threads == 1) return {};
     return {Code::kBadInput,
-            "threads: expected 0 or 1, because this build has no threads (SHUFFLENET_THREADS=OFF), found " +
+            "threads: expected 1 or 0, because this build has no threads (SHUFFLENET_THREADS=OFF), found " +
                 std::to_string(threads)};
 }
 

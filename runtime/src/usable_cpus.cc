@@ -16,19 +16,8 @@ namespace shufflenet {
 
 namespace {
 
-/// CPUs in the calling thread's affinity mask; the kernel refuses a mask that is shorter than its own.
-int affinity_cpus() {
-    constexpr size_t kMostBytes = size_t{1} << 16;
-    for (std::vector<cpu_set_t> set(1); set.size() * sizeof(cpu_set_t) <= kMostBytes; set.resize(2 * set.size())) {
-        const size_t bytes = set.size() * sizeof(cpu_set_t);
-        if (sched_getaffinity(0, bytes, set.data()) == 0) return CPU_COUNT_S(bytes, set.data());
-        if (errno != EINVAL) break;
-    }
-    return static_cast<int>(std::thread::hardware_concurrency());
-}
-
 /// Of the microseconds that a group may run in every period; INT_MAX: no limit.
-int quota_cpus(int64_t quota, int64_t period) {
+int share_cpus(int64_t quota, int64_t period) {
     if (quota <= 0 || period <= 0) return INT_MAX;
     return static_cast<int>(std::min<int64_t>((quota - 1) / period + 1, INT_MAX));
 }
@@ -37,14 +26,14 @@ int quota_cpus(int64_t quota, int64_t period) {
 int version_2_cpus(const std::string &folder) {
     std::ifstream file(folder + "/cpu.max");
     int64_t quota = 0, period = 0;
-    return file >> quota >> period ? quota_cpus(quota, period) : INT_MAX;
+    return file >> quota >> period ? share_cpus(quota, period) : INT_MAX;
 }
 
 /// Version 1, two files; a quota of -1 is none.
 int version_1_cpus(const std::string &folder) {
     std::ifstream quota_file(folder + "/cpu.cfs_quota_us"), period_file(folder + "/cpu.cfs_period_us");
     int64_t quota = 0, period = 0;
-    return quota_file >> quota && period_file >> period ? quota_cpus(quota, period) : INT_MAX;
+    return quota_file >> quota && period_file >> period ? share_cpus(quota, period) : INT_MAX;
 }
 
 /// The least of a group and all around it. In a container the path may be the host's, of which only the last mount
@@ -66,8 +55,21 @@ bool lists_cpu(const std::string &controllers) {
     return false;
 }
 
-/// Lines of /proc/self/cgroup: "0::/path" of version 2, "4:cpu,cpuacct:/path" of version 1.
-int group_cpus(const std::string &root) {
+}  // namespace
+
+int affinity_cpus() {
+    // The kernel refuses a mask that is shorter than its own.
+    constexpr size_t kMostBytes = size_t{1} << 16;
+    for (std::vector<cpu_set_t> set(1); set.size() * sizeof(cpu_set_t) <= kMostBytes; set.resize(2 * set.size())) {
+        const size_t bytes = set.size() * sizeof(cpu_set_t);
+        if (sched_getaffinity(0, bytes, set.data()) == 0) return CPU_COUNT_S(bytes, set.data());
+        if (errno != EINVAL) break;
+    }
+    return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+int quota_cpus(const std::string &root) {
+    // Lines are "0::/path" of version 2, "4:cpu,cpuacct:/path" of version 1.
     int least = INT_MAX;
     std::ifstream groups(root + "/proc/self/cgroup");
     const std::string mounts = root + "/sys/fs/cgroup";
@@ -84,8 +86,6 @@ int group_cpus(const std::string &root) {
     return least;
 }
 
-}  // namespace
-
-int usable_cpus(const std::string &root) { return std::max(1, std::min(affinity_cpus(), group_cpus(root))); }
+int usable_cpus() { return std::max(1, std::min(affinity_cpus(), quota_cpus())); }
 
 }  // namespace shufflenet

@@ -5,9 +5,14 @@
 
 namespace shufflenet {
 
-/// CPUs that the calling thread may run on (its affinity, which a cpuset limits), or as many as the quotas of its
-/// control groups (version 1 or 2) come to, rounded up, if those are fewer; at least 1. Throws std::bad_alloc.
-/// `root`: where /proc and /sys are, for tests.
-int usable_cpus(const std::string &root = "");
+/// CPUs that the calling thread may run on: its affinity, which a cpuset limits.
+int affinity_cpus();
+
+/// As many as the quotas of the process's control groups come to, version 1 or 2, rounded up; INT_MAX: no quota.
+/// `root`: where /proc and /sys are.
+int quota_cpus(const std::string &root = "");
+
+/// The lesser of both, at least 1. Throws std::bad_alloc.
+int usable_cpus();
 
 }  // namespace shufflenet
