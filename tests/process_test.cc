@@ -11,13 +11,13 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
 #include "allocation_count.h"
+#include "blocked_signals.h"
 #include "cifar10_x0_5.h"
 #include "reference/random_weights.h"
 #include "shufflenet/model.h"
@@ -134,21 +134,6 @@ TEST(Signals, BlockedAfterOpenAreNotTakenByWorkers) {
             return arrives_at_signalfd(signal) && logits(model) == expected && logits(shared) == expected;
         })) << strsignal(signal);
     }
-}
-
-/// The blocked signals of this process's threads, bit s - 1 for signal s.
-std::map<std::string, uint64_t> blocked_signals() {
-    std::map<std::string, uint64_t> blocked;
-    for (const auto &thread : std::filesystem::directory_iterator("/proc/self/task")) {
-        std::ifstream file(thread.path() / "status");
-        for (std::string line; std::getline(file, line);) {
-            constexpr std::string_view kField = "SigBlk:";
-            if (line.starts_with(kField)) {
-                blocked[thread.path().filename().string()] = std::stoull(line.substr(kField.size()), nullptr, 16);
-            }
-        }
-    }
-    return blocked;
 }
 
 TEST(Signals, WorkersTakeThoseOfTheirOwnInstructionsAlone) {

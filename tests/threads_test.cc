@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "host_environment.h"
 #include "kernel_context.h"
 #include "spin.h"
 #include "thread_pool.h"
@@ -145,6 +146,28 @@ TEST(ThreadPool, JobOfATaskRunsOnItsThread) {
             job.pool.run(100, Counts::count, &after);
             for (const auto &runs : after.runs) ASSERT_EQ(runs, 1);
         }
+    }
+}
+
+TEST(ThreadPool, WorkersComputeInTheDefaultEnvironment) {
+    struct Job {
+        std::atomic<int> arrived{0}, different{0};
+        static void run(void *argument, int, int thread) {
+            auto *job = static_cast<Job *>(argument);
+            for (++job->arrived; job->arrived < 3;) std::this_thread::yield();
+            const auto found = detail::float_control(), expected = detail::kDefaultFloatControl;
+            if (thread != 0 && std::memcmp(&found, &expected, sizeof found) != 0) ++job->different;
+        }
+    };
+    for (const HostEnvironment &host : host_environments()) {
+        Job job;
+        ThreadPool pool;
+        {
+            const InHostEnvironment environment(host);
+            ASSERT_TRUE(pool.start(3, 3).ok());
+            pool.run(3, Job::run, &job);
+        }
+        EXPECT_EQ(job.different, 0) << host.name;
     }
 }
 
