@@ -10,6 +10,7 @@ import argparse
 import array
 import csv
 import fcntl
+import functools
 import io
 import json
 import math
@@ -260,7 +261,6 @@ class UsageTest(CliTest):
             (run[:3] + run[5:], "--input"),
             (run[:5], "--output"),
             (run + ("--model", DEFAULT), "--model"),
-            (run + ("--threads", "0"), "--threads"),
             (run + ("--threads", "257"), "--threads"),
             (run + ("--threads", "-1"), "--threads"),
             (run + ("--threads", "two"), "--threads"),
@@ -377,7 +377,7 @@ class RunTest(CliTest):
         source = self.write("batch.npy", npy((3, 3, 64, 64), b"".join(planes)))
         shape, together = self.run_model(source=source)
         self.assertEqual(shape, (3, DEFAULT_CLASSES))
-        for threads in ("2", "3"):
+        for threads in ("0", "2", "3", "64"):
             self.assertEqual(self.run_model("--threads", threads, source=source)[1], together)
         for i, plane in enumerate(planes):
             _, alone = self.run_model(source=self.write("one.npy", npy((1, 3, 64, 64), plane)))
@@ -590,6 +590,19 @@ class ClassifyTest(CliTest):
         self.assertRegex(rows[1], rf"^{image}  \w+ +\d+\.\d %  +\d+\.\d\d$")
         peak = self.succeeds("classify", "--peak", image).splitlines()[-1]
         self.assertRegex(peak, r"\d+\.\d\d ms, .* GFLOP/s, \d+ % of the multiply-add peak .*1 thread\)$")
+
+    def test_peak_beside_another_program(self):
+        # Which has the CPU nearly for itself: this one waits longer for each of its turns than a measurement takes.
+        cpu = min(os.sched_getaffinity(0))
+        pin = functools.partial(os.sched_setaffinity, 0, {cpu})
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=pin) as other:
+            self.addCleanup(other.kill)
+            peak = self.succeeds("classify", "--peak", image, preexec_fn=lambda: (pin(), os.nice(15))).splitlines()[-1]
+            other.kill()
+        share, gflops = re.search(r" (\d+) % of the multiply-add peak measured here \((\d+\.\d) GFLOP/s", peak).groups()
+        self.assertGreater(float(gflops), 0)
+        self.assertLess(int(share), 120)
 
     def test_bad_images_do_not_stop_the_others(self):
         good = self.write("good.ppm", ppm(64, 64)[0])
@@ -1105,17 +1118,18 @@ class LogTest(CliTest):
         self.assertIn(f"{output}: {os.path.getsize(output)} bytes written", log)
 
     def test_steps_add_up(self):
-        source = self.write("x.npy", npy((1, 3, 64, 64)))
+        source = self.write("x.npy", npy((8, 3, 64, 64)))
         log = self.log("run", "--model", DEFAULT, "--input", source, "--output", self.path("y.npy"))
-        steps = re.search(r"image 0, thread 0: (.*) ms", log)[1]
-        names, times = zip(*(step.split() for step in steps.split(", ")))
-        self.assertEqual(names, ("stem", "stage2", "stage3", "stage4", "conv5", "pool"))
-        fc = float(re.search(r"fc, batch 1: (\S+) ms", log)[1])
-        whole = float(re.search(r"run, batch 1, 1 threads: (\S+) ms", log)[1])
+        images = [[step.split() for step in steps.split(", ")] for steps in re.findall(r"image \d, thread 0: (.*) ms", log)]
+        self.assertEqual(len(images), 8)
+        for steps in images:
+            self.assertEqual([name for name, _ in steps], ["stem", "stage2", "stage3", "stage4", "conv5", "pool"])
+        fc = float(re.search(r"fc, batch 8: (\S+) ms", log)[1])
+        whole = float(re.search(r"run, batch 8, 1 threads: (\S+) ms", log)[1])
         # Each figure is rounded to a microsecond.
-        self.assertLessEqual(sum(map(float, times)) + fc, whole + 0.008 * 0.5)
-        # Nobody asks for conv5: it is computed together with the pool.
-        self.assertLess(float(times[4]), whole / 100)
+        self.assertLessEqual(sum(float(ms) for steps in images for _, ms in steps) + fc, whole + 50 * 0.0005)
+        # Nobody asks for conv5: it is computed together with the pool. Another program's turn can fall into one of them.
+        self.assertLess(min(float(steps[4][1]) for steps in images), whole / 100)
 
     def test_lines_of_threads_do_not_mix(self):
         source = self.write("x.npy", npy((64, 3, 64, 64)))

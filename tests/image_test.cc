@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -20,6 +21,8 @@
 
 #include <gtest/gtest.h>
 #include <png.h>
+
+#include "host_environment.h"
 
 namespace shufflenet {
 namespace {
@@ -451,6 +454,53 @@ TEST(AgainstPil, Photos) {
     ASSERT_EQ(status, 0);
     compare_decoded(folder.path(), 1);
     compare_transformed(folder.path(), 3);
+}
+
+// The program's floating-point environment
+
+/// Everything that images go through, as bytes. The sizes make halves of pixels, up and down.
+std::vector<Bytes> through_everything(const std::vector<Bytes> &files, std::vector<float> &input) {
+    std::vector<Bytes> results;
+    for (const Bytes &file : files) {
+        Image image, resized, cropped;
+        bool ok = decode_image(file, "image", &image).ok();
+        results.push_back(image.pixels);
+        for (const int size : {17, 40, 61, 100}) {
+            ok = ok && resize_short_side(image, size, &resized).ok();
+            results.push_back(resized.pixels);
+        }
+        for (const int crop : {8, 9, 10, 11, 60}) {
+            ok = ok && center_crop(image, crop, crop + 1, &cropped).ok();
+            results.push_back(cropped.pixels);
+        }
+        // Denormal numbers among the results, and all of them.
+        for (const float std : {0.224F, 1e38F}) {
+            ok = ok && preprocess(image, {40, 32, 29, {0.485F, 0.456F, 1e-40F}, {std, 0.225F, std}}, input).ok();
+            results.emplace_back(input.size() * sizeof(float));
+            std::memcpy(results.back().data(), input.data(), results.back().size());
+        }
+        if (!ok) results.emplace_back();
+    }
+    return results;
+}
+
+TEST(FloatEnvironment, ChangesNoBit) {
+    const Image in = noise(53, 38);
+    const std::vector<Bytes> files = {jpeg_file(in), jpeg_file(in, true), png_file(in), bmp_file(in), ppm_file(in)};
+    std::vector<float> input(3 * 32 * 29);
+    const std::vector<Bytes> expected = through_everything(files, input);
+    ASSERT_FALSE(expected.back().empty());
+    for (const HostEnvironment &host : host_environments()) {
+        std::vector<Bytes> found;
+        bool untouched = false;
+        {
+            const InHostEnvironment environment(host);
+            found = through_everything(files, input);
+            untouched = environment.untouched();
+        }
+        EXPECT_TRUE(untouched) << host.name;
+        EXPECT_TRUE(found == expected) << host.name;
+    }
 }
 
 // Files

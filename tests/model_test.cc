@@ -1,10 +1,13 @@
 // The public API of a model: errors, instruction sets, threads, sharing, no allocation in run().
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "allocation_count.h"
 #include "cifar10_x0_5.h"
@@ -173,9 +176,28 @@ TEST(Run, UnopenedModelIsAnError) {
 }
 
 TEST(Run, ThreadCountIsChecked) {
-    for (const int threads : {0, -1, 257}) {
+    for (const int threads : {-1, 257}) {
         Model model;
         EXPECT_EQ(model.open(cifar(), threads).code(), Code::kBadInput) << threads;
+    }
+}
+
+TEST(Run, AnyThreadCountComputesTheSame) {
+    const int batch = 9;
+    std::vector<float> expected(batch * 10);
+    for (const int threads : kEmulated ? std::vector{1, 2} : std::vector{1, 2, 3, 8, 64, 0}) {
+        Model model, other;
+        ASSERT_TRUE(model.open(cifar(), threads).ok()) << threads;
+        ASSERT_TRUE(model.load_embedded_weights().ok());
+        ASSERT_TRUE(model.share(&other, threads).ok()) << threads;
+        for (Model *any : {&model, &other}) {
+            EXPECT_GE(any->threads(), 1);
+            EXPECT_TRUE(threads == 0 || any->threads() == threads) << threads;
+            std::vector<float> logits(expected.size());
+            ASSERT_TRUE(any->run(input_for(cifar(), batch), batch, logits).ok());
+            if (threads == 1) expected = logits;
+            EXPECT_EQ(logits, expected) << threads;
+        }
     }
 }
 
@@ -207,6 +229,91 @@ TEST(Run, ViewNeedsARunThatStoredIt) {
     ASSERT_TRUE(model.run(input_for(cifar(), 1), 1, logits).ok());
     EXPECT_TRUE(model.view(Feature::kStage4, &view).ok());
     EXPECT_FALSE(model.view(Feature::kConv5, &view).ok());
+}
+
+/// What a view shows, in canonical order.
+std::vector<float> viewed(const Model &model, Feature feature) {
+    FeatureView view{};
+    EXPECT_TRUE(model.view(feature, &view).ok());
+    std::vector<float> values;
+    for (const int32_t channel : view.channel_offset) {
+        for (int p = 0; p < view.shape.height * view.shape.width; ++p) {
+            values.push_back(view.data[channel + p * view.pixel_stride]);
+        }
+    }
+    return values;
+}
+
+/// What views show after a run of the batch that asked for conv5.
+std::vector<std::vector<float>> viewed_after(Model &model, std::span<const float> input, int batch) {
+    std::vector<float> logits(size_t(batch) * model.classes());
+    std::vector<float> conv5(batch * model.feature_shape(Feature::kConv5).elements());
+    const FeatureRequest request{Feature::kConv5, Layout::kNCHW, conv5};
+    EXPECT_TRUE(model.run(input, batch, logits, {&request, 1}).ok());
+    std::vector<std::vector<float>> views;
+    for (int f = 0; f < kFeatures; ++f) views.push_back(viewed(model, static_cast<Feature>(f)));
+    return views;
+}
+
+TEST(Run, ViewsShowTheLastImage) {
+    constexpr int kMostThreads = kEmulated ? 3 : 8, kRepeats = kEmulated ? 1 : 5;
+    const size_t image = size_t{3} * cifar().height * cifar().width;
+    const std::vector<float> input = input_for(cifar(), 4 * kMostThreads);
+    const std::span<const float> images(input);
+    Model alone;
+    ASSERT_TRUE(alone.open(cifar()).ok());
+    ASSERT_TRUE(alone.load_embedded_weights().ok());
+    std::vector<std::vector<std::vector<float>>> expected;
+    for (int i = 0; i < 4 * kMostThreads; ++i) {
+        expected.push_back(viewed_after(alone, images.subspan(i * image, image), 1));
+    }
+    for (int threads = 1; threads <= kMostThreads; ++threads) {
+        Model model;
+        ASSERT_TRUE(alone.share(&model, threads).ok());
+        for (int batch = 1; batch <= 4 * threads; ++batch) {
+            for (int repeat = 0; repeat < kRepeats; ++repeat) {
+                ASSERT_EQ(viewed_after(model, images.first(batch * image), batch), expected[batch - 1])
+                    << "batch " << batch << ", " << threads << " threads";
+            }
+        }
+    }
+}
+
+/// A kernel that holds every thread but one at its first image until the last one has started.
+struct Stalling {
+    static inline shufflenet_stem_fn stem = nullptr;
+    static inline std::thread::id caller;
+    static inline std::atomic<int> started{0};
+    static inline int images = 0;
+    static int run(const void *context, halide_buffer_t *in, halide_buffer_t *weights, halide_buffer_t *out,
+                   halide_buffer_t *tail) {
+        ++started;
+        while (std::this_thread::get_id() != caller && started < images) std::this_thread::yield();
+        return stem(context, in, weights, out, tail);
+    }
+};
+
+TEST(Run, ViewsShowTheLastImageWhereOneThreadTakesAllOthers) {
+    std::string isa;
+    ASSERT_TRUE(chosen_isa(cifar(), &isa).ok());
+    shufflenet_kernels kernels = *std::find_if(cifar().kernels, cifar().kernels + cifar().kernels_count,
+                                               [&](const shufflenet_kernels &k) { return k.isa == isa; });
+    Stalling::stem = std::exchange(kernels.stem, Stalling::run);
+    Stalling::caller = std::this_thread::get_id();
+    shufflenet_descriptor d = cifar();
+    d.kernels = &kernels;
+    d.kernels_count = 1;
+    const size_t image = size_t{3} * d.height * d.width;
+    const int batch = Stalling::images = 8;
+    const std::vector<float> input = input_for(d, batch);
+    for (const int threads : {2, 4, 8}) {
+        Model model;
+        ASSERT_TRUE(model.open(d, threads).ok());
+        ASSERT_TRUE(model.load_embedded_weights().ok());
+        const auto expected = viewed_after(model, std::span(input).last(image), 1);
+        Stalling::started = 0;
+        EXPECT_EQ(viewed_after(model, input, batch), expected) << threads << " threads";
+    }
 }
 
 TEST(Run, AllocatesNothing) {

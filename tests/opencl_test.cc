@@ -2,8 +2,11 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <signal.h>
+
 #include <algorithm>
 
+#include "blocked_signals.h"
 #include "expected.h"
 #include "shufflenet/device.h"
 #include "test_models.h"
@@ -68,6 +71,20 @@ DeviceOptions opencl_options() {
 void expect_error(const Status &status, Code code, const std::string &text) {
     EXPECT_EQ(status.code(), code);
     EXPECT_NE(status.message().find(text), std::string::npos) << status.message();
+}
+
+// First, because the driver starts its threads once.
+TEST(OpenCl, ThreadsOfTheDriverTakeNoSignals) {
+    const auto before = blocked_signals();
+    DeviceModel model;
+    ASSERT_TRUE(model.open(descriptor(), opencl_options()).ok());
+    ASSERT_TRUE(model.load_weights(expected_of(descriptor()).safetensors, "random weights").ok());
+    for (const auto &[thread, blocked] : blocked_signals()) {
+        for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGCHLD}) {
+            const uint64_t bit = uint64_t{1} << (signal - 1);
+            EXPECT_EQ(blocked & bit, before.contains(thread) ? before.at(thread) & bit : bit) << "signal " << signal;
+        }
+    }
 }
 
 TEST(OpenCl, UsesTheCallersContextQueueAndMemory) {

@@ -1,17 +1,23 @@
-// Models and processes: fork() after use, and a shared library with a model that comes and goes.
+// Models and processes: fork() after use, the program's signals, and a shared library with a model that comes and goes.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
 #include "allocation_count.h"
+#include "blocked_signals.h"
 #include "cifar10_x0_5.h"
 #include "reference/random_weights.h"
 #include "shufflenet/model.h"
@@ -99,6 +105,55 @@ TEST(Fork, WhileAnotherModelRuns) {
     stop = true;
     other.join();
     EXPECT_EQ(logits(busy), expected);
+}
+
+// Signals
+
+/// Blocks a signal, sends it to the process, and says whether a signalfd gets it.
+bool arrives_at_signalfd(int signal) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signal);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    const int file = signalfd(-1, &set, SFD_CLOEXEC);
+    kill(getpid(), signal);
+    pollfd arrival{file, POLLIN, 0};
+    signalfd_siginfo info{};
+    return poll(&arrival, 1, 60'000) == 1 && read(file, &info, sizeof info) == sizeof info &&
+           info.ssi_signo == static_cast<uint32_t>(signal);
+}
+
+TEST(Signals, BlockedAfterOpenAreNotTakenByWorkers) {
+    if (!kChildMayStartThreads) GTEST_SKIP() << "not under ThreadSanitizer";
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGPIPE, SIGCHLD, SIGPROF,
+                             SIGXCPU, SIGTSTP, SIGWINCH, SIGRTMIN, SIGRTMAX}) {
+        EXPECT_TRUE(holds_in_child([&] {
+            Model model = opened(3), shared;
+            if (!model.share(&shared, 2).ok()) return false;
+            const Values expected = logits(model);
+            return arrives_at_signalfd(signal) && logits(model) == expected && logits(shared) == expected;
+        })) << strsignal(signal);
+    }
+}
+
+TEST(Signals, WorkersTakeThoseOfTheirOwnInstructionsAlone) {
+    const auto before = blocked_signals();
+    const Model model = opened(4);
+    size_t workers = 0;
+    for (const auto &[thread, blocked] : blocked_signals()) {
+        if (before.contains(thread)) {
+            EXPECT_EQ(blocked, before.at(thread)) << "thread " << thread << " was there before";
+            continue;
+        }
+        ++workers;
+        for (int signal = 1; signal < NSIG; ++signal) {
+            // The C library has the two before SIGRTMIN for itself.
+            if (signal == SIGKILL || signal == SIGSTOP || (signal > 31 && signal < SIGRTMIN)) continue;
+            const bool own = std::set{SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}.contains(signal);
+            EXPECT_EQ(blocked >> (signal - 1) & 1, own ? 0 : 1) << strsignal(signal);
+        }
+    }
+    EXPECT_EQ(workers, 3);
 }
 
 // A shared library

@@ -87,8 +87,9 @@ void add_weights(CLI::App &app, std::optional<std::string> &weights) {
 }
 
 void add_threads(CLI::App &app, int &threads) {
-    app.add_option("--threads", threads, "Threads that share the work of a run (1 to 256)")
-        ->check(CLI::Range(1, kMaxThreads).description(""))
+    app.add_option("--threads", threads,
+                   "Threads that share the work of a run (1 to 256);\n0: as many as the process may use CPUs")
+        ->check(CLI::Range(0, kMaxThreads).description(""))
         ->type_name("N")
         ->capture_default_str();
 }

@@ -5,6 +5,7 @@
 
 #include "arguments.h"
 #include "error.h"
+#include "runtime/src/float_environment.h"
 #include "terminal.h"
 
 namespace {
@@ -29,6 +30,8 @@ constexpr int kBadInput = 1, kBadUsage = 2;
 int main(int argc, char **argv) {
     using namespace shufflenet::cli;
     std::set_terminate(on_terminate);
+    // A program that is linked with -ffast-math starts with denormals flushed.
+    const shufflenet::DefaultFloatEnvironment environment;
     try {
         const int status = parse_arguments(argc, argv)();
         flush_stdout();

@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
+#include <stdexcept>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "runtime/src/isa.h"
@@ -16,12 +20,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Work is counted in short windows, and the best one is the peak: others may be using the machine too.
-constexpr int kWindows = 10;
-constexpr std::chrono::microseconds kWindow{2000};
-// Threads run from the start on, but count only after this: it covers their creation and the clock's ramp.
-constexpr std::chrono::microseconds kWarmUp{2000};
-// About 10 microseconds of work: little against a window, much against reading the clock.
+// The peak is the fastest of many short pieces of work: others may use the machine too, but hardly interrupt each one.
+// So much CPU time, not time, because a thread may have to wait for its turn; it also covers the clock's ramp.
+constexpr std::chrono::milliseconds kCpuTime{20};
+// Where an emulator takes all that time for one.
+constexpr int kLeastPieces = 10;
+// About 10 microseconds: much against reading the clock.
 constexpr int64_t kIterations = 5000;
 
 struct Loop {
@@ -123,52 +127,55 @@ constexpr std::array<Loop, 0> kLoops;
 
 #endif
 
-using Counts = std::array<int64_t, kWindows>;
-
 struct Job {
     const Loop &loop;
-    Clock::time_point start;
-    std::vector<Counts> counts;
+    std::atomic<int> to_begin, to_end;
+    std::vector<std::chrono::nanoseconds> fastest;  ///< Piece of each thread.
 };
 
-/// Runs the loop until the last window is over, and counts how often it ended in each.
-void count_runs(void *argument, int task, int /*thread*/) {
-    auto *job = static_cast<Job *>(argument);
-    Counts &counts = job->counts[task];
-    for (;;) {
-        job->loop.run(kIterations);
-        const auto now = Clock::now();
-        if (now < job->start) continue;
-        const auto window = (now - job->start) / kWindow;
-        if (window >= kWindows) return;
-        ++counts[window];
-    }
+std::chrono::nanoseconds cpu_time() {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
 }
 
-/// 0: there cannot be so many threads.
+/// Computes pieces until every thread has done enough, so that all of these were timed while the others computed too.
+void time_pieces(void *argument, int task, int /*thread*/) {
+    auto *job = static_cast<Job *>(argument);
+    // A task for each thread, and none ends before all have begun.
+    for (--job->to_begin; job->to_begin > 0;) std::this_thread::yield();
+    auto fastest = std::chrono::nanoseconds::max();
+    const auto end = cpu_time() + kCpuTime;
+    bool enough = false;
+    for (int piece = 1; job->to_end > 0; ++piece) {
+        const auto start = Clock::now();
+        job->loop.run(kIterations);
+        fastest = std::min<std::chrono::nanoseconds>(fastest, Clock::now() - start);
+        if (enough || piece < kLeastPieces || cpu_time() < end) continue;
+        enough = true;
+        --job->to_end;
+    }
+    job->fastest[task] = fastest;
+}
+
 double measure(const Loop &loop, int threads) {
     ThreadPool pool;
-    if (!pool.start(threads).ok()) return 0;
-    Job job{loop, Clock::now() + kWarmUp, std::vector<Counts>(threads, Counts{})};
-    // A task for each thread, and none ends before all have begun.
-    pool.run(threads, count_runs, &job);
-    int64_t best = 0;
-    for (int window = 0; window < kWindows; ++window) {
-        int64_t runs = 0;
-        for (const Counts &of_thread : job.counts) runs += of_thread[window];
-        best = std::max(best, runs);
-    }
-    const std::chrono::duration<double, std::nano> nanoseconds = kWindow;
-    return static_cast<double>(best * kIterations) * loop.flops / nanoseconds.count();
+    if (const Status status = pool.start(threads); !status.ok()) throw std::runtime_error(status.message());
+    const int active = pool.active();
+    Job job{loop, active, active, std::vector<std::chrono::nanoseconds>(active)};
+    pool.run(active, time_pieces, &job);
+    double gflops = 0;
+    for (const auto fastest : job.fastest) gflops += kIterations * loop.flops / static_cast<double>(fastest.count());
+    return gflops;
 }
 
 }  // namespace
 
 double fma_peak_gflops(const std::string &isa, int threads) {
     for (const Loop &loop : kLoops) {
-        if (loop.isa == isa && cpu_has(isa)) return measure(loop, std::max(threads, 1));
+        if (loop.isa == isa && cpu_has(isa)) return measure(loop, threads);
     }
-    return 0;
+    throw std::runtime_error("multiply-add peak: this CPU does not have " + isa);
 }
 
 }  // namespace shufflenet

@@ -15,6 +15,7 @@
 #include "run_check.h"
 #include "safetensors.h"
 #include "shufflenet/descriptor.h"
+#include "signals_blocked.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 
@@ -684,6 +685,7 @@ DeviceModel::~DeviceModel() = default;
 
 Status DeviceModel::open(const shufflenet_descriptor &descriptor, const DeviceOptions &options) {
     return guarded("the model", [&]() -> Status {
+        const SignalsBlocked of_the_drivers_threads;
         auto state = std::make_unique<DeviceModelState>();
         Status status = state->make(descriptor, options, nullptr);
         if (status.ok()) state_ = std::move(state);
@@ -694,6 +696,7 @@ Status DeviceModel::open(const shufflenet_descriptor &descriptor, const DeviceOp
 Status DeviceModel::load_weights(std::span<const std::byte> safetensors, const std::string &name) {
     return guarded("weights", [&]() -> Status {
         if (state_ == nullptr) return {Code::kBadInput, name + ": weights " + kBeforeOpen};
+        const SignalsBlocked of_the_drivers_threads;
         return state_->adopt(safetensors, name);
     });
 }
@@ -718,6 +721,7 @@ Status DeviceModel::load_embedded_weights() {
 Status DeviceModel::share(DeviceModel *other, void *stream) const {
     return guarded("the model", [&]() -> Status {
         if (state_ == nullptr) return {Code::kBadInput, std::string("share() ") + kBeforeOpen};
+        const SignalsBlocked of_the_drivers_threads;
         DeviceModel made;
         made.state_ = std::make_unique<DeviceModelState>();
         DeviceOptions options = state_->options;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "file.h"
+#include "float_environment.h"
 #include "image_decoders.h"
 #include "message.h"
 #include "shufflenet/image.h"
@@ -95,12 +96,14 @@ Status decode(Bytes file, const std::string &name, Image *image) {
 }  // namespace detail
 
 Status decode_image(std::span<const uint8_t> bytes, const std::string &name, Image *image) try {
+    const DefaultFloatEnvironment environment;
     return detail::decode(bytes, name, image);
 } catch (...) {
     return message::from_exception(name);
 }
 
 Status decode_image_file(const std::string &path, Image *image) try {
+    const DefaultFloatEnvironment environment;
     std::vector<std::byte> bytes;
     if (Status status = read_file(path, &bytes); !status.ok()) return status;
     return detail::decode({reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()}, path, image);

@@ -15,6 +15,7 @@
 #endif
 
 #include "finite.h"
+#include "float_environment.h"
 #include "image_decoders.h"
 #include "message.h"
 #include "shufflenet/image.h"
@@ -225,8 +226,9 @@ struct CropSpan {
 
 CropSpan crop_span(int size, int crop) {
     if (crop >= size) return {0, size, (crop - size) / 2};
-    // Python's round(): a half goes to the even neighbour, as nearbyint() does.
-    return {static_cast<int>(std::nearbyint((size - crop) / 2.0)), crop, 0};
+    // Python's round(): a half goes to the even neighbour.
+    const int removed = size - crop, half = removed / 2;
+    return {half + (removed & half & 1), crop, 0};
 }
 
 /// Where the crop of `size` takes its pixels from, and where they go.
@@ -285,6 +287,7 @@ void fill_planes(const std::vector<uint8_t> &pixels, const Crop &crop, const Pre
 }  // namespace
 
 Status resize_short_side(const Image &in, int size, Image *out) try {
+    const DefaultFloatEnvironment environment;
     if (Status status = check_image(in); !status.ok()) return status;
     Extent extent;
     if (Status status = resized_extent(in, size, &extent); !status.ok()) return status;
@@ -298,6 +301,7 @@ Status resize_short_side(const Image &in, int size, Image *out) try {
 }
 
 Status center_crop(const Image &in, int height, int width, Image *out) try {
+    const DefaultFloatEnvironment environment;
     if (Status status = check_image(in); !status.ok()) return status;
     if (Status status = check_crop(height, width); !status.ok()) return status;
     const Crop crop = make_crop({in.width, in.height}, height, width);
@@ -314,6 +318,7 @@ Status center_crop(const Image &in, int height, int width, Image *out) try {
 }
 
 Status preprocess(const Image &image, const Preprocess &how, std::span<float> input) try {
+    const DefaultFloatEnvironment environment;
     if (Status status = check_image(image); !status.ok()) return status;
     if (Status status = check_crop(how.crop_height, how.crop_width); !status.ok()) return status;
     if (Status status = check_normalisation(how); !status.ok()) return status;

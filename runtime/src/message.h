@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "float_environment.h"
 #include "shufflenet/status.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI::message {
@@ -89,9 +90,11 @@ inline Status out_of_memory(std::string_view what) noexcept {
     }
 }
 
-/// What `call` returns; if that takes more memory than there is, a status that says for what.
+/// The body of a public function: what `call` returns, computed in the default floating-point environment; if that
+/// takes more memory than there is, a status that says for what.
 template <typename F>
 Status guarded(const char *what, F &&call) noexcept {
+    const DefaultFloatEnvironment environment;
     try {
         return call();
     } catch (const std::bad_alloc &) {

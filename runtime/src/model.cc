@@ -32,8 +32,8 @@ using message::out_of_memory;
 struct ModelState {
     Backbone backbone;
     std::shared_ptr<const PackedWeights> weights;
-    std::vector<Arena> arenas;     // One a thread.
-    std::vector<Scratch> scratch;  // One a thread.
+    std::vector<Arena> arenas;     // One for each thread that takes part in runs.
+    std::vector<Scratch> scratch;  // Likewise.
     ThreadPool pool;
     const float *last_arena = nullptr;  // Where the last image of the last run went.
     bool last_conv5 = false;
@@ -55,17 +55,19 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
     backbone = network->is_comparison() ? make_backbone(descriptor, *kernels, *network->comparison())
                                         : make_backbone(descriptor, *kernels, *network->shufflenet_v2());
 
-    arenas.resize(threads);
-    scratch.resize(threads);
-    for (int t = 0; t < threads; ++t) {
+    const int active = pool.active();
+    arenas.resize(active);
+    scratch.resize(active);
+    for (int t = 0; t < active; ++t) {
         if (!arenas[t].activations.allocate(backbone.arena_size) || !arenas[t].scratch.allocate(kScratchBytes)) {
             return out_of_memory("activations");
         }
         scratch[t] = {.begin = arenas[t].scratch.data(), .size = arenas[t].scratch.size()};
     }
     if (logging()) {
-        log_debug("%s: %s chosen of %s, %d threads, an arena of %zu bytes each", descriptor.name, kernels->isa,
-                  isa_names(descriptor).c_str(), threads, arena_bytes(*network, backbone.input));
+        log_debug("%s: %s chosen of %s, %d threads, %d of them active, an arena of %zu bytes each", descriptor.name,
+                  kernels->isa, isa_names(descriptor).c_str(), pool.threads(), active,
+                  arena_bytes(*network, backbone.input));
     }
     return {};
 }
@@ -123,9 +125,10 @@ class BatchRun {
 
   private:
     bool run_group(int first, int images) noexcept {
-        const int threads = m_.pool.threads();
+        const int threads = m_.pool.active();
         const int apart = threads > 1 && images >= threads ? images / threads * threads : 0;
         first_ = first;
+        next_ = 0;
         if (apart > 0) m_.pool.run(apart, run_apart, this);
         for (int i = apart; i < images && !failed(); ++i) run_image(i, 0, shared_);
         if (!failed()) {
@@ -139,10 +142,12 @@ class BatchRun {
         return !failed();
     }
 
-    /// An image on one thread alone.
-    static void run_apart(void *argument, int image, int thread) {
+    /// An image on one thread alone. Images start in order, whichever task comes first: who takes the last one finds
+    /// no other, and leaves it in its arena, where views look.
+    static void run_apart(void *argument, int /*task*/, int thread) {
         auto *batch = static_cast<BatchRun *>(argument);
         if (batch->failed()) return;
+        const int image = batch->next_.fetch_add(1, std::memory_order_relaxed);
         KernelError error;
         KernelContext alone{.scratch = &batch->m_.scratch[thread], .error = &error};
         batch->run_image(image, thread, alone);
@@ -208,6 +213,7 @@ class BatchRun {
     std::span<const FeatureRequest> features_;
     bool conv5_wanted_ = false;
     int batch_ = 0, first_ = 0;
+    std::atomic<int> next_{0};  ///< Image of the group that starts next.
     KernelError shared_error_;
     KernelContext shared_{.error = &shared_error_};
     std::atomic<bool> failed_{false};

@@ -11,13 +11,15 @@ ThreadPool::ThreadPool() = default;
 ThreadPool::~ThreadPool() = default;
 
 // NOLINTBEGIN(readability-convert-member-functions-to-static): members in thread_pool.cc.
-Status ThreadPool::start(int threads) {
-    if (threads == 1) return {};
-    return {Code::kBadInput, "threads: expected 1, because this build has no threads (SHUFFLENET_THREADS=OFF), found " +
-                                 std::to_string(threads)};
+Status ThreadPool::start(int threads, int /*cpus*/) {
+    if (threads == 0 || threads == 1) return {};
+    return {Code::kBadInput,
+            "threads: expected 1 or 0, because this build has no threads (SHUFFLENET_THREADS=OFF), found " +
+                std::to_string(threads)};
 }
 
 int ThreadPool::threads() const { return 1; }
+int ThreadPool::active() const { return 1; }
 
 void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
     for (int i = 0; i < tasks; ++i) task(argument, i, 0);

@@ -2,7 +2,9 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <new>
 #include <string>
@@ -10,9 +12,10 @@
 #include <thread>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "float_environment.h"
+#include "signals_blocked.h"
+#include "spin.h"
+#include "usable_cpus.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 
@@ -21,17 +24,9 @@ namespace {
 constexpr int kMaxThreads = 256;
 
 // Longer than the gaps within a run (a few microseconds), short enough not to burn a core between runs.
-constexpr int kSpinsBeforeSleep = 4000;
-// With more threads than cores the thread that is waited for may need this one's core.
-constexpr int kSpinsBeforeYield = 500;
-
-void pause() {
-#if defined(__x86_64__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
+constexpr std::chrono::microseconds kSpinBeforeSleep{50};
+// Where others use the machine too, the thread that is waited for may need this one's core.
+constexpr std::chrono::microseconds kSpinBeforeYield{10};
 
 constexpr int kTaskBits = 20;
 constexpr uint64_t kTaskMask = (uint64_t{1} << kTaskBits) - 1;
@@ -66,8 +61,9 @@ class ThreadPool::Workers {
     Workers &operator=(const Workers &) = delete;
     ~Workers();
 
-    Status start(int threads);
+    Status start(int threads, int active);
     int threads() const { return static_cast<int>(workers_.size()) + 1; }
+    int active() const { return active_; }
     /// Whether they are those of a parent process.
     bool orphaned() const { return generation_ != generation.load(std::memory_order_relaxed); }
     void run(int tasks, Task task, void *argument) noexcept;
@@ -82,7 +78,10 @@ class ThreadPool::Workers {
         std::atomic<void *> argument{nullptr};
     };
 
+    void run_on_all(int tasks, Task task, void *argument) noexcept;
     void work(int thread) noexcept;
+    /// The number of the calling thread: a worker's, or the caller's.
+    int this_thread() const noexcept;
     /// Executes its own share in order, then others' from their ends.
     void execute(int thread) noexcept;
     static bool execute_one(Share &share, bool from_end, int thread) noexcept;
@@ -91,7 +90,9 @@ class ThreadPool::Workers {
 
     std::vector<std::thread> workers_;
     std::unique_ptr<Share[]> shares_;
-    unsigned generation_ = 0;  ///< Of the process that started them.
+    int active_ = 1;                 ///< Threads 0 .. active_ - 1 take part in jobs.
+    unsigned generation_ = 0;        ///< Of the process that started them.
+    std::atomic<bool> busy_{false};  ///< With a job.
 
     alignas(64) std::atomic<uint32_t> job_{0};
     std::atomic<int> sleepers_{0};
@@ -102,26 +103,28 @@ class ThreadPool::Workers {
 ThreadPool::ThreadPool() = default;
 ThreadPool::~ThreadPool() = default;
 
-Status ThreadPool::start(int threads) {
-    if (threads < 1 || threads > kMaxThreads) {
+Status ThreadPool::start(int threads, int cpus) {
+    if (threads < 0 || threads > kMaxThreads) {
         return {Code::kBadInput,
-                "threads: expected 1 to " + std::to_string(kMaxThreads) + ", found " + std::to_string(threads)};
+                "threads: expected 0 to " + std::to_string(kMaxThreads) + ", found " + std::to_string(threads)};
     }
     if (threads == 1) return {};
     try {
+        if (cpus == 0) cpus = usable_cpus();
+        if (threads == 0) threads = std::min(cpus, kMaxThreads);
+        if (threads == 1) return {};
         workers_ = std::make_unique<Workers>();
     } catch (const std::bad_alloc &) {
         return {Code::kOutOfMemory, "out of memory for threads"};
     }
-    return workers_->start(threads);
+    return workers_->start(threads, std::min(threads, cpus));
 }
 
 int ThreadPool::threads() const { return workers_ == nullptr || workers_->orphaned() ? 1 : workers_->threads(); }
+int ThreadPool::active() const { return workers_ == nullptr || workers_->orphaned() ? 1 : workers_->active(); }
 
 void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
-    if (workers_ != nullptr && !workers_->orphaned() && tasks > 1 && static_cast<uint64_t>(tasks) <= kTaskMask) {
-        return workers_->run(tasks, task, argument);
-    }
+    if (workers_ != nullptr && !workers_->orphaned()) return workers_->run(tasks, task, argument);
     for (int i = 0; i < tasks; ++i) task(argument, i, 0);
 }
 
@@ -132,17 +135,20 @@ ThreadPool::Workers::~Workers() {
         return;
     }
     stop_.store(true);
+    stop_.notify_all();
     job_.store((job_.load() + 1) & kJobMask);
     job_.notify_all();
     for (std::thread &worker : workers_) worker.join();
 }
 
-Status ThreadPool::Workers::start(int threads) {
+Status ThreadPool::Workers::start(int threads, int active) {
+    active_ = active;
     try {
         count_forks();
         generation_ = generation.load();
         shares_ = std::make_unique<Share[]>(threads);
         workers_.reserve(threads - 1);
+        const SignalsBlocked inherited;
         for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
     } catch (const std::system_error &error) {
         return {Code::kOutOfMemory, "cannot start thread " + std::to_string(workers_.size() + 2) + " of " +
@@ -153,10 +159,30 @@ Status ThreadPool::Workers::start(int threads) {
     return {};
 }
 
+int ThreadPool::Workers::this_thread() const noexcept {
+    const auto found = std::find_if(workers_.begin(), workers_.end(), [](const std::thread &worker) {
+        return worker.get_id() == std::this_thread::get_id();
+    });
+    return found == workers_.end() ? 0 : static_cast<int>(found - workers_.begin()) + 1;
+}
+
 void ThreadPool::Workers::run(int tasks, Task task, void *argument) noexcept {
+    if (busy_.load(std::memory_order_relaxed)) {
+        const int thread = this_thread();
+        for (int i = 0; i < tasks; ++i) task(argument, i, thread);
+    } else if (active_ == 1 || tasks <= 1 || static_cast<uint64_t>(tasks) > kTaskMask) {
+        for (int i = 0; i < tasks; ++i) task(argument, i, 0);
+    } else {
+        busy_.store(true, std::memory_order_relaxed);
+        run_on_all(tasks, task, argument);
+        busy_.store(false, std::memory_order_relaxed);
+    }
+}
+
+void ThreadPool::Workers::run_on_all(int tasks, Task task, void *argument) noexcept {
     done_.store(0, std::memory_order_relaxed);
     const uint32_t job = (job_.load(std::memory_order_relaxed) + 1) & kJobMask;
-    const int64_t count = threads();
+    const int64_t count = active_;
     for (int64_t t = count - 1; t >= 0; --t) {
         shares_[t].task.store(task, std::memory_order_relaxed);
         shares_[t].argument.store(argument, std::memory_order_relaxed);
@@ -167,13 +193,9 @@ void ThreadPool::Workers::run(int tasks, Task task, void *argument) noexcept {
     if (sleepers_.load() > 0) job_.notify_all();
 
     execute(0);
-    for (int spins = 0; done_.load(std::memory_order_acquire) != tasks; ++spins) {
-        if (spins < kSpinsBeforeYield) {
-            pause();
-        } else {
-            std::this_thread::yield();
-        }
-    }
+    const auto done = [&] { return done_.load(std::memory_order_acquire) == tasks; };
+    if (spin_until(done, kSpinBeforeYield)) return;
+    while (!done()) std::this_thread::yield();
 }
 
 bool ThreadPool::Workers::execute_one(Share &share, bool from_end, int thread) noexcept {
@@ -191,7 +213,7 @@ bool ThreadPool::Workers::execute_one(Share &share, bool from_end, int thread) n
 }
 
 void ThreadPool::Workers::execute(int thread) noexcept {
-    const int count = threads();
+    const int count = active_;
     int executed = 0;
     while (execute_one(shares_[thread], false, thread)) ++executed;
     // Before looking at the others' shares: who waits for the end should not wait for that.
@@ -204,11 +226,12 @@ void ThreadPool::Workers::execute(int thread) noexcept {
 }
 
 uint32_t ThreadPool::Workers::wait_for_job(int thread, uint32_t seen) noexcept {
-    for (int spins = 0; spins < kSpinsBeforeSleep; ++spins) {
-        const uint32_t job = job_of(shares_[thread].tasks.load(std::memory_order_acquire));
-        if (job != seen || stop_.load(std::memory_order_relaxed)) return job;
-        pause();
-    }
+    uint32_t job = seen;
+    const auto found = [&] {
+        job = job_of(shares_[thread].tasks.load(std::memory_order_acquire));
+        return job != seen || stop_.load(std::memory_order_relaxed);
+    };
+    if (spin_until(found, kSpinBeforeSleep)) return job;
     sleepers_.fetch_add(1);
     job_.wait(seen);
     sleepers_.fetch_sub(1);
@@ -216,6 +239,8 @@ uint32_t ThreadPool::Workers::wait_for_job(int thread, uint32_t seen) noexcept {
 }
 
 void ThreadPool::Workers::work(int thread) noexcept {
+    const DefaultFloatEnvironment environment;
+    if (thread >= active_) return stop_.wait(false);
     uint32_t seen = 0;
     while (true) {
         seen = wait_for_job(thread, seen);

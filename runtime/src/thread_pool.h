@@ -6,6 +6,10 @@
 //
 // A child process, made by fork(), has the one thread that called it: there, a pool of the parent's runs its jobs on
 // the caller alone.
+//
+// More threads than CPUs would wait for each other's turn on one, for milliseconds: those sleep, whatever is run.
+//
+// Workers compute in the default floating-point environment, and take none of the program's signals.
 #pragma once
 
 #include <memory>
@@ -24,14 +28,18 @@ class ThreadPool {
     ThreadPool &operator=(const ThreadPool &) = delete;
     ~ThreadPool();
 
-    /// Starts threads - 1 workers; the caller of run() is the remaining one. `threads`: 1 to 256, without threads 1.
-    Status start(int threads);
+    /// Starts threads - 1 workers; the caller of run() is the remaining one. `threads`: 1 to 256, without threads 1; 0
+    /// is as many as `cpus`. `cpus`: how many can run at once; 0 is as many as the process may use.
+    Status start(int threads, int cpus = 0);
 
     int threads() const;
+    /// How many of them take part in a job.
+    int active() const;
 
     /// Runs tasks 0 .. tasks-1 and returns when all are done. One caller at a time; tasks must not throw. Each thread
     /// starts with an equal run of neighbouring tasks, the same for equal counts, so that it finds in its cache what
-    /// it wrote in the job before; who is done takes from the others.
+    /// it wrote in the job before; who is done takes from the others. Called by a task, it runs everything on the
+    /// thread of that task.
     void run(int tasks, Task task, void *argument) noexcept;
 
   private:

@@ -89,6 +89,9 @@ ModelInfo describe(const shufflenet_descriptor &descriptor);
 /// one thread; share() and open() make models with threads there, too.
 ///
 /// Nothing here throws but what returns a ModelInfo; a Status of kOutOfMemory is what std::bad_alloc would have said.
+///
+/// Rounding mode, flushing of denormals and traps of the calling thread have no influence, and are the same after a call
+/// as before, as are its exception flags. The threads take none of the program's signals.
 class Model {
   public:
     Model() noexcept;  ///< Not open.
@@ -98,7 +101,8 @@ class Model {
     Model &operator=(Model &&) noexcept;
     ~Model();
 
-    /// Chooses the instruction set and makes arena and threads. `threads`: 1 to 256, the caller's own included.
+    /// Chooses the instruction set and makes arena and threads. `threads`: 1 to 256, the caller's own included; 0: as
+    /// many as the CPUs that the process may use (affinity, quotas of cgroups), now. Those beyond that many only sleep.
     Status open(const shufflenet_descriptor &descriptor, int threads = 1);
 
     /// Weights from a safetensors file with torchvision's state_dict names (F32 or F16); checked, BN folded, packed.
@@ -124,7 +128,7 @@ class Model {
 
     ModelInfo info() const;    ///< As describe(), with the classes of the loaded weights.
     int classes() const;       ///< Logits of an image: as the loaded weights say, or as built.
-    int threads() const;       ///< The caller's own included.
+    int threads() const;       ///< As asked for, or as 0 came to; in a child process 1.
     bool has_weights() const;  ///< Whether run() can be called.
     const char *isa() const;   ///< "sse41", "avx2", "avx512" or "neon".
 
