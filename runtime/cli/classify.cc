@@ -48,10 +48,8 @@ void fit_to_model(NamedMetadata &metadata, const ModelInfo &info) {
 }
 
 NamedMetadata read_metadata(const std::string &path, const ModelInfo &info) {
-    std::vector<std::byte> bytes;
-    check(read_file(path, &bytes));
     NamedMetadata metadata{path, {}};
-    check(parse_metadata({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, &metadata.data));
+    check(read_metadata(path, &metadata.data));
     fit_to_model(metadata, info);
     return metadata;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "file.h"
 #include "message.h"
 
 namespace shufflenet {
@@ -154,7 +155,6 @@ std::string_view view(std::span<const std::byte> bytes) {
 
 KnownFile recognise_file(std::span<const std::byte> bytes) {
     constexpr size_t kLengthBytes = 8;
-    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
     std::string_view start = view(bytes).substr(0, kRecognisedBytes);
     if (start.empty()) return {FileKind::kEmpty, "an empty file", ""};
     if (start.size() > kLengthBytes && start[kLengthBytes] == '{' && start[kLengthBytes - 1] == '\0') {
@@ -173,7 +173,7 @@ KnownFile recognise_file(std::span<const std::byte> bytes) {
         return {FileKind::kZeros, "a file that starts with zeros", "the download is incomplete"};
     }
     if (is_utf16(start)) return {FileKind::kUtf16, "text in UTF-16", "save it as UTF-8"};
-    if (start.starts_with(kByteOrderMark)) start.remove_prefix(kByteOrderMark.size());
+    start = without_byte_order_mark(start);
     return is_text(start) ? text_file(start) : KnownFile{};
 }
 
@@ -185,10 +185,32 @@ std::string found_text(std::span<const std::byte> start) {
     }
     std::string text(file.name);
     if (file.kind == FileKind::kText || file.kind == FileKind::kJson) {
-        const std::string_view line = without_space(view(start));
+        const std::string_view line = without_space(without_byte_order_mark(view(start)));
         text += ", '" + message::shortened(line.substr(0, line.find_first_of("\r\n")), kShownText) + "'";
     }
     return file.advice.empty() ? text : text + ": " + std::string(file.advice);
+}
+
+Status check_kind(std::span<const std::byte> start, const std::string &name, const ExpectedFile &expected) {
+    const FileKind kind = recognise_file(start).kind;
+    const bool possible = kind == FileKind::kUnknown || kind == FileKind::kEmpty ||
+                          std::find(expected.kinds.begin(), expected.kinds.end(), kind) != expected.kinds.end();
+    if (possible) return {};
+    return message::bad_input(name, "expected " + std::string(expected.what) + ", found " + found_text(start));
+}
+
+Status read_expected(const std::string &path, const ExpectedFile &expected, std::vector<std::byte> *bytes) {
+    FileStart start;
+    if (Status status = read_start(path, kRecognisedBytes, &start); !status.ok()) return status;
+    if (Status status = check_kind(start.bytes, path, expected); !status.ok()) return status;
+    if (start.size > expected.most) {
+        return message::bad_input(path, "expected " + std::string(expected.what) + " of at most " +
+                                            std::to_string(expected.most) + " bytes, found " +
+                                            std::to_string(start.size));
+    }
+    if (!start.is_all()) return read_file(path, bytes);
+    *bytes = std::move(start.bytes);
+    return {};
 }
 
 }  // namespace shufflenet

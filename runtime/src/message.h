@@ -64,11 +64,10 @@ inline std::string shape_text(std::span<const int64_t> shape) {
 }
 
 /// The first few, then how many more.
-inline std::string list_text(std::span<const std::string> items) {
-    constexpr size_t kMost = 8;
+inline std::string list_text(std::span<const std::string> items, size_t most = 8) {
     std::string text;
-    for (size_t i = 0; i < items.size() && i < kMost; ++i) text += (i > 0 ? "; " : "") + items[i];
-    if (items.size() > kMost) text += "; and " + std::to_string(items.size() - kMost) + " more";
+    for (size_t i = 0; i < items.size() && i < most; ++i) text += (i > 0 ? "; " : "") + items[i];
+    if (items.size() > most) text += "; and " + std::to_string(items.size() - most) + " more";
     return text;
 }
 

@@ -4,9 +4,9 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <span>
 
-#include "file.h"
 #include "message.h"
 #include "strict_json.h"
 
@@ -18,9 +18,18 @@ constexpr int kMaxResize = 4 * kMaxInput;
 constexpr size_t kMaxLabels = kMaxClasses;
 constexpr size_t kMaxLabelBytes = 1024;
 
-/// Statistics of values in [0, 1] are far within this; a deviation far from zero keeps the division finite.
-constexpr double kMaxStatistic = 1000;
+/// Mean and deviation are of values from 0 to 1; a deviation far from zero keeps the division finite.
+constexpr double kMaxStatistic = 1;
 constexpr double kMinDeviation = 1e-6;
+
+/// The scale of bytes, on which other programs have them.
+constexpr double kByteScale = 255;
+
+constexpr size_t kMaxTextBytes = size_t{16} << 20;
+constexpr ExpectedFile kMetadataFile{"metadata in JSON", kMaxTextBytes, {FileKind::kJson, FileKind::kText}};
+constexpr ExpectedFile kLabelsFile{"a text with one label a line", kMaxTextBytes, {FileKind::kText}};
+
+constexpr std::array<const char *, 5> kRequiredKeys = {"network", "input", "resize", "mean", "std"};
 
 // The functions below return what is wrong, or nothing.
 
@@ -65,18 +74,33 @@ double read_number(const Json &value) {
     return NAN;
 }
 
+/// "[0.485, 0.456, 0.406]"
+std::string divided(const std::array<double, 3> &values) {
+    std::string text;
+    for (const double value : values) {
+        std::array<char, 32> digits{};
+        std::snprintf(digits.data(), digits.size(), "%.6g", value / kByteScale);
+        text += (text.empty() ? "[" : ", ") + std::string(digits.data());
+    }
+    return text + "]";
+}
+
 std::string read_statistics(const Json &value, double least, std::array<float, 3> *out) {
     const auto *numbers = value.as<Json::Array>();
     if (numbers == nullptr || numbers->size() != out->size()) return "expected three numbers";
-    for (size_t i = 0; i < out->size(); ++i) {
-        const double number = read_number((*numbers)[i]);
-        if (!(number >= least && number <= kMaxStatistic)) {
-            return "expected numbers from " + to_text({least}) + " to " + to_text({kMaxStatistic}) + ", found " +
-                   message::shortened(to_text((*numbers)[i]));
-        }
-        (*out)[i] = static_cast<float>(number);
+    std::array<double, 3> found{};
+    bool fits = true, bytes = true;
+    for (size_t i = 0; i < found.size(); ++i) {
+        found[i] = read_number((*numbers)[i]);
+        fits = fits && found[i] >= least && found[i] <= kMaxStatistic;
+        bytes = bytes && found[i] >= least && found[i] <= kByteScale;
+        (*out)[i] = static_cast<float>(found[i]);
     }
-    return {};
+    if (fits) return {};
+    const std::string problem = "expected numbers from " + to_text({least}) + " to " + to_text({kMaxStatistic}) +
+                                ", found " + message::shortened(to_text(value));
+    if (!bytes) return problem;
+    return problem + "; if they are of values from 0 to 255, divide them by 255: " + divided(found);
 }
 
 /// Length of the UTF-8 sequence that starts at text[0]; 0: not UTF-8 (RFC 3629).
@@ -128,9 +152,29 @@ std::string read_key(const std::string &key, const Json &value, Metadata *out) {
     if (key == "network") return read_network(value, &out->network);
     if (key == "input") return read_input(value, out);
     if (key == "resize") return read_integer(value, 1, kMaxResize, &how.resize);
-    if (key == "mean") return read_statistics(value, -kMaxStatistic, &how.mean);
+    if (key == "mean") return read_statistics(value, 0, &how.mean);
     if (key == "std") return read_statistics(value, kMinDeviation, &how.std);
     return read_label_list(value, &out->labels);
+}
+
+/// Tells another kind of JSON from metadata that lack a key.
+std::string check_keys(const Json &value) {
+    std::string expected, found;
+    size_t known = 0;
+    for (const char *key : kRequiredKeys) {
+        expected += (expected.empty() ? "" : ", ") + std::string(key);
+        known += value.find(key) != nullptr ? 1 : 0;
+    }
+    const auto *object = value.as<Json::Object>();
+    if (object == nullptr) {
+        const bool array = value.as<Json::Array>() != nullptr;
+        return "metadata is not a JSON object: expected one with the keys " + expected + ", found " +
+               (array ? "an array" : "a single value");
+    }
+    if (known > kRequiredKeys.size() / 2) return {};
+    for (const auto &[key, ignored] : *object) found += (found.empty() ? "" : ", ") + key;
+    return "not metadata of a model: expected the keys " + expected + ", found " +
+           (found.empty() ? "none" : message::shortened(found));
 }
 
 Status read_lines(std::string_view text, const std::string &name, std::vector<std::string> *out) {
@@ -153,9 +197,12 @@ Status read_lines(std::string_view text, const std::string &name, std::vector<st
 }  // namespace
 
 Status parse_metadata(std::string_view text, const std::string &name, Metadata *out) try {
+    if (Status status = check_kind(std::as_bytes(std::span(text)), name, kMetadataFile); !status.ok()) return status;
     Json object;
-    if (Status status = parse_strict_json(text, name, "metadata", &object); !status.ok()) return status;
-    if (object.as<Json::Object>() == nullptr) return message::bad_input(name, "metadata is not a JSON object");
+    if (Status status = parse_strict_json(without_byte_order_mark(text), name, "metadata", &object); !status.ok()) {
+        return status;
+    }
+    if (std::string problem = check_keys(object); !problem.empty()) return message::bad_input(name, problem);
 
     Metadata metadata;
     for (const std::string key : {"network", "input", "resize", "mean", "std", "labels"}) {
@@ -176,6 +223,12 @@ Status parse_metadata(std::string_view text, const std::string &name, Metadata *
     return message::from_exception(name);
 }
 
+Status read_metadata(const std::string &path, Metadata *out) {
+    std::vector<std::byte> bytes;
+    if (Status status = read_expected(path, kMetadataFile, &bytes); !status.ok()) return status;
+    return parse_metadata({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, out);
+}
+
 Metadata default_metadata(const AnyNetwork &network, Size input) {
     const int short_side = std::min(input.height, input.width);
     Metadata metadata;
@@ -191,8 +244,8 @@ Metadata default_metadata(const AnyNetwork &network, Size input) {
 }
 
 Status parse_labels(std::string_view text, const std::string &name, std::vector<std::string> *labels) try {
-    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-    if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+    if (Status status = check_kind(std::as_bytes(std::span(text)), name, kLabelsFile); !status.ok()) return status;
+    text = without_byte_order_mark(text);
     const size_t last = text.find_last_not_of("\r\n");
     if (last == std::string_view::npos) return message::bad_input(name, "expected one label a line, found none");
     std::vector<std::string> lines;
@@ -205,7 +258,7 @@ Status parse_labels(std::string_view text, const std::string &name, std::vector<
 
 Status read_labels(const std::string &path, std::vector<std::string> *labels) {
     std::vector<std::byte> bytes;
-    if (Status status = read_file(path, &bytes); !status.ok()) return status;
+    if (Status status = read_expected(path, kLabelsFile, &bytes); !status.ok()) return status;
     return parse_labels({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, labels);
 }
 
