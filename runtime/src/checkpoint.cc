@@ -111,14 +111,6 @@ struct Misfits {
     std::vector<std::string> wrong;       ///< and what it needs, in its order.
 
     size_t count() const { return unexpected.size() + wrong.size(); }
-    /// The unexpected first: they tell what kind of file it is.
-    std::string text() const {
-        constexpr size_t kMost = 8;
-        const size_t most = unexpected.empty() || wrong.empty() ? kMost : kMost / 2;
-        std::string text = message::list_text(unexpected, most);
-        if (!unexpected.empty() && !wrong.empty()) text += "; ";
-        return text + message::list_text(wrong, most);
-    }
 };
 
 Misfits misfits(const Safetensors &file, const AnyNetwork &network, const std::string &prefix) {
@@ -185,13 +177,13 @@ std::string problem_of(const Safetensors &file, const AnyNetwork &network, const
             prefixes += (prefixes.empty() ? "'" : ", '") + message::shortened(prefix) + "'";
         }
         return "expected one set of weights, found " + std::to_string(fit.complete.size()) +
-               ", whose names begin with " + prefixes + ": keep one";
+               ", whose names begin with " + prefixes + ": keep one (examples/pth_to_safetensors.py --prefix)";
     }
     std::string problem = "not weights of " + std::string(network.name());
     if (const auto other = better_fit(file, fit.misfits.count())) {
         problem += ", rather of " + std::string(other->name());
     }
-    return problem + ": " + fit.misfits.text();
+    return problem + ": " + message::misfits_text(fit.misfits.unexpected, fit.misfits.wrong);
 }
 
 constexpr double kLargestFloat = std::numeric_limits<float>::max();

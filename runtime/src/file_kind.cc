@@ -5,6 +5,7 @@
 
 #include "file.h"
 #include "message.h"
+#include "utf8.h"
 
 namespace shufflenet {
 
@@ -97,11 +98,18 @@ bool is_onnx(std::string_view start) {
            kNextFields.find(start[2]) != std::string_view::npos;
 }
 
+/// UTF-8 without control characters; the last one may be cut.
 bool is_text(std::string_view start) {
-    return std::all_of(start.begin(), start.end(), [](char ch) {
-        const auto code = static_cast<unsigned char>(ch);
-        return (code >= 0x20 && code != 0x7F) || ch == '\n' || ch == '\r' || ch == '\t';
-    });
+    constexpr size_t kLongest = 4;
+    for (size_t i = 0; i < start.size();) {
+        const auto code = static_cast<unsigned char>(start[i]);
+        const bool control = code < 0x20 && code != '\n' && code != '\r' && code != '\t';
+        const size_t length = utf8_length(start.substr(i));
+        if (control || code == 0x7F) return false;
+        if (length == 0) return start.size() == kRecognisedBytes && start.size() - i < kLongest;
+        i += length;
+    }
+    return true;
 }
 
 /// Every other byte of ASCII in UTF-16 is zero.
@@ -169,7 +177,7 @@ KnownFile recognise_file(std::span<const std::byte> bytes) {
         return {FileKind::kPickle, "a pickle of Python", ""};
     }
     if (is_onnx(start)) return {FileKind::kOnnx, "an ONNX file", ""};
-    if (start.size() >= kLengthBytes && start.find_first_not_of('\0') == std::string_view::npos) {
+    if (start.size() > kLengthBytes && start.find_first_not_of('\0') == std::string_view::npos) {
         return {FileKind::kZeros, "a file that starts with zeros", "the download is incomplete"};
     }
     if (is_utf16(start)) return {FileKind::kUtf16, "text in UTF-16", "save it as UTF-8"};

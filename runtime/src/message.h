@@ -71,6 +71,15 @@ inline std::string list_text(std::span<const std::string> items, size_t most = 8
     return text;
 }
 
+/// Tensors that a file should not have and those that it lacks or has otherwise; the former first, because they tell
+/// what kind of file it is.
+inline std::string misfits_text(std::span<const std::string> unexpected, std::span<const std::string> wrong) {
+    constexpr size_t kMost = 8;
+    const bool both = !unexpected.empty() && !wrong.empty();
+    const size_t most = both ? kMost / 2 : kMost;
+    return list_text(unexpected, most) + (both ? "; " : "") + list_text(wrong, most);
+}
+
 inline Status bad_input(std::string_view file, std::string_view problem) {
     return {Code::kBadInput, file_text(file) + ": " + std::string(problem)};
 }

@@ -9,6 +9,7 @@
 
 #include "message.h"
 #include "strict_json.h"
+#include "utf8.h"
 
 namespace shufflenet {
 
@@ -74,15 +75,10 @@ double read_number(const Json &value) {
     return NAN;
 }
 
-/// "[0.485, 0.456, 0.406]"
-std::string divided(const std::array<double, 3> &values) {
-    std::string text;
-    for (const double value : values) {
-        std::array<char, 32> digits{};
-        std::snprintf(digits.data(), digits.size(), "%.6g", value / kByteScale);
-        text += (text.empty() ? "[" : ", ") + std::string(digits.data());
-    }
-    return text + "]";
+std::string short_text(double value) {
+    std::array<char, 32> digits{};
+    std::snprintf(digits.data(), digits.size(), "%.6g", value);
+    return digits.data();
 }
 
 std::string read_statistics(const Json &value, double least, std::array<float, 3> *out) {
@@ -97,28 +93,12 @@ std::string read_statistics(const Json &value, double least, std::array<float, 3
         (*out)[i] = static_cast<float>(found[i]);
     }
     if (fits) return {};
-    const std::string problem = "expected numbers from " + to_text({least}) + " to " + to_text({kMaxStatistic}) +
-                                ", found " + message::shortened(to_text(value));
+    std::string problem = "expected numbers from " + short_text(least) + " to " + short_text(kMaxStatistic) +
+                          ", found " + message::shortened(to_text(value));
     if (!bytes) return problem;
-    return problem + "; if they are of values from 0 to 255, divide them by 255: " + divided(found);
-}
-
-/// Length of the UTF-8 sequence that starts at text[0]; 0: not UTF-8 (RFC 3629).
-size_t utf8_length(std::string_view text) {
-    const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
-    const auto continues = [&](size_t i) { return (byte(i) & 0xC0U) == 0x80; };
-    const unsigned lead = byte(0);
-    if (lead < 0x80) return 1;
-    if (lead < 0xC2 || lead > 0xF4 || !continues(1)) return 0;
-    if (lead < 0xE0) return 2;
-    if (!continues(2)) return 0;
-    const unsigned second = byte(1);
-    const bool overlong = (lead == 0xE0 && second < 0xA0) || (lead == 0xF0 && second < 0x90);
-    const bool surrogate = lead == 0xED && second >= 0xA0;
-    const bool beyond_unicode = lead == 0xF4 && second >= 0x90;
-    if (overlong || surrogate || beyond_unicode) return 0;
-    if (lead < 0xF0) return 3;
-    return continues(3) ? 4 : 0;
+    problem += "; if they are of values from 0 to 255, divide them by 255:";
+    for (const double number : found) problem += " " + short_text(number / kByteScale);
+    return problem;
 }
 
 std::string check_label(std::string_view label) {

@@ -68,12 +68,12 @@ std::string other_kind(Bytes start) {
 
 /// The length of the header. `start`: at least the file's first kRecognisedBytes, if there are so many.
 Status header_length(Bytes start, size_t file_size, const std::string &name, size_t *out) {
-    if (const std::string found = other_kind(start); !found.empty()) {
-        return message::bad_input(name, "expected a safetensors header, found " + found);
-    }
     if (file_size < kLengthBytes) {
         return message::bad_input(name,
                                   "expected a safetensors file, found only " + std::to_string(file_size) + " bytes");
+    }
+    if (const std::string found = other_kind(start); !found.empty()) {
+        return message::bad_input(name, "expected a safetensors header, found " + found);
     }
     uint64_t length = 0;
     std::memcpy(&length, start.data(), sizeof length);
