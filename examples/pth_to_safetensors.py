@@ -169,18 +169,17 @@ def module_tensors(module, prefix=""):
 
 
 def tensors_of(value, key):
-    """The state_dict in what was loaded."""
+    """The state_dict in what was loaded, and what it is called there."""
     if isinstance(value, Empty):
-        return module_tensors(value)
+        return module_tensors(value), ""
     if not isinstance(value, dict):
         raise ValueError(f"expected a state_dict, found {type(value).__name__}")
     inner = next((k for k in ([key] if key else KEYS) if isinstance(value.get(k), dict)), None)
     if inner is not None:
-        print(f"weights: {inner}")
-        return tensors_of(value[inner], None)
+        return tensors_of(value[inner], None)[0], f" of {inner}"
     if key:
         raise ValueError(f"expected the key {key}, found {', '.join(map(str, value))}")
-    return {name: tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+    return {name: tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}, ""
 
 
 def safetensors(tensors):
@@ -196,7 +195,7 @@ def safetensors(tensors):
 
 
 def convert(arguments):
-    tensors = tensors_of(load(arguments.input), arguments.key)
+    tensors, where = tensors_of(load(arguments.input), arguments.key)
     tensors = {name[len(arguments.prefix):]: tensor for name, tensor in tensors.items()
                if name.startswith(arguments.prefix) and name.split(".")[-1] not in COUNTS}
     if not tensors:
@@ -204,7 +203,7 @@ def convert(arguments):
     content = safetensors(tensors)
     with open(arguments.output, "wb") as file:
         file.write(content)
-    print(f"{arguments.output}: {len(tensors)} tensors")
+    print(f"{arguments.output}: {len(tensors)} tensors{where}")
 
 
 def main():

@@ -137,7 +137,10 @@ int convert(const ConvertOptions &options) {
     check(canonical_weights(source.file, options.input, checkpoint.prefix, precision, &weights));
     check(write_file_atomically(options.output, serialize_safetensors(weights.tensors)));
     std::cout << message::one_line(options.output) << ": " << network.name() << ", " << checkpoint.classes
-              << " classes, " << weights.tensors.size() << " tensors" << source.remark << '\n';
+              << " classes, " << weights.tensors.size() << " tensors" << source.remark;
+    if (!checkpoint.prefix.empty())
+        std::cout << ", without " << message::shortened(checkpoint.prefix) << " before names";
+    std::cout << '\n';
     return 0;
 }
 
