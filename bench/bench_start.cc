@@ -130,7 +130,7 @@ class WeightFiles {
             check(Safetensors::parse(workload.safetensors(), "random weights", &file));
             CanonicalWeights weights;
             const Precision wanted = precision == "f16" ? Precision::kHalf : Precision::kAsItIs;
-            check(canonical_weights(file, "random weights", wanted, &weights));
+            check(canonical_weights(file, "random weights", "", wanted, &weights));
             check(write_file_atomically(path, serialize_safetensors(weights.tensors)));
         }
         return path;

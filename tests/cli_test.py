@@ -46,6 +46,8 @@ NETWORKS = {
 }
 COMMANDS = ("list", "run", "classify", "info", "convert", "verify", "completion", "manual")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5625608\n"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 # Files, made by hand
@@ -455,7 +457,9 @@ class RunTest(CliTest):
             "trailing": (good + b"\0", "trailing"),
             "no data": (good[: -4 * 3 * 64 * 64], "truncated"),
             "empty": (b"", "empty"),
-            "magic": (b"PK\x03\x04" + good, ".npy"),
+            "magic": (b"PK\x03\x04" + good, ".npy", "zip"),
+            "image": (b"\xff\xd8\xff\xe0" + good, ".npy", "a JPEG image"),
+            "pointer": (LFS_POINTER, ".npy", "git lfs pull"),
             "half a header": (good[:40], "header"),
             "version": (npy((1, 3, 64, 64), version=9), "version"),
             "not a dict": (npy((), header="[1, 2, 3]"), "header"),
@@ -464,10 +468,10 @@ class RunTest(CliTest):
             "negative": (npy((), header=dict_of % "(-1, 3, 64, 64)"), "negative"),
         }
         run = ["run", "--model", DEFAULT, "--output", self.path("y.npy")]
-        for name, (content, word) in table.items():
+        for name, (content, *words) in table.items():
             with self.subTest(name):
                 source = self.write("bad.npy", content)
-                self.fails(1, [*run, "--input", source], source, word)
+                self.fails(1, [*run, "--input", source], source, *words)
         for source in (self.path("absent.npy"), self.folder):
             self.fails(1, [*run, "--input", source], source)
         self.assertEqual(os.listdir(self.folder), ["bad.npy"])
@@ -699,7 +703,18 @@ class ClassifyTest(CliTest):
         for source, options in ((self.write("list", lines), {}), ("-", {"input": lines + b"\n"})):
             found = self.classify("--files-from", source, images[2], cwd=self.folder, **options)
             self.assertEqual([result["file"] for result in found], expected)
-        table = {"nothing": (b"\n\n", "found none"), "NUL": (b"a.ppm\nb\0c.ppm\n", "line 2")}
+        marked = BYTE_ORDER_MARK + (images[0] + "\r\n" + images[1] + "\r\n").encode()
+        for source, options in ((self.write("list", marked), {}), ("-", {"input": marked})):
+            found = self.classify("--files-from", source, cwd=self.folder, **options)
+            self.assertEqual([result["file"] for result in found], images[:2])
+        table = {
+            "nothing": (b"\n\n", "found none"),
+            "NUL": (b"a.ppm\nb\0c.ppm\n", "line 2"),
+            "UTF-16": ("a.ppm\n".encode("utf-16"), "UTF-16"),
+            "UTF-16 without a mark": ("a.ppm\n".encode("utf-16-le"), "UTF-16"),
+            "pointer": (LFS_POINTER, "git lfs pull"),
+            "image": (b"\xff\xd8\xff\xe0\0", "a JPEG image"),
+        }
         for name, (content, words) in table.items():
             with self.subTest(name):
                 self.fails(1, ["classify", "--files-from", self.write("list", content)], self.path("list"), words)
@@ -742,7 +757,8 @@ class ClassifyTest(CliTest):
         self.assertEqual(self.labels_of("--labels", self.write("l.txt", "\r\n".join(names) + "\r\n")), names)
         image = self.write("image.ppm", ppm(64, 64)[0])
         for content, word in (("\n".join(names[:9]), "found 9"), ("\n".join(names + ["more"]), "found 11"),
-                              ("", "found none"), (b"\xff\xfe\n" * 10, "UTF-8")):
+                              ("", "found none"), (b"\xff\xfe\n" * 10, "UTF-8"), (LFS_POINTER, "git lfs pull"),
+                              ('{"0": "cat"}', "found JSON"), ("<html>", "a web page"), (b"a\n\xfc\n", "not UTF-8")):
             path = self.write("l.txt", content)
             self.fails(1, ["classify", "--labels", path, image], path, word)
         for path in (self.path("absent.txt"), self.folder):
@@ -762,6 +778,9 @@ class ClassifyTest(CliTest):
         self.assertNotEqual(self.classify("--metadata", path, image), plain)
         self.write("m.json", self.metadata())
         self.assertEqual(self.labels_of("--metadata", path), [f"class {i}" for i in range(10)])
+        with open(self.write("m.json", ""), "wb") as file:
+            file.write(BYTE_ORDER_MARK + self.metadata(labels=LABELS).replace(", ", ",\r\n").encode())
+        self.assertEqual(self.classify("--metadata", path, image), plain)
         # Written for twice the size: the resize is halved.
         self.write("m.json", self.metadata(input=[128, 128], resize=128, labels=LABELS))
         self.assertEqual(self.classify("--metadata", path, image), plain)
@@ -769,14 +788,18 @@ class ClassifyTest(CliTest):
             "network": (self.metadata(network="shufflenet_v2_x1_0"), "shufflenet_v2_x1_0"),
             "labels": (self.metadata(labels=["one"]), "found 1"),
             "std": (self.metadata(std=[0, 1, 1]), "std"),
+            "bytes": (self.metadata(mean=[123.675, 116.28, 103.53]), "mean", "0 to 1", "0.485 0.456 0.406"),
+            "deviation of bytes": (self.metadata(std=[58.395, 57.12, 57.375]), "std", "0.229 0.224 0.225"),
+            "pointer": (LFS_POINTER, "git lfs pull"),
+            "UTF-16": (self.metadata().encode("utf-16"), "UTF-16"),
             "resize": (self.metadata(resize=None), "resize"),
             "json": ("{", "JSON"),
             "empty": ("", "JSON"),
         }
-        for name, (content, word) in table.items():
+        for name, (content, *words) in table.items():
             with self.subTest(name):
                 path = self.write("m.json", content)
-                self.fails(1, ["classify", "--metadata", path, image], path, word)
+                self.fails(1, ["classify", "--metadata", path, image], path, *words)
         self.fails(1, ["classify", "--metadata", self.path("absent.json"), image], "absent.json")
 
     def test_metadata_belong_to_weights(self):
@@ -794,6 +817,20 @@ class ClassifyTest(CliTest):
         self.write("seven.json", self.metadata(labels=LABELS))
         image = self.write("image.ppm", ppm(64, 64)[0])
         self.fails(1, ["classify", "--weights", other, image], "seven.json", "found 10")
+
+    def test_another_file_beside_the_weights(self):
+        weights = self.write("pets.safetensors", safetensors(state_dict("shufflenet_v2_x0_5", 10)))
+        image = self.write("image.ppm", ppm(64, 64)[0])
+        table = {
+            "annotations": (json.dumps({"images": [], "annotations": []}), "not metadata", "found annotations, images"),
+            "package": (json.dumps({"name": "pets", "version": "1.0.0"}), "not metadata", "found name, version"),
+            "list": ("[1, 2]", "not a JSON object", "network, input, resize, mean, std", "found an array"),
+        }
+        for name, (content, *words) in table.items():
+            with self.subTest(name):
+                beside = self.write("pets.json", content)
+                self.fails(1, ["classify", "--weights", weights, image], beside, *words, "beside the weights", "--metadata")
+        self.classify("--weights", weights, "--metadata", self.write("m.json", self.metadata()), image)
 
     def test_weights_of_another_input_size(self):
         self.require("shufflenet_v2_x0_5")
@@ -961,6 +998,49 @@ class ConvertTest(CliTest):
         found, _ = self.convert(tensors, "--f16")
         self.assertEqual(found["fc.weight"][2], struct.pack("<1024e", *values))
 
+    def test_other_types_become_single(self):
+        values = [math.pi * (i - 500) for i in range(1024)]
+        single = array.array("f", values)
+        brain = [struct.unpack("<I", struct.pack("<f", value))[0] >> 16 for value in values]
+        for dtype, data, expected in (
+            ("F64", array.array("d", values).tobytes(), single.tobytes()),
+            ("BF16", array.array("H", brain).tobytes(), array.array("I", [b << 16 for b in brain]).tobytes()),
+        ):
+            with self.subTest(dtype):
+                tensors = state_dict("shufflenet_v2_x0_5", 1)
+                tensors["fc.weight"] = (dtype, (1, 1024), data)
+                self.assertEqual(self.convert(tensors)[0]["fc.weight"], ("F32", (1, 1024), expected))
+                floats = array.array("f", expected)
+                halves = struct.pack("<1024e", *(values if dtype == "F64" else floats))
+                self.assertEqual(self.convert(tensors, "--f16")[0]["fc.weight"], ("F16", (1, 1024), halves))
+                source = self.write("x.npy", random_input((1, 3, 64, 64)))
+                outputs = []
+                for weights in ("in.safetensors", "out.safetensors"):
+                    self.convert(tensors)
+                    self.succeeds("run", "--model", DEFAULT, "--weights", self.path(weights), "--input", source,
+                                  "--output", self.path("y.npy"))
+                    outputs.append(read_npy(self.path("y.npy")))
+                self.assertEqual(outputs[0], outputs[1])
+
+    def test_prefix(self):
+        tensors = state_dict("shufflenet_v2_x0_5", 3)
+        plain, _ = self.convert(tensors)
+        for prefix in ("module.", "_orig_mod.", "model.net."):
+            with self.subTest(prefix):
+                renamed = {prefix + name: tensor for name, tensor in tensors.items()}
+                found, text = self.convert(renamed)
+                self.assertEqual(found, plain)
+                self.assertIn(f"without {prefix} before names", text)
+        pair = {**renamed, **{"ema." + name: tensor for name, tensor in tensors.items()}}
+        source = self.write("in.safetensors", safetensors(pair))
+        self.fails(1, ["convert", source, self.path("out.safetensors")], source, "found 2", "'ema.', 'model.net.'")
+
+    def test_pipes(self):
+        content = safetensors(state_dict("shufflenet_v2_x0_5", 3))
+        text = self.succeeds("convert", "/dev/stdin", self.path("out.safetensors"), input=content)
+        self.assertIn("3 classes", text)
+        self.fails(1, ["convert", "/dev/stdin", self.path("out.safetensors")], "a web page", input=b"<html>")
+
     def test_too_large_for_half(self):
         tensors = state_dict("shufflenet_v2_x0_5", 1)
         tensors["fc.weight"] = ("F32", (1, 1024), f32([0] * 1000 + [65520] + [0] * 23))
@@ -982,6 +1062,16 @@ class ConvertTest(CliTest):
     def test_onnx(self):
         source = self.write("model.onnx", b"\x08\x07")
         self.fails(1, ["convert", source, self.path("out.safetensors")], source, "ONNX")
+        for content, word in ((LFS_POINTER, "git lfs pull"), (b"\n<!DOCTYPE html><html>", "a web page"),
+                              (safetensors({}), "a safetensors file"), (b"PK\x03\x04" + bytes(40), "a zip archive"),
+                              (bytes(600), "starts with zeros"), (b"\xff\xd8\xff\xe0", "a JPEG image")):
+            self.write("model.onnx", content)
+            for command in (["convert", source, self.path("out.safetensors")],
+                            ["verify", DEFAULT, "--onnx", source]):
+                with self.subTest(command=command, word=word):
+                    self.fails(1, command, source, "expected an ONNX file, found ", word)
+        os.truncate(source, 10 << 30)
+        self.fails(1, ["convert", source, self.path("out.safetensors")], source, "a JPEG image")
 
 
 class BadWeightsTest(CliTest):
@@ -1030,6 +1120,13 @@ class BadWeightsTest(CliTest):
             "dtype": (raw_safetensors(one.replace("F32", "F31"), bytes(8)), "F31"),
             "no tensors": (raw_safetensors("{}"), "missing"),
             "zip": (b"PK\x03\x04" + bytes(100), "PyTorch"),
+            "header over 8 MB": (raw_safetensors("{" + " " * 8_000_000 + "}"), "8000000"),
+            "pointer": (LFS_POINTER, "git lfs pull"),
+            "web page": (b"<!DOCTYPE html>\n<html>", "a web page"),
+            "words": (b"Invalid username or password.", "'Invalid username or password.'"),
+            "gzip": (b"\x1f\x8b\x08\0\0\0\0\0\0\3" + bytes(100), "a gzip file"),
+            "image": (b"\x89PNG\r\n\x1a\n" + bytes(100), "a PNG image"),
+            "ONNX": (b"\x08\x07\x12\x07pytorch" + bytes(100), "ONNX"),
         }
         for name, (content, word) in table.items():
             self.refused(name, content, word)
@@ -1038,6 +1135,17 @@ class BadWeightsTest(CliTest):
         content = safetensors(state_dict(self.NETWORK, 3))
         for size in (100, len(content) // 2, len(content) - 1):
             self.refused(size, content[:size])
+
+    def test_sparse(self):
+        """Ten gigabytes of holes are refused without being read."""
+        source = self.write("bad.safetensors", b"")
+        good = safetensors(state_dict(self.NETWORK, 3))
+        for start, word in ((b"", "starts with zeros"), (good, "belong to no tensor"), (LFS_POINTER, "git lfs pull")):
+            self.write("bad.safetensors", start)
+            os.truncate(source, 10 << 30)
+            image = self.write("image.ppm", ppm(64, 64)[0])
+            self.fails(1, ["classify", "--weights", source, image], source, word)
+            self.fails(1, ["convert", source, self.path("out")], source, word)
 
     def test_tensors(self):
         nan, infinity = float("nan"), float("inf")
@@ -1049,8 +1157,8 @@ class BadWeightsTest(CliTest):
             "extra": ({"conv1.0.bias": ("F32", (24,), f32([0] * 24))}, "unexpected conv1.0.bias"),
             "shape": ({conv: ("F32", (48, 1, 1, 9), good[conv][2])}, conv, "[48, 1, 1, 9]", "[48, 1, 3, 3]"),
             "rank": ({conv: ("F32", (48 * 9,), good[conv][2])}, conv, "[432]"),
-            "dtype": ({"fc.bias": ("F64", (3,), bytes(24))}, "fc.bias", "F64"),
-            "bfloat16": ({"fc.bias": ("BF16", (3,), bytes(6))}, "fc.bias", "BF16"),
+            "dtype": ({"fc.bias": ("I64", (3,), bytes(24))}, "fc.bias", "I64"),
+            "double": ({"fc.bias": ("F64", (3,), struct.pack("<3d", 1, 1e300, 1))}, "fc.bias", "1e+300", "finite float"),
             "nan": ({"conv1.1.weight": ("F32", (24,), f32(ones + [nan]))}, "conv1.1.weight", "nan", "23"),
             "infinity": ({"conv1.1.running_mean": ("F32", (24,), f32([infinity] + ones))}, "running_mean", "inf"),
             "half infinity": ({"fc.bias": ("F16", (3,), b"\0\x7c" * 3)}, "fc.bias", "inf"),
@@ -1116,6 +1224,12 @@ class LogTest(CliTest):
         output = self.path("out.safetensors")
         log = self.log("convert", weights, output)
         self.assertIn(f"{output}: {os.path.getsize(output)} bytes written", log)
+
+    def test_prefix(self):
+        tensors = {"module." + name: tensor for name, tensor in state_dict("shufflenet_v2_x0_5", 7).items()}
+        weights = self.write("w.safetensors", safetensors(tensors))
+        log = self.log("classify", "--weights", weights, self.write("image.ppm", ppm(64, 64)[0]))
+        self.assertIn(f"{weights}: all names begin with module.", log)
 
     def test_steps_add_up(self):
         source = self.write("x.npy", npy((8, 3, 64, 64)))

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <csignal>
 #include <cstring>
@@ -19,8 +20,11 @@
 #include <vector>
 
 #include "networks/layers.h"
+#include "runtime/src/canonical.h"
 #include "runtime/src/checkpoint.h"
+#include "runtime/src/element.h"
 #include "runtime/src/file.h"
+#include "runtime/src/file_kind.h"
 #include "runtime/src/half.h"
 #include "runtime/src/metadata.h"
 #include "runtime/src/npy.h"
@@ -430,6 +434,12 @@ TEST(Safetensors, RefusesBrokenContainers) {
         {"length beyond the file", header_of_length(9), {"at most 8", "9"}},
         {"length 2^63", header_of_length(uint64_t{1} << 63), {"9223372036854775808"}},
         {"length 2^64 - 1", header_of_length(UINT64_MAX), {"18446744073709551615"}},
+        {"longer than 8 MB",
+         container("{" + std::string(8'000'000, ' ') + "}", ""),
+         {"at most 8000000 bytes", "8000002"}},
+        {"a million values",
+         container("{\"a\":[" + repeated("[],", 1'000'000), ""),
+         {"header has more than 1000000 values"}},
         {"length 0", raw(uint64_t{0}), {"not a JSON object"}},
         {"a zip archive", "PK\x03\x04" + std::string(100, 'x'), {"a safetensors header", "a PyTorch file"}},
         {"a pickle", "\x80\x02" + std::string(100, 'x'), {"a safetensors header", "a PyTorch file"}},
@@ -586,6 +596,178 @@ TEST(SerializeSafetensors, RoundTripIsByteIdentical) {
     EXPECT_EQ(as_string(serialize_safetensors({})), container("{}      ", ""));
 }
 
+TEST(Safetensors, ReadsAHeaderOfEightMegabytes) {
+    Safetensors tensors;
+    expect_ok(parse(container("{" + std::string(7'999'998, ' ') + "}", ""), &tensors));
+}
+
+// file_kind.h
+
+struct KnownStart {
+    std::string what, bytes;
+    FileKind kind;
+    std::string found;
+};
+
+std::string zip_entry(const std::string &name) {
+    return "PK\x03\x04" + std::string(22, 'x') + raw(static_cast<uint16_t>(name.size())) + raw(uint16_t{4}) + name +
+           "more";
+}
+
+std::vector<KnownStart> known_starts() {
+    using enum FileKind;
+    const std::string tail(600, '\x01');
+    const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5625608\n";
+    const std::string json = R"({"error": "Repository not found"})";
+    std::string tar(512, '\0');
+    tar.replace(0, 4, "pets").replace(257, 5, "ustar");
+    return {
+        {"Git LFS", pointer, kGitLfsPointer, "a Git LFS pointer, not the file itself: run 'git lfs pull'"},
+        {"HTML", "\n<!DOCTYPE html>\n<html lang=\"en\">", kWebPage, "a web page: the download is not the file itself"},
+        {"HTML in upper case", "<HTML><HEAD>", kWebPage, "a web page"},
+        {"XML", "\xEF\xBB\xBF<?xml version='1.0'?><Error>", kWebPage, "an XML document"},
+        {"JSON", json, kJson, "JSON, '" + json + "'"},
+        {"JSON with a mark", "\xEF\xBB\xBF[1]", kJson, "JSON, '[1]'"},
+        {"text", "\nEntry not found\r\n", kText, "text, 'Entry not found'"},
+        {"long text", std::string(511, 'x') + "\xC3\xBC", kText, "text, '" + std::string(60, 'x') + "...'"},
+        {"UTF-16", std::string("\xFF\xFE{\0\n\0", 6), kUtf16, "text in UTF-16: save it as UTF-8"},
+        {"UTF-16, big end first", std::string("\xFE\xFF\0{", 4), kUtf16, "text in UTF-16"},
+        {"UTF-16 without a mark", std::string("c\0a\0t\0s\0", 8), kUtf16, "text in UTF-16"},
+        {"gzip", "\x1F\x8B\x08" + tail, kArchive, "a gzip file: unpack it, e.g. with gunzip"},
+        {"xz",
+         std::string("\xFD"
+                     "7zXZ\0",
+                     6) +
+             tail,
+         kArchive, "an xz file: unpack it"},
+        {"Zstandard", "\x28\xB5\x2F\xFD" + tail, kArchive, "a Zstandard file: unpack it"},
+        {"bzip2", "BZh9" + tail, kArchive, "a bzip2 file: unpack it"},
+        {"7-Zip", "7z\xBC\xAF\x27\x1C" + tail, kArchive, "a 7-Zip archive: unpack it"},
+        {"tar", tar, kArchive, "a tar archive: unpack it"},
+        {"zip", zip_entry("pets.safetensors"), kZip, "a zip archive: unpack it"},
+        {"cut zip", "PK\x03\x04xxxxxxx", kZip, "a zip archive"},
+        {".npz", zip_entry("x.npy"), kZip, "several NumPy arrays (.npz): save one with numpy.save()"},
+        {"PyTorch", zip_entry("archive/data.pkl"), kPytorch, "a PyTorch file"},
+        {"TorchScript", zip_entry("pets/data/0"), kPytorch, "a PyTorch file"},
+        {"pickle", "\x80\x02\x8A\x0A" + tail, kPickle, "a pickle of Python"},
+        {"safetensors", container("{}", ""), kSafetensors, "a safetensors file"},
+        {"ONNX",
+         "\x08\x07\x12\x07pytorch\x1A\x05"
+         "1.13.0" +
+             tail,
+         kOnnx, "an ONNX file"},
+        {"npy", "\x93NUMPY\x01" + tail, kNpy, "a NumPy array (.npy)"},
+        {"HDF5", "\x89HDF\r\n\x1A\n" + tail, kOther, "an HDF5 file"},
+        {"TensorFlow Lite", std::string("\x1C\0\0\0TFL3", 8) + tail, kOther, "a TensorFlow Lite model"},
+        {"PDF", "%PDF-1.7\n", kOther, "a PDF document"},
+        {"JPEG", "\xFF\xD8\xFF\xE0" + tail, kImage, "a JPEG image"},
+        {"PNG", "\x89PNG\r\n\x1A\n" + tail, kImage, "a PNG image"},
+        {"BMP", std::string("BM\x36\x10\0\0\0\0\0\0\x36\0\0\0", 14) + tail, kImage, "a BMP image"},
+        {"SVG", "<?xml version='1.0'?>\n<svg>", kImage, "an SVG image"},
+        {"zeros", std::string(4096, '\0'), kZeros, "a file that starts with zeros: the download is incomplete"},
+        {"empty", "", kEmpty, "an empty file"},
+        {"anything", "\x07\xF7\x01", kUnknown, "a file that starts with '\\x07\\xf7\\x01'"},
+        {"Latin-1", "cats\nH\xFCndin\n", kUnknown, "a file that starts with"},
+    };
+}
+
+TEST(FileKind, IsRecognisedByTheStart) {
+    for (const KnownStart &row : known_starts()) {
+        SCOPED_TRACE(row.what);
+        EXPECT_EQ(recognise_file(as_bytes(row.bytes)).kind, row.kind);
+        const std::string found = found_text(as_bytes(row.bytes));
+        EXPECT_TRUE(found.starts_with(row.found)) << found;
+        EXPECT_TRUE(one_line(found)) << found;
+        for (size_t size = 0; size < std::min<size_t>(row.bytes.size(), 40); ++size) {
+            EXPECT_TRUE(one_line(found_text(as_bytes(row.bytes).first(size)))) << size;
+        }
+    }
+}
+
+TEST(FileKind, OtherFilesAreNamedByEveryReader) {
+    const TemporaryFolder folder;
+    struct Row {
+        std::string name, expected;
+        Status (*read)(const std::string &);
+        std::vector<FileKind> kinds;  ///< Those that it takes for its own, or leaves to its own words.
+    };
+    using enum FileKind;
+    const std::vector<Row> readers = {
+        {"weights",
+         "expected a safetensors header, found ",
+         [](const std::string &path) {
+             Safetensors file;
+             return Safetensors::open(path, &file);
+         },
+         {kSafetensors, kPytorch, kPickle}},
+        {"npy",
+         "expected a .npy file, found ",
+         [](const std::string &path) {
+             Npy array;
+             return read_npy(path, &array);
+         },
+         {kNpy}},
+        {"labels",
+         "expected a text with one label a line, found ",
+         [](const std::string &path) {
+             std::vector<std::string> labels;
+             return read_labels(path, &labels);
+         },
+         {kText}},
+        {"metadata",
+         "expected metadata in JSON, found ",
+         [](const std::string &path) {
+             Metadata metadata;
+             return read_metadata(path, &metadata);
+         },
+         {kText, kJson}},
+    };
+    for (const KnownStart &row : known_starts()) {
+        if (row.kind == kUnknown || row.kind == kEmpty) continue;
+        const std::string path = folder / "file";
+        put(path, row.bytes);
+        for (const Row &reader : readers) {
+            SCOPED_TRACE(row.what + " as " + reader.name);
+            if (std::ranges::find(reader.kinds, row.kind) != reader.kinds.end()) continue;
+            if (row.bytes.size() < 8) continue;
+            expect_refused(reader.read(path), path, {reader.expected + row.found});
+        }
+        if (row.kind == kPytorch || row.kind == kPickle || row.kind == kZip) {
+            Safetensors file;
+            expect_refused(Safetensors::open(path, &file), path, {"PyTorch file", "examples/pth_to_safetensors.py"});
+        }
+    }
+}
+
+/// Files with holes are read as far as they are looked at: reading 10 GB would take all memory.
+TEST(FileKind, HugeFilesAreRefusedAtOnce) {
+    const TemporaryFolder folder;
+    constexpr uintmax_t kHuge = uintmax_t{10} << 30;
+    const std::string path = folder / "file";
+    const auto huge = [&](const std::string &start) {
+        put(path, start);
+        fs::resize_file(path, kHuge);
+    };
+    Safetensors weights;
+    Npy array;
+    std::vector<std::string> labels;
+    Metadata metadata;
+    huge("");
+    for (const Status &status : {Safetensors::open(path, &weights), read_npy(path, &array), read_labels(path, &labels),
+                                 read_metadata(path, &metadata)}) {
+        expect_refused(status, path, {"found a file that starts with zeros"});
+    }
+    huge(container("{}", ""));
+    expect_refused(Safetensors::open(path, &weights), path, {"10737418230 bytes at the end of the file belong to no"});
+    huge("\x93NUMPY" + std::string("\x01\x00", 2) + raw(uint16_t{59}) +
+         "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }");
+    expect_refused(read_npy(path, &array), path, {"expected 24 bytes", "(trailing bytes)"});
+    huge("cat\n" + std::string(600, 'x'));
+    expect_refused(read_labels(path, &labels), path, {"at most 16777216 bytes, found 10737418240"});
+    huge("{" + std::string(600, ' '));
+    expect_refused(read_metadata(path, &metadata), path, {"at most 16777216 bytes, found 10737418240"});
+}
+
 // checkpoint.h
 
 /// The state_dict of kSmall below, as torchvision would name it; written by hand, so that it checks the table.
@@ -701,7 +883,8 @@ std::string to_raw(const Stored &stored) {
         if (stored.dtype == "F64") bytes += raw(value);
         if (stored.dtype == "I64") bytes += raw(static_cast<int64_t>(value));
         if (stored.dtype == "F16") bytes += raw(to_half(value));
-        if (stored.dtype == "BF16") bytes += raw(uint16_t{0});
+        if (stored.dtype == "BF16")
+            bytes += raw(static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(value)) >> 16));
     }
     return bytes;
 }
@@ -789,17 +972,137 @@ TEST(Checkpoint, LeavesTheFullyConnectedLayerAsItIs) {
     EXPECT_TRUE(checkpoint.layers[1].bias.empty());
 }
 
-TEST(Checkpoint, HalfAndSinglePrecisionGiveTheSame) {
+TEST(Checkpoint, EveryPrecisionGivesTheSame) {
     StateDict dict = small_state_dict();
-    Checkpoint single, half;
+    Checkpoint single;
     expect_ok(read(dict, kSmall, &single));
-    for (auto &[name, stored] : dict) stored.dtype = "F16";
-    expect_ok(read(dict, kSmall, &half));
-    ASSERT_EQ(single.layers.size(), half.layers.size());
-    for (size_t i = 0; i < single.layers.size(); ++i) {
-        EXPECT_EQ(single.layers[i].weights, half.layers[i].weights) << i;
-        EXPECT_EQ(single.layers[i].bias, half.layers[i].bias) << i;
+    for (const char *dtype : {"F16", "BF16", "F64"}) {
+        SCOPED_TRACE(dtype);
+        for (auto &[name, stored] : dict) stored.dtype = dtype;
+        Checkpoint other;
+        expect_ok(read(dict, kSmall, &other));
+        ASSERT_EQ(single.layers.size(), other.layers.size());
+        for (size_t i = 0; i < single.layers.size(); ++i) {
+            EXPECT_EQ(single.layers[i].weights, other.layers[i].weights) << i;
+            EXPECT_EQ(single.layers[i].bias, other.layers[i].bias) << i;
+        }
     }
+}
+
+StateDict with_prefix(const StateDict &dict, const std::string &prefix) {
+    StateDict renamed;
+    for (const auto &[name, stored] : dict) renamed[prefix + name] = stored;
+    return renamed;
+}
+
+TEST(Checkpoint, OnePrefixOfAllNamesIsTakenOff) {
+    StateDict dict = small_state_dict();
+    dict["conv1.1.num_batches_tracked"] = {"I64", {}, {7}};
+    Checkpoint plain;
+    expect_ok(read(dict, kSmall, &plain));
+    EXPECT_EQ(plain.prefix, "");
+    for (const std::string prefix : {"module.", "_orig_mod.", "model.", "net.", "backbone.", "module._orig_mod.",
+                                     "model.backbone.", "ema.module."}) {
+        SCOPED_TRACE(prefix);
+        Checkpoint found;
+        expect_ok(read(with_prefix(dict, prefix), kSmall, &found));
+        EXPECT_EQ(found.prefix, prefix);
+        ASSERT_EQ(found.layers.size(), plain.layers.size());
+        for (size_t i = 0; i < plain.layers.size(); ++i) EXPECT_EQ(found.layers[i].weights, plain.layers[i].weights);
+    }
+    StateDict averaged = with_prefix(dict, "module.");
+    averaged["n_averaged"] = {"I64", {}, {3}};
+    expect_ok(read(averaged, kSmall, &plain));
+}
+
+TEST(Checkpoint, SeveralPrefixesAreNamed) {
+    const StateDict dict = small_state_dict();
+    const auto both = [&](const std::string &one, const std::string &other) {
+        StateDict pair = with_prefix(dict, one);
+        pair.merge(with_prefix(dict, other));
+        return pair;
+    };
+    struct Row {
+        std::string what;
+        StateDict dict;
+        std::vector<std::string> words;
+    };
+    StateDict parts = with_prefix(dict, "backbone.");
+    parts.erase("backbone.fc.weight");
+    parts.erase("backbone.fc.bias");
+    parts["head.weight"] = dict.at("fc.weight");
+    StateDict bad = with_prefix(dict, "module.");
+    bad.erase("module.conv5.1.bias");
+    const std::vector<Row> rows = {
+        {"averaged", both("model.", "model_ema."), {"one set of weights, found 2", "'model.', 'model_ema.'"}},
+        {"averaged beside", both("", "ema.module."), {"found 2", "'', 'ema.module.'"}},
+        {"a part of something",
+         parts,
+         {"unexpected head.weight; missing backbone.fc.weight; missing backbone.fc.bias"}},
+        {"one tensor lacks", bad, {"not weights of small: missing module.conv5.1.bias"}},
+    };
+    for (const Row &row : rows) {
+        SCOPED_TRACE(row.what);
+        Checkpoint checkpoint;
+        expect_refused(read(row.dict, kSmall, &checkpoint), kFileName, row.words);
+    }
+}
+
+TEST(Checkpoint, UnexpectedTensorsAreNamedFirst) {
+    StateDict dict;
+    for (const auto &[name, stored] : small_state_dict()) dict["layer" + name] = stored;
+    Checkpoint checkpoint;
+    const Status status = read(dict, kSmall, &checkpoint);
+    expect_refused(status, kFileName, {"small: unexpected layerconv1.0.weight; ", " more; missing conv1.0.weight; "});
+}
+
+/// Names, types and values, or the error.
+std::string canonical_text(const StateDict &dict, Precision precision) {
+    std::vector<std::string> data;
+    data.reserve(dict.size());
+    std::vector<Tensor> stored;
+    for (const auto &[name, s] : dict) {
+        data.push_back(to_raw(s));
+        stored.push_back({name, s.dtype, s.shape, as_bytes(data.back())});
+    }
+    const std::vector<std::byte> file = serialize_safetensors(stored);
+    Safetensors parsed;
+    expect_ok(Safetensors::parse(file, kFileName, &parsed));
+    CanonicalWeights weights;
+    const Status status = canonical_weights(parsed, kFileName, "module.", precision, &weights);
+    if (!status.ok()) return status.message();
+    std::string text;
+    for (const Tensor &tensor : weights.tensors) {
+        text += tensor.name + " " + tensor.dtype;
+        for (size_t i = 0; i < tensor.data.size() / element_bytes(*element_type(tensor.dtype)); ++i) {
+            text += " " + std::to_string(element_to_double(*element_type(tensor.dtype), tensor.data.data(), i));
+        }
+        text += "\n";
+    }
+    return text;
+}
+
+TEST(Canonical, TypesBecomeOneOfTwo) {
+    const StateDict dict = {{"module.a", {"F64", {2}, {0.5, -2}}},
+                            {"module.b", {"BF16", {1}, {1.25}}},
+                            {"module.c", {"F16", {1}, {-0.25}}},
+                            {"module.d", {"F32", {1}, {2}}},
+                            {"module.num_batches_tracked", {"I64", {}, {7}}}};
+    const std::string values[] = {" 0.500000 -2.000000\n", " 1.250000\n", " -0.250000\n", " 2.000000\n"};
+    const auto text = [&](const char *a, const char *b, const char *c, const char *d) {
+        return std::string("a ") + a + values[0] + "b " + b + values[1] + "c " + c + values[2] + "d " + d + values[3];
+    };
+    EXPECT_EQ(canonical_text(dict, Precision::kAsItIs), text("F32", "F32", "F16", "F32"));
+    EXPECT_EQ(canonical_text(dict, Precision::kSingle), text("F32", "F32", "F32", "F32"));
+    EXPECT_EQ(canonical_text(dict, Precision::kHalf), text("F16", "F16", "F16", "F16"));
+    // Rounded once: by way of a float this would be a tie, and 1.
+    EXPECT_EQ(canonical_text({{"x", {"F64", {1}, {1 + 0x1p-11 + 0x1p-40}}}}, Precision::kHalf), "x F16 1.000977\n");
+    for (const char *dtype : {"F64", "BF16"}) {
+        EXPECT_NE(canonical_text({{"x", {dtype, {1}, {0x1p20}}}}, Precision::kHalf).find("too large for F16"),
+                  std::string::npos);
+    }
+    EXPECT_NE(canonical_text({{"x", {"F64", {1}, {1e39}}}}, Precision::kAsItIs).find("too large for F32"),
+              std::string::npos);
 }
 
 TEST(Checkpoint, IgnoresCountsOfBatches) {
@@ -890,9 +1193,27 @@ const std::vector<Damage> kDamages = {
          d["fc.bias"] = {"F32", {4}, {1, 2, 3, 4}};
      },
      {"fc.bias has shape [4], expected [5]"}},
-    {"double", [](StateDict &d) { d["conv5.1.bias"].dtype = "F64"; }, {"conv5.1.bias has dtype F64, expected F32"}},
-    {"bfloat16", [](StateDict &d) { d["conv1.0.weight"].dtype = "BF16"; }, {"conv1.0.weight has dtype BF16"}},
-    {"integers", [](StateDict &d) { d["fc.bias"].dtype = "I64"; }, {"fc.bias has dtype I64"}},
+    {"integers",
+     [](StateDict &d) { d["fc.bias"].dtype = "I64"; },
+     {"fc.bias has dtype I64, expected F32, F16, BF16 or F64"}},
+    {"double beyond float",
+     [](StateDict &d) {
+         d["conv5.0.weight"].dtype = "F64";
+         d["conv5.0.weight"].values[7] = -1e300;
+     },
+     {"conv5.0.weight has the value -1e+300 at element 7, expected a finite float"}},
+    {"infinite double",
+     [](StateDict &d) {
+         d["fc.bias"].dtype = "F64";
+         d["fc.bias"].values[2] = kInfinity;
+     },
+     {"fc.bias has the value inf at element 2"}},
+    {"nan in bfloat16",
+     [](StateDict &d) {
+         d["fc.bias"].dtype = "BF16";
+         d["fc.bias"].values[3] = kNan;
+     },
+     {"fc.bias has the value nan at element 3"}},
     {"nan", [](StateDict &d) { d["conv5.0.weight"].values[7] = kNan; }, {"conv5.0.weight", "nan at element 7"}},
     {"infinite mean", [](StateDict &d) { d["conv5.1.running_mean"].values[2] = kInfinity; }, {"running_mean", "inf"}},
     {"infinite scale", [](StateDict &d) { d["conv5.1.weight"].values[0] = -kInfinity; }, {"conv5.1.weight", "-inf"}},
@@ -909,7 +1230,7 @@ const std::vector<Damage> kDamages = {
      {"conv1.1.running_var", "inf"}},
     {"negative variance",
      [](StateDict &d) { d["conv1.1.running_var"].values[0] = -0.5; },
-     {"conv1.1.running_var has the value -0.5 at element 0"}},
+     {"conv1.1.running_var has the value -0.5 at element 0, expected a finite float from 0 up"}},
     {"overflow when folded",
      [](StateDict &d) {
          d["conv1.0.weight"].values[3] = 3e38;
@@ -926,9 +1247,9 @@ const std::vector<Damage> kDamages = {
      [](StateDict &d) {
          d.erase("conv1.0.weight");
          d["extra"] = d["fc.bias"];
-         d["fc.bias"].dtype = "F64";
+         d["fc.bias"].dtype = "I64";
      },
-     {"missing conv1.0.weight; fc.bias has dtype F64, expected F32 or F16; unexpected extra"}},
+     {"unexpected extra; missing conv1.0.weight; fc.bias has dtype I64, expected F32, F16, BF16 or F64"}},
     {"several bad values",
      [](StateDict &d) {
          d["fc.bias"].values[0] = kNan;
@@ -1087,7 +1408,7 @@ TEST(Npy, RefusesWhatItDoesNotMean) {
     const auto with_dtype = [](const std::string &text) { return npy(npy_header("(2, 3)", text), kSixFloats); };
     const std::vector<Refused> cases = {
         {"empty", "", {"expected a .npy file", "empty"}},
-        {"PNG", "\x89PNG\r\n\x1A\n", {"expected a .npy file", R"('\x89PNG\x0d\x0a')"}},
+        {"PNG", "\x89PNG\r\n\x1A\n", {"expected a .npy file, found a PNG image"}},
         {"cut magic", "\x93NUM", {"expected a .npy file"}},
         {"no version", "\x93NUMPY\x01", {"truncated"}},
         {"no length", "\x93NUMPY" + std::string("\x01\x00\x10", 3), {"truncated"}},
@@ -1099,6 +1420,9 @@ TEST(Npy, RefusesWhatItDoesNotMean) {
          npy(shape, "").substr(0, 40),
          {"expected a header of " + std::to_string(shape.size()) + " bytes, found 30"}},
         {"header of 4 GiB", std::string("\x93NUMPY\x02\0\xFF\xFF\xFF\xFF{}", 14), {"4294967295", "found 2"}},
+        {"header of 70 kB",
+         npy(npy_header("(2, 3)") + std::string(70'000, ' '), kSixFloats, 2),
+         {"at most 65535 bytes"}},
         {"truncated", npy(shape, kSixFloats.substr(1)), {"expected 24 bytes", "[2, 3]", "found 23 (truncated)"}},
         {"no data", npy(shape, ""), {"expected 24 bytes", "found 0 (truncated)"}},
         {"trailing", npy(shape, kSixFloats + "x"), {"expected 24 bytes", "found 25 (trailing bytes)"}},
@@ -1214,8 +1538,8 @@ const Json kMetadata = {
     {"network", R"("shufflenet_v2_x0_5")"},
     {"input", "[64, 48]"},
     {"resize", "72"},
-    {"mean", "[0.5, 0, -1]"},
-    {"std", "[0.25, 1, 2]"},
+    {"mean", "[0.5, 0, 1]"},
+    {"std", "[0.25, 1, 0.000001]"},
     {"labels", R"(["cat", "Hündin\t🐕", ""])"},
     {"top1", "0.8206"},
     {"training", R"({"epochs":60})"},
@@ -1248,9 +1572,19 @@ TEST(Metadata, IsRead) {
     EXPECT_EQ(m.preprocess.resize, 72);
     EXPECT_EQ(m.preprocess.crop_height, 64);
     EXPECT_EQ(m.preprocess.crop_width, 48);
-    EXPECT_EQ(m.preprocess.mean, (std::array<float, 3>{0.5F, 0, -1}));
-    EXPECT_EQ(m.preprocess.std, (std::array<float, 3>{0.25F, 1, 2}));
+    EXPECT_EQ(m.preprocess.mean, (std::array<float, 3>{0.5F, 0, 1}));
+    EXPECT_EQ(m.preprocess.std, (std::array<float, 3>{0.25F, 1, 1e-6F}));
     EXPECT_EQ(m.labels, (std::vector<std::string>{"cat", "Hündin\t🐕", ""}));
+}
+
+TEST(Metadata, ByteOrderMarkAndLineEndsDoNotMatter) {
+    const TemporaryFolder folder;
+    std::string text = "\xEF\xBB\xBF" + json(kMetadata);
+    for (size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', at + 2)) text.insert(at, "\r");
+    put(folder / "m.json", text);
+    Metadata m;
+    expect_ok(read_metadata(folder / "m.json", &m));
+    EXPECT_EQ(m.labels.size(), 3U);
 }
 
 TEST(Metadata, LabelsMayBeLeftOut) {
@@ -1283,12 +1617,18 @@ TEST(Metadata, RefusesWrongValues) {
         {"mean", "", "no key mean"},
         {"mean", "0.5", "three numbers"},
         {"mean", "[0.5, 0.5]", "three numbers"},
-        {"mean", "[0.5, 0.5, \"x\"]", "found \"x\""},
-        {"mean", "[0.5, 0.5, 1e300]", "found 1e+300"},
+        {"mean", "[0.5, 0.5, \"x\"]", "found [0.5,0.5,\"x\"]"},
+        {"mean", "[0.5, 0.5, 1e300]", "found [0.5,0.5,1e+300]"},
+        {"mean", "[0.5, 0.5, -0.1]", "from 0 to 1, found [0.5,0.5,-0.1]"},
+        {"mean", "[0.5, 0.5, 1.1]", "from 0 to 1, found [0.5,0.5,1.1]"},
+        {"mean", "[123.675, 116.28, 103.53]", "divide them by 255: 0.485 0.456 0.406"},
+        {"std", "[58.395, 57.12, 57.375]",
+         "from 1e-06 to 1, found [58.395,57.12,57.375]; if they are of values from 0 to 255, divide them by 255: 0.229 "
+         "0.224 0.225"},
         {"std", "", "no key std"},
-        {"std", "[1, 1, 0]", "found 0"},
-        {"std", "[1, 1, -1]", "found -1"},
-        {"std", "[1, 1, 1e-40]", "found 1e-40"},
+        {"std", "[1, 1, 0]", "found [1,1,0]"},
+        {"std", "[1, 1, -1]", "found [1,1,-1]"},
+        {"std", "[1, 1, 1e-40]", "found [1,1,1e-40]"},
         {"std", "[1, 1, 1, 1]", "three numbers"},
         {"labels", R"("cat")", "list of strings"},
         {"labels", R"({"0": "cat"})", "list of strings"},
@@ -1311,10 +1651,19 @@ TEST(Metadata, RefusesWrongValues) {
 TEST(Metadata, RefusesWhatIsNotAnObject) {
     const std::vector<Refused> cases = {
         {"empty", "", {"metadata is not JSON"}},
-        {"list", "[]", {"metadata is not a JSON object"}},
+        {"list", "[]", {"metadata is not a JSON object", "network, input, resize, mean, std", "found an array"}},
+        {"annotations",
+         R"({"images":[],"annotations":[],"categories":[]})",
+         {"not metadata of a model", "network, input, resize, mean, std", "found annotations, categories, images"}},
+        {"package",
+         R"({"name":"pets","version":"1.0.0","input":"x"})",
+         {"not metadata of a model", "found input, name, version"}},
+        {"nothing", "{}", {"not metadata of a model", "found none"}},
+        {"UTF-16", std::string("\xFF\xFE{\0}\0", 6), {"found text in UTF-16: save it as UTF-8"}},
         {"number", "5", {"metadata is not a JSON object"}},
         {"cut", json(kMetadata).substr(0, 100), {"metadata is not JSON"}},
         {"deep", repeated("[", 1'000'000), {"metadata is nested"}},
+        {"a million values", "[" + repeated("0,", 1'000'000) + "0]", {"metadata has more than 1000000 values"}},
         {"duplicate", R"({"resize":1,"resize":1})", {"two keys resize"}},
         {"duplicate in a value", R"({"a":{"b":1,"b":2}})", {"two keys b"}},
         {"NUL", json(kMetadata) + std::string(1, '\0') + "more", {"NUL"}},
@@ -1379,7 +1728,10 @@ TEST(Labels, RefusesOtherText) {
         {"UTF-16",
          "\xFF\xFE"
          "a",
-         {"line 1 is not UTF-8"}},
+         {"found text in UTF-16: save it as UTF-8"}},
+        {"UTF-16 without a mark", std::string("c\0a\0t\0\n\0", 8), {"found text in UTF-16"}},
+        {"JSON", R"({"0": ["n01440764", "tench"]})", {"found JSON, '{\"0\": [\"n01440764\""}},
+        {"web page", "<!doctype html>\n<title>", {"found a web page"}},
         {"overlong, 2 bytes", "\xC1\x81", {"line 1 is not UTF-8"}},
         {"overlong, 3 bytes", "\xE0\x9F\xBF", {"line 1 is not UTF-8"}},
         {"overlong, 4 bytes", "\xF0\x8F\xBF\xBF", {"line 1 is not UTF-8"}},

@@ -49,12 +49,17 @@ void fit_to_model(NamedMetadata &metadata, const ModelInfo &info) {
 }
 
 NamedMetadata read_metadata(const std::string &path, const ModelInfo &info) {
-    std::vector<std::byte> bytes;
-    check(read_file(path, &bytes));
     NamedMetadata metadata{path, {}};
-    check(parse_metadata({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, &metadata.data));
+    check(read_metadata(path, &metadata.data));
     fit_to_model(metadata, info);
     return metadata;
+}
+
+/// A file that was found by its name may be somebody else's.
+NamedMetadata read_metadata_beside(const std::string &path, const ModelInfo &info) try {
+    return read_metadata(path, info);
+} catch (const Error &error) {
+    throw Error(std::string(error.what()) + " (read because it lies beside the weights; --metadata names another)");
 }
 
 /// Metadata belong to weights: those beside the weight file come first; the embedded ones belong to other weights and
@@ -65,7 +70,7 @@ NamedMetadata choose_metadata(const ClassifyOptions &options, const shufflenet_d
     if (options.weights) {
         const auto beside = std::filesystem::path(*options.weights).replace_extension(".json");
         std::error_code ignored;
-        if (std::filesystem::exists(beside, ignored)) return read_metadata(beside.string(), info);
+        if (std::filesystem::exists(beside, ignored)) return read_metadata_beside(beside.string(), info);
     }
     if (!info.metadata.empty() && info.classes == descriptor.classes) {
         NamedMetadata embedded{info.name + " (embedded metadata)", {}};

@@ -13,6 +13,7 @@
 #include "runtime/src/canonical.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/file.h"
+#include "runtime/src/file_kind.h"
 #include "runtime/src/message.h"
 #include "runtime/src/safetensors.h"
 
@@ -23,9 +24,10 @@ namespace {
 /// Weight tensors of the network that the file has in the right shape. The class count is the file's business.
 int matching_weights(const Safetensors &file, const AnyNetwork &network) {
     int matches = 0;
+    const std::string prefix = best_prefix(file, network);
     for (const Layer &layer : network_layers(network, {kDefaultCrop, kDefaultCrop}, kDefaultClasses)) {
         if (!layer.has_weights() || layer.kind == LayerKind::kFullyConnected) continue;
-        const Tensor *tensor = file.find(std::string(layer.conv.view()) + ".weight");
+        const Tensor *tensor = file.find(prefix + std::string(layer.conv.view()) + ".weight");
         const std::vector<int64_t> shape = {layer.out_channels, layer.group_channels(), layer.kernel(), layer.kernel()};
         if (tensor != nullptr && tensor->shape == shape) ++matches;
     }
@@ -37,8 +39,8 @@ AnyNetwork recognise(const Safetensors &file, const std::string &path) {
     AnyNetwork nearest = kNetworks.front();
     int best = 0;
     for (const AnyNetwork &network : published_networks()) {
-        int classes = 0;
-        if (check_state_dict(file, path, network, &classes).ok()) return network;
+        StateDict dict;
+        if (check_state_dict(file, path, network, &dict).ok()) return network;
         if (const int matches = matching_weights(file, network); matches > best) {
             nearest = network;
             best = matches;
@@ -48,9 +50,9 @@ AnyNetwork recognise(const Safetensors &file, const std::string &path) {
 }
 
 bool fits_comparison(const Safetensors &file, const std::string &path) {
-    int classes = 0;
+    StateDict dict;
     return std::ranges::any_of(kComparisons,
-                               [&](const Comparison &c) { return check_state_dict(file, path, c, &classes).ok(); });
+                               [&](const Comparison &c) { return check_state_dict(file, path, c, &dict).ok(); });
 }
 
 AnyNetwork network_named(const std::string &name) {
@@ -62,19 +64,17 @@ AnyNetwork network_named(const std::string &name) {
     throw Error("unknown network '" + name + "': expected one of " + names);
 }
 
-/// What a file holds, as a safetensors file with torchvision's names, and what to say about where it came from.
+/// What a file holds, with torchvision's names, and what to say about where it came from.
 struct Source {
-    std::vector<std::byte> bytes;
+    std::vector<std::byte> bytes;  ///< What `file` views, unless it is read piece by piece.
+    Safetensors file;
     std::string remark;
 };
 
-/// An ONNX file begins with its version, field 1 of a protocol buffer; a safetensors file has a brace at byte 8.
-bool is_onnx(const std::string &path, std::span<const std::byte> bytes) {
-    constexpr std::byte kVersionField{0x08};
-    constexpr size_t kHeader = 8;
-    if (std::filesystem::path(path).extension() == ".onnx") return true;
-    return bytes.size() > kHeader && bytes[0] == kVersionField && bytes[kHeader] != std::byte{'{'} &&
-           std::filesystem::path(path).extension() != ".safetensors";
+bool is_onnx(const std::string &path, std::span<const std::byte> start) {
+    const std::filesystem::path extension = std::filesystem::path(path).extension();
+    if (extension == ".onnx" || extension == ".safetensors") return extension == ".onnx";
+    return recognise_file(start).kind == FileKind::kOnnx;
 }
 
 std::string remark_of(const OnnxNetwork &onnx) {
@@ -86,25 +86,39 @@ std::string remark_of(const OnnxNetwork &onnx) {
     return text;
 }
 
+/// `named`: the network that the user named, if it is a ShuffleNetV2.
+void read_onnx_source(const std::string &path, std::span<const std::byte> file, const Network *named, Source *source) {
+    OnnxNetwork onnx;
+    check(read_onnx(file, path, named, {kDefaultCrop, kDefaultCrop}, &onnx));
+    source->bytes = std::move(onnx.safetensors);
+    source->remark = remark_of(onnx);
+    check(Safetensors::parse(source->bytes, path, &source->file));
+}
+
 /// `named`: the network that the user named.
 Source read_source(const std::string &path, const std::optional<AnyNetwork> &named) {
     Source source;
-    check(read_file(path, &source.bytes));
     const Network *forced = named ? named->shufflenet_v2() : nullptr;
-    if (is_onnx(path, source.bytes)) {
+    FileStart start;
+    check(read_start(path, kRecognisedBytes, &start));
+    if (is_onnx(path, start.bytes)) {
         if (named && forced == nullptr) {
             throw Error(path + ": ONNX files are read for ShuffleNetV2, not for " + std::string(named->name()));
         }
-        OnnxNetwork onnx;
-        check(read_onnx(source.bytes, path, forced, {kDefaultCrop, kDefaultCrop}, &onnx));
-        return {std::move(onnx.safetensors), remark_of(onnx)};
+        if (!start.is_all()) check(read_expected(path, kOnnxFile, &start.bytes));
+        read_onnx_source(path, start.bytes, forced, &source);
+        return source;
     }
-    Safetensors file;
-    check(Safetensors::parse(source.bytes, path, &file));
+    source.bytes = std::move(start.bytes);
+    check(start.size == source.bytes.size() ? Safetensors::parse(source.bytes, path, &source.file)
+                                            : Safetensors::open(path, &source.file));
     // ShuffleNetV1 has the names of Megvii's ShuffleNetV2, and its channels in its own order.
-    if ((named && forced == nullptr) || fits_comparison(file, path) || !has_megvii_names(file)) return source;
-    Source renamed{{}, ", channels reordered from Megvii's"};
-    check(read_megvii(file, path, forced, &renamed.bytes));
+    if ((named && forced == nullptr) || fits_comparison(source.file, path) || !has_megvii_names(source.file)) {
+        return source;
+    }
+    Source renamed{{}, {}, ", channels reordered from Megvii's"};
+    check(read_megvii(source.file, path, forced, &renamed.bytes));
+    check(Safetensors::parse(renamed.bytes, path, &renamed.file));
     return renamed;
 }
 
@@ -114,18 +128,19 @@ int convert(const ConvertOptions &options) {
     std::optional<AnyNetwork> named;
     if (options.network) named = network_named(*options.network);
     const Source source = read_source(options.input, named);
-    Safetensors file;
-    check(Safetensors::parse(source.bytes, options.input, &file));
-    const AnyNetwork network = named ? *named : recognise(file, options.input);
+    const AnyNetwork network = named ? *named : recognise(source.file, options.input);
     Checkpoint checkpoint;
-    check(read_checkpoint(file, options.input, network, &checkpoint));
+    check(read_checkpoint(source.file, options.input, network, &checkpoint));
 
     const Precision precision = options.f16 ? Precision::kHalf : options.f32 ? Precision::kSingle : Precision::kAsItIs;
     CanonicalWeights weights;
-    check(canonical_weights(file, options.input, precision, &weights));
+    check(canonical_weights(source.file, options.input, checkpoint.prefix, precision, &weights));
     check(write_file_atomically(options.output, serialize_safetensors(weights.tensors)));
     std::cout << message::one_line(options.output) << ": " << network.name() << ", " << checkpoint.classes
-              << " classes, " << weights.tensors.size() << " tensors" << source.remark << '\n';
+              << " classes, " << weights.tensors.size() << " tensors" << source.remark;
+    if (!checkpoint.prefix.empty())
+        std::cout << ", without " << message::shortened(checkpoint.prefix) << " before names";
+    std::cout << '\n';
     return 0;
 }
 

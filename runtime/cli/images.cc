@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "runtime/src/file.h"
+#include "runtime/src/file_kind.h"
 
 namespace shufflenet::cli {
 
@@ -80,12 +81,16 @@ void add(const std::string &path, ImageList *list) {
     }
 }
 
+constexpr ExpectedFile kListFile{"a text with one path a line", size_t{1} << 30, {FileKind::kText}};
+
 std::vector<std::string> read_paths(const std::string &file) {
     const bool standard_input = file == kStandardInput;
     const std::string name = standard_input ? "standard input" : file;
     std::vector<std::byte> bytes;
-    check(standard_input ? read_stream(STDIN_FILENO, name, &bytes) : read_file(file, &bytes));
+    check(standard_input ? read_stream(STDIN_FILENO, name, &bytes) : read_expected(file, kListFile, &bytes));
+    check(check_kind(bytes, name, kListFile));
     std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+    text = without_byte_order_mark(text);
     std::vector<std::string> paths;
     for (int number = 1; !text.empty(); ++number) {
         const size_t end = std::min(text.find('\n'), text.size());

@@ -257,26 +257,31 @@ std::vector<Errors> compare(Model &model, const Side &side, const std::vector<In
     return errors;
 }
 
-bool has_halves(const std::optional<std::string> &path) {
-    if (!path) return false;
-    std::vector<std::byte> bytes;
-    check(read_file(*path, &bytes));
+constexpr double kHalf = 0x1p-11, kBfloat16 = 0x1p-9;
+
+/// By how much of its size a weight may have been rounded when the file was written.
+double weight_rounding(const std::optional<std::string> &path) {
+    if (!path) return 0;
     Safetensors file;
-    check(Safetensors::parse(bytes, *path, &file));
-    return std::any_of(file.tensors().begin(), file.tensors().end(), [](const Tensor &t) { return t.dtype == "F16"; });
+    check(Safetensors::open(*path, &file));
+    double rounding = 0;
+    for (const Tensor &tensor : file.tensors()) {
+        rounding = std::max(rounding, tensor.dtype == "BF16" ? kBfloat16 : tensor.dtype == "F16" ? kHalf : 0);
+    }
+    return rounding;
 }
 
 /// Rounding errors of sums grow as random walks do: a sum of k products is wrong by about u sqrt(k) of its size, and
 /// those of successive layers add up as independent ones do.
-double default_tolerance(const Network &network, bool halves) {
-    constexpr double kSingle = 0x1p-24, kHalf = 0x1p-11, kSides = 4;
+double default_tolerance(const Network &network, double weight_rounding) {
+    constexpr double kSingle = 0x1p-24, kSides = 4;
     double products = 0, layers = 0;
     for (const Layer &layer : network_layers(network, {kDefaultCrop, kDefaultCrop}, 1)) {
         if (!layer.has_weights()) continue;
         products += static_cast<double>(layer.weight_elements()) / layer.out_channels;
         layers += 1;
     }
-    return kSides * (kSingle * std::sqrt(products) + (halves ? kHalf * std::sqrt(layers) : 0));
+    return kSides * (kSingle * std::sqrt(products) + weight_rounding * std::sqrt(layers));
 }
 
 // What is printed.
@@ -344,7 +349,7 @@ int verify(const VerifyOptions &options) {
     if (found == nullptr) throw Error(info.name + ": verify is for ShuffleNetV2, found " + info.network);
     const Network &network = *found;
     std::vector<std::byte> file;
-    check(read_file(options.onnx, &file));
+    check(read_expected(options.onnx, kOnnxFile, &file));
     OnnxNetwork onnx;
     check(read_onnx(file, options.onnx, &network, {info.height, info.width}, &onnx));
     check_fit(options, onnx, model);
@@ -352,8 +357,8 @@ int verify(const VerifyOptions &options) {
     const std::vector<Input> inputs = make_inputs(options, info);
     const Side side = other_side(options, file, onnx, model);
     const std::vector<Errors> errors = compare(model, side, inputs);
-    const double tolerance =
-        options.tolerance.value_or(default_tolerance(network, onnx.half || has_halves(options.weights)));
+    const double rounding = std::max(onnx.half ? kHalf : 0, weight_rounding(options.weights));
+    const double tolerance = options.tolerance.value_or(default_tolerance(network, rounding));
     const auto worst = std::ranges::max_element(errors, {}, &Errors::relative);
     const bool passed = worst->relative <= tolerance;
     if (options.json) {

@@ -6,7 +6,8 @@
 #include <utility>
 
 #include "canonical.h"
-#include "runtime/src/half.h"
+#include "runtime/src/checkpoint.h"
+#include "runtime/src/element.h"
 #include "runtime/src/message.h"
 
 namespace shufflenet {
@@ -16,7 +17,7 @@ namespace {
 using namespace imports;
 
 constexpr Size kAnyInput{kDefaultCrop, kDefaultCrop};
-constexpr std::string_view kParallel = "module.";
+const std::string kFirstWeight = "first_conv.0.weight";
 
 /// "stage3.1.branch2.5" is "features.5.branch_main.5": units are numbered through.
 std::string megvii_module(const Network &network, std::string_view module) {
@@ -34,43 +35,32 @@ std::string megvii_module(const Network &network, std::string_view module) {
            rest.substr(branch + 9);
 }
 
-std::vector<float> values_of(const Tensor &tensor) {
-    const bool half = tensor.dtype == "F16";
-    const size_t element = half ? sizeof(uint16_t) : sizeof(float);
-    std::vector<float> values(tensor.data.size() / element);
-    for (size_t i = 0; i < values.size(); ++i) {
-        if (half) {
-            uint16_t bits = 0;
-            std::memcpy(&bits, &tensor.data[i * element], element);
-            values[i] = half_to_float(bits);
-        } else {
-            std::memcpy(&values[i], &tensor.data[i * element], element);
-        }
-    }
-    return values;
+/// What stands before every name; the first, if there are several.
+std::string prefix_of(const Safetensors &file) {
+    if (file.find(kFirstWeight) != nullptr) return {};
+    const std::vector<std::string> prefixes = prefixes_of(file, kFirstWeight);
+    return prefixes.empty() ? std::string() : prefixes.front();
 }
 
 /// Reads the tensors of modules, and notes what is missing, misshapen or left over.
 class MegviiReader {
   public:
     MegviiReader(const Safetensors &file, const Network &network)
-        : file_(file),
-          network_(network),
-          prefix_(file.find("first_conv.0.weight") != nullptr ? "" : kParallel),
-          inputs_(megvii_inputs(network)) {}
+        : file_(file), network_(network), prefix_(prefix_of(file)), inputs_(megvii_inputs(network)) {}
 
     std::vector<SourceLayer> read() {
         std::vector<SourceLayer> layers;
+        std::vector<std::string> unexpected;
         for (const Layer &row : network_layers(network_, kAnyInput, kDefaultClasses)) {
             SourceLayer &layer = layers.emplace_back();
             layer.inputs = std::move(inputs_[layers.size() - 1]);
             if (row.has_weights()) read_layer(row, layer);
         }
         for (const Tensor &tensor : file_.tensors()) {
-            if (known_.contains(tensor.name) || tensor.name.ends_with(".num_batches_tracked")) continue;
-            problems_.push_back("unexpected " + message::shortened(tensor.name));
+            if (known_.contains(tensor.name) || is_training_count(tensor.name)) continue;
+            unexpected.push_back("unexpected " + message::shortened(tensor.name));
         }
-        if (!problems_.empty()) throw Refusal(message::list_text(problems_));
+        if (!problems_.empty() || !unexpected.empty()) throw Refusal(message::misfits_text(unexpected, problems_));
         return layers;
     }
 
@@ -81,7 +71,7 @@ class MegviiReader {
         layer.name = name + ".weight";
         const Tensor *weight = find(layer.name, connected ? 2 : 4);
         if (weight == nullptr) return;
-        layer.weight = std::make_shared<const Array<float>>(Array<float>{weight->shape, values_of(*weight)});
+        layer.weight = std::make_shared<const Array<float>>(Array<float>{weight->shape, values(*weight)});
         const int64_t outputs = weight->shape.front();
         if (connected) {
             if (outputs < 1 || outputs > kMaxClasses) {
@@ -97,6 +87,16 @@ class MegviiReader {
                           vector(norm + ".running_mean", outputs), vector(norm + ".running_var", outputs), 1e-5};
     }
 
+    std::vector<float> values(const Tensor &tensor) {
+        const ElementType type = *element_type(tensor.dtype);
+        std::vector<std::byte> bytes(tensor.bytes);
+        Status status = file_.read(tensor, 0, bytes);
+        if (!status.ok()) problems_.push_back(status.message());
+        std::vector<float> values(bytes.size() / element_bytes(type));
+        elements_to_floats(type, bytes.data(), values);
+        return values;
+    }
+
     std::vector<float> vector(const std::string &name, int64_t elements) {
         const Tensor *tensor = find(name, 1);
         if (tensor == nullptr) return {};
@@ -104,7 +104,7 @@ class MegviiReader {
             problems_.push_back(name + " has shape " + message::shape_text(tensor->shape) + ", expected [" +
                                 std::to_string(elements) + "]");
         }
-        return values_of(*tensor);
+        return values(*tensor);
     }
 
     const Tensor *find(const std::string &name, size_t rank) {
@@ -112,8 +112,8 @@ class MegviiReader {
         const Tensor *tensor = file_.find(name);
         if (tensor == nullptr) {
             problems_.push_back("missing " + name);
-        } else if (tensor->dtype != "F32" && tensor->dtype != "F16") {
-            problems_.push_back(name + " has dtype " + tensor->dtype + ", expected F32 or F16");
+        } else if (!element_type(tensor->dtype)) {
+            problems_.push_back(name + " has dtype " + tensor->dtype + ", expected " + std::string(kElementTypes));
         } else if (tensor->shape.size() != rank) {
             problems_.push_back(name + " has shape " + message::shape_text(tensor->shape) + ", expected rank " +
                                 std::to_string(rank));
@@ -133,12 +133,10 @@ class MegviiReader {
 
 /// By the input channels of the last convolution, which are stage 4's.
 const Network &network_of(const Safetensors &file) {
-    for (const std::string &prefix : {std::string(), std::string(kParallel)}) {
-        const Tensor *last = file.find(prefix + "conv_last.0.weight");
-        if (last == nullptr || last->shape.size() != 4) continue;
-        for (const Network &network : kNetworks) {
-            if (network.stage_channels.back() == last->shape[1]) return network;
-        }
+    const Tensor *last = file.find(prefix_of(file) + "conv_last.0.weight");
+    if (last == nullptr || last->shape.size() != 4) return kNetworks.front();
+    for (const Network &network : kNetworks) {
+        if (network.stage_channels.back() == last->shape[1]) return network;
     }
     return kNetworks.front();
 }
@@ -146,8 +144,7 @@ const Network &network_of(const Safetensors &file) {
 }  // namespace
 
 bool has_megvii_names(const Safetensors &file) {
-    return file.find("first_conv.0.weight") != nullptr ||
-           file.find(std::string(kParallel) + "first_conv.0.weight") != nullptr;
+    return file.find(kFirstWeight) != nullptr || !prefixes_of(file, kFirstWeight).empty();
 }
 
 Status read_megvii(const Safetensors &file, const std::string &file_name, const Network *network,

@@ -11,7 +11,7 @@
 
 namespace shufflenet {
 
-/// Whether the tensors are named as Megvii's are, also behind the "module." of torch.nn.DataParallel.
+/// Whether the tensors are named as Megvii's are, also behind a prefix as the "module." of torch.nn.DataParallel.
 bool has_megvii_names(const Safetensors &file);
 
 /// Puts them into torchvision's names and channel order, as a safetensors file in single precision. Its x0.5 only; the

@@ -1,6 +1,5 @@
 #include "onnx_file.h"
 
-#include <limits>
 #include <utility>
 
 #include "match.h"
@@ -14,8 +13,7 @@ using namespace imports;
 
 onnx::ModelProto parse_model(std::span<const std::byte> file) {
     onnx::ModelProto model;
-    // Protocol buffers are at most 2 GiB.
-    if (file.size() > static_cast<size_t>(std::numeric_limits<int>::max())) {
+    if (file.size() > kOnnxFile.most) {
         throw Refusal("expected an ONNX file of less than 2 GiB, found " + std::to_string(file.size()) + " bytes");
     }
     if (!model.ParseFromArray(file.data(), static_cast<int>(file.size()))) {
@@ -157,6 +155,7 @@ FloatModel float_model(onnx::ModelProto model, const OnnxNetwork &onnx) {
 
 Status read_onnx(std::span<const std::byte> file, const std::string &name, const Network *network, Size assumed,
                  OnnxNetwork *out) try {
+    if (Status status = check_kind(file, name, kOnnxFile); !status.ok()) return status;
     *out = read_model(parse_model(file), network, assumed);
     return {};
 } catch (const Refusal &refusal) {

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "networks/network.h"
+#include "runtime/src/file_kind.h"
 #include "shufflenet/model.h"
 #include "shufflenet/status.h"
 
@@ -36,6 +38,9 @@ struct OnnxNetwork {
     std::vector<OnnxFeature> features;
     std::vector<std::byte> safetensors;  ///< The weights: torchvision's names and channel order, F32.
 };
+
+/// What read_onnx() takes; protocol buffers are at most 2 GiB.
+inline constexpr ExpectedFile kOnnxFile{"an ONNX file", std::numeric_limits<int>::max(), {FileKind::kOnnx}};
 
 /// Reads a ShuffleNetV2 of any width: graphs as torchvision's and Megvii's models export (Megvii's x0.5 only: its wider
 /// networks split stage 2 otherwise), with batch normalisation folded or not, simplified or not; operator sets 9 to 22;

@@ -63,14 +63,13 @@ void header(const Arguments &arguments) {
 /// NETWORK IN OUT [F16]
 void weights(const Arguments &arguments) {
     const std::string &path = arguments[1];
-    std::vector<std::byte> bytes;
-    check(read_file(path, &bytes));
     Safetensors file;
-    check(Safetensors::parse(bytes, path, &file));
+    check(Safetensors::open(path, &file));
     Checkpoint checkpoint;
     check(read_checkpoint(file, path, network_named(arguments[0]), &checkpoint));
     CanonicalWeights canonical;
-    check(canonical_weights(file, path, arguments.size() > 3 ? Precision::kHalf : Precision::kAsItIs, &canonical));
+    const Precision precision = arguments.size() > 3 ? Precision::kHalf : Precision::kAsItIs;
+    check(canonical_weights(file, path, checkpoint.prefix, precision, &canonical));
     check(write_file_atomically(arguments[2], serialize_safetensors(canonical.tensors)));
 }
 

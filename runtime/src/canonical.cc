@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <utility>
 
+#include "checkpoint.h"
+#include "element.h"
 #include "finite.h"
-#include "half.h"
 #include "message.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
@@ -15,68 +17,73 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 namespace {
 
 /// IEEE 754 half precision, rounded to nearest even; nothing if that is not finite.
-std::optional<uint16_t> float_to_half(float value) {
+std::optional<uint16_t> to_half(double value) {
     constexpr int kInfinity = 0x7C00;
     if (!is_finite(value)) return {};
     // Unit in the last place: 2^(exponent - 10), and 2^-24 for all subnormals. A carry out of the rounded units moves
     // into the exponent's bits by itself.
     const int exponent = value == 0 ? -14 : std::max(std::ilogb(value), -14);
-    const auto units = static_cast<int>(std::nearbyint(std::ldexp(std::fabs(double{value}), 10 - exponent)));
+    const auto units = static_cast<int>(std::nearbyint(std::ldexp(std::fabs(value), 10 - exponent)));
     const int bits = (exponent + 14) * 1024 + units;
     if (bits >= kInfinity) return {};
     return static_cast<uint16_t>(bits | (std::signbit(value) ? 0x8000 : 0));
 }
 
-template <typename T>
-T load(std::span<const std::byte> bytes, size_t i) {
-    T value;
-    std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
-    return value;
+/// A float's bits; nothing if the value is too large for one.
+std::optional<float> to_single(double value) {
+    if (!(std::fabs(value) <= double{std::numeric_limits<float>::max()})) return {};
+    return static_cast<float>(value);
 }
 
-template <typename T>
-void store(std::vector<std::byte> &bytes, size_t i, T value) {
-    std::memcpy(bytes.data() + i * sizeof(T), &value, sizeof(T));
-}
-
-Status to_halves(const Tensor &tensor, const std::string &file_name, std::vector<std::byte> *bytes) {
-    const size_t count = tensor.data.size() / sizeof(float);
-    bytes->resize(count * sizeof(uint16_t));
+/// Elements of one type as those of another; `convert` makes one of them.
+template <typename Convert>
+Status convert(const Tensor &tensor, const std::string &file_name, const char *dtype, Convert &&convert,
+               std::vector<std::byte> *bytes) {
+    const ElementType type = *element_type(tensor.dtype);
+    const size_t count = tensor.data.size() / element_bytes(type), width = element_bytes(*element_type(dtype));
+    std::vector<std::byte> made(count * width);
     for (size_t i = 0; i < count; ++i) {
-        const auto value = load<float>(tensor.data, i);
-        const std::optional<uint16_t> half = float_to_half(value);
-        if (!half) {
-            return message::bad_input(
-                file_name, message::shortened(tensor.name) + ": " + std::to_string(value) + " is too large for F16");
+        const double value = element_to_double(type, tensor.data.data(), i);
+        const auto converted = convert(value);
+        if (!converted) {
+            return message::bad_input(file_name, message::shortened(tensor.name) + ": " + std::to_string(value) +
+                                                     " is too large for " + dtype);
         }
-        store(*bytes, i, *half);
+        std::memcpy(made.data() + i * width, &*converted, width);
     }
+    *bytes = std::move(made);
     return {};
 }
 
-std::vector<std::byte> to_floats(const Tensor &tensor) {
-    const size_t count = tensor.data.size() / sizeof(uint16_t);
-    std::vector<std::byte> bytes(count * sizeof(float));
-    for (size_t i = 0; i < count; ++i) store(bytes, i, half_to_float(load<uint16_t>(tensor.data, i)));
-    return bytes;
+/// What a tensor becomes.
+std::string target_type(const Tensor &tensor, Precision precision) {
+    if (precision == Precision::kAsItIs) return tensor.dtype == "F16" ? "F16" : "F32";
+    return precision == Precision::kHalf ? "F16" : "F32";
 }
 
 }  // namespace
 
-Status canonical_weights(const Safetensors &file, const std::string &file_name, Precision precision,
-                         CanonicalWeights *out) try {
+Status canonical_weights(const Safetensors &file, const std::string &file_name, const std::string &prefix,
+                         Precision precision, CanonicalWeights *out) try {
     CanonicalWeights weights;
     for (Tensor tensor : file.tensors()) {
-        if (tensor.name.ends_with(".num_batches_tracked")) continue;
-        if (precision == Precision::kHalf && tensor.dtype == "F32") {
-            std::vector<std::byte> &halves = weights.converted.emplace_back();
-            if (Status status = to_halves(tensor, file_name, &halves); !status.ok()) return status;
-            tensor.data = halves;
-            tensor.dtype = "F16";
-        } else if (precision == Precision::kSingle && tensor.dtype == "F16") {
-            tensor.data = weights.converted.emplace_back(to_floats(tensor));
-            tensor.dtype = "F32";
+        if (is_training_count(tensor.name)) continue;
+        if (tensor.data.empty() && tensor.bytes > 0) {
+            std::vector<std::byte> &bytes = weights.made.emplace_back(tensor.bytes);
+            if (Status status = file.read(tensor, 0, bytes); !status.ok()) return status;
+            tensor.data = bytes;
         }
+        if (const std::string target = target_type(tensor, precision);
+            element_type(tensor.dtype) && target != tensor.dtype) {
+            std::vector<std::byte> &bytes = weights.made.emplace_back();
+            Status status = target == "F16" ? convert(tensor, file_name, "F16", to_half, &bytes)
+                                            : convert(tensor, file_name, "F32", to_single, &bytes);
+            if (!status.ok()) return status;
+            tensor.data = bytes;
+            tensor.bytes = bytes.size();
+            tensor.dtype = target;
+        }
+        tensor.name.erase(0, tensor.name.starts_with(prefix) ? prefix.size() : 0);
         weights.tensors.push_back(std::move(tensor));
     }
     *out = std::move(weights);

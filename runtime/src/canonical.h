@@ -13,13 +13,14 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 enum class Precision { kAsItIs, kHalf, kSingle };
 
 struct CanonicalWeights {
-    std::vector<Tensor> tensors;                   ///< Views of the file, or of `converted`.
-    std::deque<std::vector<std::byte>> converted;  ///< A deque, so that growing moves nothing.
+    std::vector<Tensor> tensors;              ///< Views of a file in memory, or of `made`.
+    std::deque<std::vector<std::byte>> made;  ///< A deque, so that growing moves nothing.
 };
 
-/// The tensors of a state_dict that are weights (PyTorch also counts training batches), converted from F32 to F16,
-/// rounded to nearest even, or back. Error: a value that is too large for F16. On error `out` is unchanged.
-Status canonical_weights(const Safetensors &file, const std::string &file_name, Precision precision,
-                         CanonicalWeights *out);
+/// The tensors of a state_dict that are weights (PyTorch also counts what training did), without the prefix of their
+/// names (see StateDict). F32 and F16 stay, or become the other, rounded to nearest even; the other types become one of
+/// them, F32 if any will do. Error: a value that is too large. On error `out` is unchanged.
+Status canonical_weights(const Safetensors &file, const std::string &file_name, const std::string &prefix,
+                         Precision precision, CanonicalWeights *out);
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -11,8 +11,9 @@
 #include <unordered_set>
 #include <utility>
 
+#include "element.h"
 #include "finite.h"
-#include "half.h"
+#include "log.h"
 #include "message.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
@@ -53,19 +54,28 @@ std::vector<ExpectedTensor> expected_tensors(const AnyNetwork &network, int clas
     return expected;
 }
 
-/// PyTorch counts the training batches of each normalisation; nothing is computed from it.
+/// PyTorch counts the training batches of each normalisation.
+constexpr std::string_view kBatchCount = "num_batches_tracked";
+
+/// And torch.optim.swa_utils.AveragedModel the models that it averaged.
+constexpr std::string_view kModelCount = "n_averaged";
+
+bool is_last_name(std::string_view name, std::string_view last) {
+    return name.ends_with(last) && (name.size() == last.size() || name[name.size() - last.size() - 1] == '.');
+}
+
 std::unordered_set<std::string> ignored_tensors(const AnyNetwork &network) {
     std::unordered_set<std::string> ignored;
     for (const Layer &layer : network_layers(network, kAnyInput, kAnyClasses)) {
-        if (!layer.norm.empty()) ignored.insert(std::string(layer.norm.view()) + ".num_batches_tracked");
+        if (!layer.norm.empty()) ignored.insert(std::string(layer.norm.view()) + "." + std::string(kBatchCount));
     }
     return ignored;
 }
 
 /// Only a last weight that fits decides the class count: a transposed one must not make its bias look wrong.
-int file_classes(const Safetensors &file, const AnyNetwork &network) {
+int file_classes(const Safetensors &file, const AnyNetwork &network, const std::string &prefix) {
     const Layer last = network_layers(network, kAnyInput, kAnyClasses).back();
-    const Tensor *weight = file.find(std::string(last.conv.view()) + ".weight");
+    const Tensor *weight = file.find(prefix + std::string(last.conv.view()) + ".weight");
     const bool valid = weight != nullptr && weight->shape.size() == 2 && weight->shape[0] >= 1 &&
                        weight->shape[0] <= kMaxClasses && weight->shape[1] == last.in_channels;
     return valid ? static_cast<int>(weight->shape[0]) : kAnyClasses;
@@ -83,32 +93,67 @@ std::string expected_shape_text(const std::vector<int64_t> &shape) {
     return text + "] with 1 to " + std::to_string(kMaxClasses) + " classes";
 }
 
-/// What is wrong with a tensor as far as the header tells, or nothing.
-std::string misfit(const ExpectedTensor &expected, const Tensor *tensor) {
-    if (tensor == nullptr) return "missing " + expected.name;
+/// What is wrong with a tensor as far as the header tells, or nothing. `name`: the file's.
+std::string misfit(const ExpectedTensor &expected, const std::string &name, const Tensor *tensor) {
+    if (tensor == nullptr) return "missing " + name;
     if (!same_shape(expected.shape, tensor->shape)) {
-        return expected.name + " has shape " + message::shape_text(tensor->shape) + ", expected " +
+        return name + " has shape " + message::shape_text(tensor->shape) + ", expected " +
                expected_shape_text(expected.shape);
     }
-    if (tensor->dtype != "F32" && tensor->dtype != "F16") {
-        return expected.name + " has dtype " + tensor->dtype + ", expected F32 or F16";
+    if (!element_type(tensor->dtype)) {
+        return name + " has dtype " + tensor->dtype + ", expected " + std::string(kElementTypes);
     }
     return {};
 }
 
-/// What is wrong with each tensor that does not fit: in the network's order, then what it does not know.
-std::vector<std::string> misfits(const Safetensors &file, const AnyNetwork &network) {
-    std::vector<std::string> found;
-    std::unordered_set<std::string> known = ignored_tensors(network);
-    for (const ExpectedTensor &expected : expected_tensors(network, file_classes(file, network))) {
-        std::string problem = misfit(expected, file.find(expected.name));
-        if (!problem.empty()) found.push_back(std::move(problem));
-        known.insert(expected.name);
+/// What is wrong with each tensor that does not fit, with names as the file has them.
+struct Misfits {
+    std::vector<std::string> unexpected;  ///< What the network does not know,
+    std::vector<std::string> wrong;       ///< and what it needs, in its order.
+
+    size_t count() const { return unexpected.size() + wrong.size(); }
+};
+
+Misfits misfits(const Safetensors &file, const AnyNetwork &network, const std::string &prefix) {
+    Misfits found;
+    std::unordered_set<std::string> known;
+    for (const std::string &name : ignored_tensors(network)) known.insert(prefix + name);
+    for (const ExpectedTensor &expected : expected_tensors(network, file_classes(file, network, prefix))) {
+        const std::string name = prefix + expected.name;
+        std::string problem = misfit(expected, name, file.find(name));
+        if (!problem.empty()) found.wrong.push_back(std::move(problem));
+        known.insert(name);
     }
     for (const Tensor &tensor : file.tensors()) {
-        if (!known.contains(tensor.name)) found.push_back("unexpected " + message::shortened(tensor.name));
+        if (known.contains(tensor.name) || is_last_name(tensor.name, kModelCount)) continue;
+        found.unexpected.push_back("unexpected " + message::shortened(tensor.name));
     }
     return found;
+}
+
+/// The network's first tensor: what stands before its name stands before the others'.
+std::string first_weight(const AnyNetwork &network) { return expected_tensors(network, kAnyClasses).front().name; }
+
+struct Fit {
+    std::string prefix;
+    Misfits misfits;
+    std::vector<std::string> complete;  ///< Several prefixes, if the file has all weights under each.
+};
+
+/// With the prefix that leaves the fewest misfits; without any, if that is as good.
+Fit best_fit(const Safetensors &file, const AnyNetwork &network) {
+    Fit best{"", misfits(file, network, ""), {}};
+    if (best.misfits.count() == 0) return best;
+    if (best.misfits.wrong.empty()) best.complete.emplace_back();
+    for (const std::string &prefix : prefixes_of(file, first_weight(network))) {
+        Misfits found = misfits(file, network, prefix);
+        if (found.wrong.empty()) best.complete.push_back(prefix);
+        if (found.count() < best.misfits.count()) {
+            best.prefix = prefix;
+            best.misfits = std::move(found);
+        }
+    }
+    return best;
 }
 
 /// Another published network that the file fits far better, or nothing.
@@ -116,7 +161,7 @@ std::optional<AnyNetwork> better_fit(const Safetensors &file, size_t misfit_coun
     std::optional<AnyNetwork> best;
     size_t fewest = misfit_count / 4;
     for (const AnyNetwork &candidate : published_networks()) {
-        const size_t count = misfits(file, candidate).size();
+        const size_t count = best_fit(file, candidate).misfits.count();
         if (count < fewest) {
             fewest = count;
             best = candidate;
@@ -127,22 +172,31 @@ std::optional<AnyNetwork> better_fit(const Safetensors &file, size_t misfit_coun
 
 bool fits_float(double value) { return is_finite(value) && std::abs(value) <= std::numeric_limits<float>::max(); }
 
+/// What is wrong with a file that does not fit.
+std::string problem_of(const Safetensors &file, const AnyNetwork &network, const Fit &fit) {
+    if (fit.complete.size() > 1) {
+        std::string prefixes;
+        for (const std::string &prefix : fit.complete) {
+            prefixes += (prefixes.empty() ? "'" : ", '") + message::shortened(prefix) + "'";
+        }
+        return "expected one set of weights, found " + std::to_string(fit.complete.size()) +
+               ", whose names begin with " + prefixes + ": keep one (examples/pth_to_safetensors.py --prefix)";
+    }
+    std::string problem = "not weights of " + std::string(network.name());
+    if (const auto other = better_fit(file, fit.misfits.count())) {
+        problem += ", rather of " + std::string(other->name());
+    }
+    return problem + ": " + message::misfits_text(fit.misfits.unexpected, fit.misfits.wrong);
+}
+
+
 std::string number_text(double value) {
     std::array<char, 32> text{};
     const char *end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
     return {text.data(), static_cast<size_t>(end - text.data())};
 }
 
-template <typename T>
-T load(const std::byte *from) {
-    T value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
-}
-
-size_t elements_of(const Tensor &tensor) {
-    return tensor.bytes / (tensor.dtype == "F16" ? sizeof(uint16_t) : sizeof(float));
-}
+size_t elements_of(const Tensor &tensor) { return tensor.bytes / element_bytes(*element_type(tensor.dtype)); }
 
 /// The largest magnitude; infinity or NaN if a value is. As integers, magnitudes of floats are in order, and those two
 /// come last.
@@ -154,27 +208,39 @@ float largest_magnitude(std::span<const float> values) {
 
 }  // namespace
 
+bool is_training_count(std::string_view name) {
+    return is_last_name(name, kBatchCount) || is_last_name(name, kModelCount);
+}
+
+std::vector<std::string> prefixes_of(const Safetensors &file, const std::string &name) {
+    constexpr size_t kMost = 8;  // Each is tried.
+    std::vector<std::string> prefixes;
+    for (const Tensor &tensor : file.tensors()) {
+        if (prefixes.size() == kMost || !tensor.name.ends_with("." + name)) continue;
+        prefixes.push_back(tensor.name.substr(0, tensor.name.size() - name.size()));
+    }
+    return prefixes;
+}
+
+std::string best_prefix(const Safetensors &file, const AnyNetwork &network) { return best_fit(file, network).prefix; }
+
 Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
-                        int *classes) try {
-    const std::vector<std::string> culprits = misfits(file, network);
-    if (culprits.empty()) {
-        *classes = file_classes(file, network);
-        return {};
-    }
-    std::string problem = "not weights of " + std::string(network.name());
-    if (const auto other = better_fit(file, culprits.size())) {
-        problem += ", rather of " + std::string(other->name());
-    }
-    return message::bad_input(file_name, problem + ": " + message::list_text(culprits));
+                        StateDict *out) try {
+    Fit fit = best_fit(file, network);
+    if (fit.misfits.count() > 0) return message::bad_input(file_name, problem_of(file, network, fit));
+    out->classes = file_classes(file, network, fit.prefix);
+    out->prefix = std::move(fit.prefix);
+    return {};
 } catch (...) {
     return message::from_exception(file_name);
 }
 
 Status FoldingReader::open(const Safetensors &file, const std::string &file_name, const AnyNetwork &network) try {
-    if (Status status = check_state_dict(file, file_name, network, &classes_); !status.ok()) return status;
+    if (Status status = check_state_dict(file, file_name, network, &dict_); !status.ok()) return status;
+    if (!prefix().empty()) log_debug("%s: all names begin with %s", file_name.c_str(), prefix().c_str());
     file_ = &file;
     file_name_ = file_name;
-    layers_ = network_layers(network, kAnyInput, classes_);
+    layers_ = network_layers(network, kAnyInput, classes());
     return {};
 } catch (...) {
     return message::from_exception(file_name);
@@ -184,7 +250,7 @@ const Layer &FoldingReader::next() {
     while (!layers_[next_].has_weights()) ++next_;
     layer_ = &layers_[next_++];
     const std::string conv(layer_->conv.view());
-    tensor_ = file_->find(conv + ".weight");
+    tensor_ = &tensor(conv + ".weight");
     row_.resize(elements_of(*tensor_) / layer_->out_channels);
     scale_.assign(layer_->out_channels, 1);
     if (layer_->norm.empty()) {
@@ -235,21 +301,16 @@ const std::byte *FoldingReader::fetch(const Tensor &tensor, size_t first, size_t
 }
 
 void FoldingReader::decode(const Tensor &tensor, size_t first, std::span<float> values) {
-    if (tensor.dtype == "F16") {
-        const std::byte *from = fetch(tensor, first * sizeof(uint16_t), values.size() * sizeof(uint16_t));
-        for (size_t i = 0; i < values.size(); ++i) {
-            values[i] = half_to_float(load<uint16_t>(from + i * sizeof(uint16_t)));
-        }
-    } else {
-        std::memcpy(values.data(), fetch(tensor, first * sizeof(float), values.size_bytes()), values.size_bytes());
-    }
+    const ElementType type = *element_type(tensor.dtype);
+    const size_t bytes = element_bytes(type);
+    elements_to_floats(type, fetch(tensor, first * bytes, values.size() * bytes), values);
 }
 
 std::vector<double> FoldingReader::read_all(const std::string &name, double least) {
-    const Tensor &tensor = *file_->find(name);
-    std::vector<float> values(elements_of(tensor));
-    decode(tensor, 0, values);
-    note_bad_value(tensor, values, 0, least);
+    const Tensor &found = tensor(name);
+    std::vector<float> values(elements_of(found));
+    decode(found, 0, values);
+    note_bad_value(found, values, 0, least);
     return {values.begin(), values.end()};
 }
 
@@ -258,8 +319,12 @@ void FoldingReader::note_bad_value(const Tensor &tensor, std::span<const float> 
         std::find_if(values.begin(), values.end(), [least](float v) { return !is_finite(v) || v < least; });
     const std::string start = tensor.name + " has the value ";
     if (bad == values.end() || (!bad_values_.empty() && bad_values_.back().starts_with(start))) return;
-    bad_values_.push_back(start + number_text(*bad) + " at element " +
-                          std::to_string(first + static_cast<size_t>(bad - values.begin())));
+    const size_t element = first + static_cast<size_t>(bad - values.begin());
+    // As the file has it: it may be too large for a float only.
+    const ElementType type = *element_type(tensor.dtype);
+    const std::byte *stored = fetch(tensor, element * element_bytes(type), element_bytes(type));
+    bad_values_.push_back(start + number_text(element_to_double(type, stored, 0)) + " at element " +
+                          std::to_string(element) + ", expected a finite float" + (least == 0 ? " from 0 up" : ""));
 }
 
 void FoldingReader::note_too_large() {
@@ -280,7 +345,7 @@ Status read_checkpoint(const Safetensors &file, const std::string &file_name, co
                        Checkpoint *out) try {
     FoldingReader reader;
     if (Status status = reader.open(file, file_name, network); !status.ok()) return status;
-    Checkpoint checkpoint{reader.classes(), {}};
+    Checkpoint checkpoint{reader.classes(), reader.prefix(), {}};
     for (const Layer &row : network_layers(network, kAnyInput, reader.classes())) {
         FoldedLayer &folded = checkpoint.layers.emplace_back();
         if (!row.has_weights()) continue;

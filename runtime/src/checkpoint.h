@@ -4,6 +4,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "networks/any_network.h"
@@ -15,9 +16,25 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 /// torch.nn.BatchNorm2d's default, which torchvision's ShuffleNetV2 keeps.
 inline constexpr double kBatchNormEps = 1e-5;
 
-/// Names every tensor that `network` needs and the file lacks, has too many, or has in another shape or type.
-/// `classes` receives the file's class count.
-Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network, int *classes);
+/// What a file of a network's weights decides.
+struct StateDict {
+    int classes = 0;
+    std::string prefix;  ///< Before every name, e.g. "module." of torch.nn.DataParallel; mostly empty.
+};
+
+/// Names every tensor that `network` needs and the file lacks, has too many, or has in another shape or type. All names
+/// may begin with one prefix.
+Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
+                        StateDict *out);
+
+/// The prefix with which the file's names fit the network's best.
+std::string best_prefix(const Safetensors &file, const AnyNetwork &network);
+
+/// What stands before `name`, up to a dot, in the names of tensors that end so; at most eight.
+std::vector<std::string> prefixes_of(const Safetensors &file, const std::string &name);
+
+/// Whether a tensor only counts what training did.
+bool is_training_count(std::string_view name);
 
 /// Gives the layers that have weights one after another, in the order of network_layers(), and a layer's weights one
 /// output channel after another: nothing but the file and what is made of it need lie in memory.
@@ -27,7 +44,9 @@ class FoldingReader {
     Status open(const Safetensors &file, const std::string &file_name, const AnyNetwork &network);
 
     /// The file's class count.
-    int classes() const { return classes_; }
+    int classes() const { return dict_.classes; }
+    /// The file's, see StateDict.
+    const std::string &prefix() const { return dict_.prefix; }
 
     /// Goes to the next layer that has weights; there must be one.
     const Layer &next();
@@ -43,7 +62,9 @@ class FoldingReader {
 
   private:
     std::vector<double> read_all(const std::string &name, double least = std::numeric_limits<double>::lowest());
-    /// Elements first, first + 1, ... of an F32 or F16 tensor.
+    /// The tensor that is the network's `name`; there must be one.
+    const Tensor &tensor(const std::string &name) const { return *file_->find(dict_.prefix + name); }
+    /// Elements first, first + 1, ... of a tensor of weights.
     void decode(const Tensor &tensor, size_t first, std::span<float> values);
     /// Bytes of a tensor: a view of memory or, read from a file, of block_.
     const std::byte *fetch(const Tensor &tensor, size_t first, size_t count);
@@ -54,7 +75,7 @@ class FoldingReader {
 
     const Safetensors *file_ = nullptr;
     std::string file_name_;
-    int classes_ = 0;
+    StateDict dict_;
     std::vector<Layer> layers_;
     size_t next_ = 0;
 
@@ -76,6 +97,7 @@ struct FoldedLayer {
 
 struct Checkpoint {
     int classes = 0;
+    std::string prefix;               ///< See StateDict.
     std::vector<FoldedLayer> layers;  ///< One per row of network_layers(); empty where the row has no weights.
 };
 

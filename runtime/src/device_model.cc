@@ -8,7 +8,6 @@
 
 #include "abi.h"
 #include "device_launcher.h"
-#include "file.h"
 #include "message.h"
 #include "networks/devices.h"
 #include "networks/layers.h"
@@ -221,7 +220,7 @@ struct DeviceModelState {
     Status make_streams(void *given);
     Status allocate();
     Status prepare(std::shared_ptr<const DeviceWeights> with);
-    Status adopt(std::span<const std::byte> file, const std::string &name);
+    Status adopt(const Safetensors &tensors, const std::string &name);
     Status upload(const KernelWeights &from, DeviceKernelWeights *to) const;
     Status upload_table(const KernelWeights &from, int offsets, const BlockTensor &in, DeviceKernelWeights *to) const;
     Status upload_all(DeviceWeights *to) const;
@@ -531,9 +530,7 @@ Status DeviceModelState::upload_all(DeviceWeights *to) const {
     return upload(host.fc, &to->fc);
 }
 
-Status DeviceModelState::adopt(std::span<const std::byte> file, const std::string &name) {
-    Safetensors tensors;
-    if (Status status = Safetensors::parse(file, name, &tensors); !status.ok()) return status;
+Status DeviceModelState::adopt(const Safetensors &tensors, const std::string &name) {
     auto packed = std::make_shared<PackedWeights>();
     Status status = pack_weights(tensors, name, *network, input, kPanelFloats, packed.get());
     if (!status.ok()) return status;
@@ -697,15 +694,18 @@ Status DeviceModel::load_weights(std::span<const std::byte> safetensors, const s
     return guarded("weights", [&]() -> Status {
         if (state_ == nullptr) return {Code::kBadInput, name + ": weights " + kBeforeOpen};
         const SignalsBlocked of_the_drivers_threads;
-        return state_->adopt(safetensors, name);
+        Safetensors tensors;
+        if (Status status = Safetensors::parse(safetensors, name, &tensors); !status.ok()) return status;
+        return state_->adopt(tensors, name);
     });
 }
 
 Status DeviceModel::load_weights(const std::string &path) {
     return guarded("weights", [&]() -> Status {
-        std::vector<std::byte> bytes;
-        if (Status status = read_file(path, &bytes); !status.ok()) return status;
-        return load_weights(bytes, path);
+        if (state_ == nullptr) return {Code::kBadInput, path + ": weights " + kBeforeOpen};
+        Safetensors tensors;
+        if (Status status = Safetensors::open(path, &tensors); !status.ok()) return status;
+        return state_->adopt(tensors, path);
     });
 }
 

@@ -222,6 +222,22 @@ Status InputFile::read(size_t offset, std::span<std::byte> to) const {
     return {};
 }
 
+Status read_start(const std::string &path, size_t most, FileStart *out) try {
+    std::shared_ptr<const InputFile> file;
+    if (Status status = InputFile::open(path, &file); !status.ok()) return status;
+    FileStart start;
+    // Those of /proc claim to be empty.
+    const bool whole = file == nullptr || file->size() == 0;
+    if (!whole) start.bytes.resize(std::min(most, file->size()));
+    Status status = whole ? read_file(path, &start.bytes) : file->read(0, start.bytes);
+    if (!status.ok()) return status;
+    start.size = whole ? start.bytes.size() : file->size();
+    *out = std::move(start);
+    return {};
+} catch (...) {
+    return message::from_exception(path);
+}
+
 Status write_file_atomically(const std::string &path, std::span<const std::byte> bytes) try {
     const NewFile file{path, bytes};
     return write_all_or_none({&file, 1});

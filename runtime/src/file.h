@@ -18,6 +18,16 @@ Status read_file(const std::string &path, std::vector<std::byte> *bytes);
 /// The same of what is open already, from where it stands to its end; `name` is what error messages call it.
 Status read_stream(int descriptor, const std::string &name, std::vector<std::byte> *bytes);
 
+/// What a file begins with.
+struct FileStart {
+    std::vector<std::byte> bytes;
+    size_t size = 0;  ///< Of the whole file.
+    bool is_all() const { return bytes.size() == size; }
+};
+
+/// The first `most` bytes of a regular file; all of anything else, which can be read only once.
+Status read_start(const std::string &path, size_t most, FileStart *out);
+
 /// A regular file that is read piece by piece.
 class InputFile {
   public:

@@ -42,10 +42,9 @@ inline std::string file_text(std::string_view file) { return file.empty() ? "\"\
 inline std::string ascii(std::string_view bytes) { return escaped(bytes, 0x7F); }
 
 /// one_line(), cut between UTF-8 characters if it is long.
-inline std::string shortened(std::string_view text) {
-    constexpr size_t kLongest = 120;
-    if (text.size() <= kLongest) return one_line(text);
-    size_t end = kLongest;
+inline std::string shortened(std::string_view text, size_t longest = 120) {
+    if (text.size() <= longest) return one_line(text);
+    size_t end = longest;
     while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80) --end;
     return one_line(text.substr(0, end)) + "...";
 }
@@ -66,12 +65,20 @@ inline std::string shape_text(std::span<const int64_t> shape) {
 }
 
 /// The first few, then how many more.
-inline std::string list_text(std::span<const std::string> items) {
-    constexpr size_t kMost = 8;
+inline std::string list_text(std::span<const std::string> items, size_t most = 8) {
     std::string text;
-    for (size_t i = 0; i < items.size() && i < kMost; ++i) text += (i > 0 ? "; " : "") + items[i];
-    if (items.size() > kMost) text += "; and " + std::to_string(items.size() - kMost) + " more";
+    for (size_t i = 0; i < items.size() && i < most; ++i) text += (i > 0 ? "; " : "") + items[i];
+    if (items.size() > most) text += "; and " + std::to_string(items.size() - most) + " more";
     return text;
+}
+
+/// Tensors that a file should not have and those that it lacks or has otherwise; the former first, because they tell
+/// what kind of file it is.
+inline std::string misfits_text(std::span<const std::string> unexpected, std::span<const std::string> wrong) {
+    constexpr size_t kMost = 8;
+    const bool both = !unexpected.empty() && !wrong.empty();
+    const size_t most = both ? kMost / 2 : kMost;
+    return list_text(unexpected, most) + (both ? "; " : "") + list_text(wrong, most);
 }
 
 inline Status bad_input(std::string_view file, std::string_view problem) {

@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdio>
 #include <optional>
 #include <span>
 
-#include "file.h"
 #include "message.h"
 #include "strict_json.h"
+#include "utf8.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 
@@ -18,9 +19,18 @@ constexpr int kMaxResize = 4 * kMaxInput;
 constexpr size_t kMaxLabels = kMaxClasses;
 constexpr size_t kMaxLabelBytes = 1024;
 
-/// Statistics of values in [0, 1] are far within this; a deviation far from zero keeps the division finite.
-constexpr double kMaxStatistic = 1000;
+/// Mean and deviation are of values from 0 to 1; a deviation far from zero keeps the division finite.
+constexpr double kMaxStatistic = 1;
 constexpr double kMinDeviation = 1e-6;
+
+/// The scale of bytes, on which other programs have them.
+constexpr double kByteScale = 255;
+
+constexpr size_t kMaxTextBytes = size_t{16} << 20;
+constexpr ExpectedFile kMetadataFile{"metadata in JSON", kMaxTextBytes, {FileKind::kJson, FileKind::kText}};
+constexpr ExpectedFile kLabelsFile{"a text with one label a line", kMaxTextBytes, {FileKind::kText}};
+
+constexpr std::array<const char *, 5> kRequiredKeys = {"network", "input", "resize", "mean", "std"};
 
 // The functions below return what is wrong, or nothing.
 
@@ -65,36 +75,31 @@ std::optional<double> read_number(const Json &value) {
     return std::nullopt;
 }
 
+std::string short_text(double value) {
+    std::array<char, 32> digits{};
+    std::snprintf(digits.data(), digits.size(), "%.6g", value);
+    return digits.data();
+}
+
 std::string read_statistics(const Json &value, double least, std::array<float, 3> *out) {
     const auto *numbers = value.as<Json::Array>();
     if (numbers == nullptr || numbers->size() != out->size()) return "expected three numbers";
-    for (size_t i = 0; i < out->size(); ++i) {
+    std::array<double, 3> found{};
+    bool fits = true, bytes = true;
+    for (size_t i = 0; i < found.size(); ++i) {
         const std::optional<double> number = read_number((*numbers)[i]);
-        if (!number || *number < least || *number > kMaxStatistic) {
-            return "expected numbers from " + to_text({least}) + " to " + to_text({kMaxStatistic}) + ", found " +
-                   message::shortened(to_text((*numbers)[i]));
-        }
-        (*out)[i] = static_cast<float>(*number);
+        found[i] = number.value_or(0);
+        fits = fits && number && found[i] >= least && found[i] <= kMaxStatistic;
+        bytes = bytes && number && found[i] >= least && found[i] <= kByteScale;
+        (*out)[i] = static_cast<float>(found[i]);
     }
-    return {};
-}
-
-/// Length of the UTF-8 sequence that starts at text[0]; 0: not UTF-8 (RFC 3629).
-size_t utf8_length(std::string_view text) {
-    const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
-    const auto continues = [&](size_t i) { return (byte(i) & 0xC0U) == 0x80; };
-    const unsigned lead = byte(0);
-    if (lead < 0x80) return 1;
-    if (lead < 0xC2 || lead > 0xF4 || !continues(1)) return 0;
-    if (lead < 0xE0) return 2;
-    if (!continues(2)) return 0;
-    const unsigned second = byte(1);
-    const bool overlong = (lead == 0xE0 && second < 0xA0) || (lead == 0xF0 && second < 0x90);
-    const bool surrogate = lead == 0xED && second >= 0xA0;
-    const bool beyond_unicode = lead == 0xF4 && second >= 0x90;
-    if (overlong || surrogate || beyond_unicode) return 0;
-    if (lead < 0xF0) return 3;
-    return continues(3) ? 4 : 0;
+    if (fits) return {};
+    std::string problem = "expected numbers from " + short_text(least) + " to " + short_text(kMaxStatistic) +
+                          ", found " + message::shortened(to_text(value));
+    if (!bytes) return problem;
+    problem += "; if they are of values from 0 to 255, divide them by 255:";
+    for (const double number : found) problem += " " + short_text(number / kByteScale);
+    return problem;
 }
 
 std::string check_label(std::string_view label) {
@@ -128,9 +133,29 @@ std::string read_key(const std::string &key, const Json &value, Metadata *out) {
     if (key == "network") return read_network(value, &out->network);
     if (key == "input") return read_input(value, out);
     if (key == "resize") return read_integer(value, 1, kMaxResize, &how.resize);
-    if (key == "mean") return read_statistics(value, -kMaxStatistic, &how.mean);
+    if (key == "mean") return read_statistics(value, 0, &how.mean);
     if (key == "std") return read_statistics(value, kMinDeviation, &how.std);
     return read_label_list(value, &out->labels);
+}
+
+/// Tells another kind of JSON from metadata that lack a key.
+std::string check_keys(const Json &value) {
+    std::string expected, found;
+    size_t known = 0;
+    for (const char *key : kRequiredKeys) {
+        expected += (expected.empty() ? "" : ", ") + std::string(key);
+        known += value.find(key) != nullptr ? 1 : 0;
+    }
+    const auto *object = value.as<Json::Object>();
+    if (object == nullptr) {
+        const bool array = value.as<Json::Array>() != nullptr;
+        return "metadata is not a JSON object: expected one with the keys " + expected + ", found " +
+               (array ? "an array" : "a single value");
+    }
+    if (known > kRequiredKeys.size() / 2) return {};
+    for (const auto &[key, ignored] : *object) found += (found.empty() ? "" : ", ") + key;
+    return "not metadata of a model: expected the keys " + expected + ", found " +
+           (found.empty() ? "none" : message::shortened(found));
 }
 
 Status read_lines(std::string_view text, const std::string &name, std::vector<std::string> *out) {
@@ -153,9 +178,12 @@ Status read_lines(std::string_view text, const std::string &name, std::vector<st
 }  // namespace
 
 Status parse_metadata(std::string_view text, const std::string &name, Metadata *out) try {
+    if (Status status = check_kind(std::as_bytes(std::span(text)), name, kMetadataFile); !status.ok()) return status;
     Json object;
-    if (Status status = parse_strict_json(text, name, "metadata", &object); !status.ok()) return status;
-    if (object.as<Json::Object>() == nullptr) return message::bad_input(name, "metadata is not a JSON object");
+    if (Status status = parse_strict_json(without_byte_order_mark(text), name, "metadata", &object); !status.ok()) {
+        return status;
+    }
+    if (std::string problem = check_keys(object); !problem.empty()) return message::bad_input(name, problem);
 
     Metadata metadata;
     for (const std::string key : {"network", "input", "resize", "mean", "std", "labels"}) {
@@ -176,6 +204,12 @@ Status parse_metadata(std::string_view text, const std::string &name, Metadata *
     return message::from_exception(name);
 }
 
+Status read_metadata(const std::string &path, Metadata *out) {
+    std::vector<std::byte> bytes;
+    if (Status status = read_expected(path, kMetadataFile, &bytes); !status.ok()) return status;
+    return parse_metadata({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, out);
+}
+
 Metadata default_metadata(const AnyNetwork &network, Size input) {
     const int short_side = std::min(input.height, input.width);
     Metadata metadata;
@@ -191,8 +225,8 @@ Metadata default_metadata(const AnyNetwork &network, Size input) {
 }
 
 Status parse_labels(std::string_view text, const std::string &name, std::vector<std::string> *labels) try {
-    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-    if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+    if (Status status = check_kind(std::as_bytes(std::span(text)), name, kLabelsFile); !status.ok()) return status;
+    text = without_byte_order_mark(text);
     const size_t last = text.find_last_not_of("\r\n");
     if (last == std::string_view::npos) return message::bad_input(name, "expected one label a line, found none");
     std::vector<std::string> lines;
@@ -205,7 +239,7 @@ Status parse_labels(std::string_view text, const std::string &name, std::vector<
 
 Status read_labels(const std::string &path, std::vector<std::string> *labels) {
     std::vector<std::byte> bytes;
-    if (Status status = read_file(path, &bytes); !status.ok()) return status;
+    if (Status status = read_expected(path, kLabelsFile, &bytes); !status.ok()) return status;
     return parse_labels({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, labels);
 }
 

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "file_kind.h"
 #include "networks/any_network.h"
 #include "shufflenet/image.h"
 #include "shufflenet/status.h"
@@ -19,8 +20,12 @@ struct Metadata {
 };
 
 /// A JSON object with the keys network, input [height, width], resize, mean [3], std [3] and, optional, labels;
-/// other keys are ignored. `name` is what error messages call it. On error `out` is unchanged.
+/// other keys are ignored. Mean and std are of values from 0 to 1. UTF-8 with or without a byte order mark. `name` is
+/// what error messages call it. On error `out` is unchanged.
 Status parse_metadata(std::string_view text, const std::string &name, Metadata *out);
+
+/// The same from a file.
+Status read_metadata(const std::string &path, Metadata *out);
 
 /// torchvision's evaluation transform for the network, scaled to the input size; no labels.
 Metadata default_metadata(const AnyNetwork &network, Size input);

@@ -6,7 +6,6 @@
 
 #include "abi.h"
 #include "backbone.h"
-#include "file.h"
 #include "isa.h"
 #include "log.h"
 #include "message.h"
@@ -250,15 +249,8 @@ Status Model::load_weights(std::span<const std::byte> safetensors, const std::st
 Status Model::load_weights(const std::string &path) {
     return guarded("weights", [&]() -> Status {
         if (state_ == nullptr) return {Code::kBadInput, path + ": weights for a model that is not open"};
-        std::shared_ptr<const InputFile> file;
-        if (Status status = InputFile::open(path, &file); !status.ok()) return status;
-        if (file == nullptr) {
-            std::vector<std::byte> bytes;
-            if (Status status = read_file(path, &bytes); !status.ok()) return status;
-            return load_weights(bytes, path);
-        }
         Safetensors tensors;
-        if (Status status = Safetensors::open(std::move(file), &tensors); !status.ok()) return status;
+        if (Status status = Safetensors::open(path, &tensors); !status.ok()) return status;
         return state_->adopt(tensors, path);
     });
 }

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "file.h"
+#include "file_kind.h"
 #include "message.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
@@ -25,6 +26,10 @@ constexpr std::string_view kDtype = "<f4";
 
 /// NumPy's own limit of dimensions (64 since version 2).
 constexpr size_t kMaxDimensions = 64;
+
+/// Longer than a dict of 64 dimensions; what version 1.0 can have.
+constexpr size_t kMaxHeaderBytes = 65535;
+constexpr size_t kMaxStart = 12 + kMaxHeaderBytes;
 
 /// The header: a Python dict literal with exactly the keys descr, fortran_order and shape, e.g.
 /// {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
@@ -153,19 +158,15 @@ class HeaderParser {
     std::string problem_;
 };
 
-/// A file taken apart.
-struct Sections {
-    std::string_view header;
-    Bytes data;
+/// Where a file's header lies.
+struct Section {
+    size_t begin = 0, end = 0;
 };
 
-/// What is wrong, or nothing.
-std::string split(Bytes file, Sections *out) {
-    const std::string_view text(reinterpret_cast<const char *>(file.data()), file.size());
-    if (!text.starts_with(kMagic)) {
-        return "expected a .npy file, found one that " +
-               (text.empty() ? "is empty" : "starts with '" + message::ascii(text.substr(0, kMagic.size())) + "'");
-    }
+/// What is wrong, or nothing. `start`: at least the file's first kMaxStart bytes, if there are so many.
+std::string find_header(Bytes start, size_t file_size, Section *out) {
+    const std::string_view text(reinterpret_cast<const char *>(start.data()), start.size());
+    if (!text.starts_with(kMagic)) return "expected a .npy file, found " + found_text(start);
     const size_t version_end = kMagic.size() + 2;
     if (text.size() < version_end) return "truncated in the magic bytes";
     const auto major = static_cast<unsigned char>(text[kMagic.size()]);
@@ -174,36 +175,46 @@ std::string split(Bytes file, Sections *out) {
         return "expected .npy version 1.0, 2.0 or 3.0, found " + std::to_string(major) + "." + std::to_string(minor);
     }
     const size_t length_bytes = major == 1 ? sizeof(uint16_t) : sizeof(uint32_t);
-    const size_t start = version_end + length_bytes;
-    if (text.size() < start) return "truncated in the header length";
+    const size_t begin = version_end + length_bytes;
+    if (text.size() < begin) return "truncated in the header length";
     uint32_t length = 0;
     std::memcpy(&length, text.data() + version_end, length_bytes);
-    if (length > text.size() - start) {
-        return "expected a header of " + std::to_string(length) + " bytes, found " +
-               std::to_string(text.size() - start) + " (truncated)";
+    if (length > file_size - begin) {
+        return "expected a header of " + std::to_string(length) + " bytes, found " + std::to_string(file_size - begin) +
+               " (truncated)";
     }
-    *out = {text.substr(start, length), file.subspan(start + length)};
+    if (length > kMaxHeaderBytes) {
+        return "expected a header of at most " + std::to_string(kMaxHeaderBytes) + " bytes, found " +
+               std::to_string(length);
+    }
+    *out = {begin, begin + length};
     return {};
 }
 
-/// What is wrong, or nothing.
-std::string parse(Bytes file, Npy *out) {
-    Sections sections;
-    if (std::string problem = split(file, &sections); !problem.empty()) return problem;
-    HeaderParser header(sections.header);
+/// An array whose data are still to be read, at `offset` of the file.
+struct Described {
+    Npy array;
+    size_t offset = 0;
+};
+
+/// What is wrong, or nothing. `start` as of find_header().
+std::string describe(Bytes start, size_t file_size, Described *out) {
+    Section at;
+    if (std::string problem = find_header(start, file_size, &at); !problem.empty()) return problem;
+    HeaderParser header({reinterpret_cast<const char *>(start.data()) + at.begin, at.end - at.begin});
     if (std::string problem = header.parse(); !problem.empty()) return problem;
 
     const std::optional<int64_t> bytes = tensor_bytes(header.shape, sizeof(float));
     if (!bytes) return "shape " + message::shape_text(header.shape) + " is too large";
-    const uint64_t expected = static_cast<uint64_t>(*bytes), found = sections.data.size();
+    const uint64_t expected = static_cast<uint64_t>(*bytes), found = file_size - at.end;
     if (found != expected) {
         return "expected " + std::to_string(expected) + " bytes of data for shape " +
                message::shape_text(header.shape) + ", found " + std::to_string(found) +
                (found < expected ? " (truncated)" : " (trailing bytes)");
     }
-    std::vector<float> data(static_cast<size_t>(expected / sizeof(float)));
-    if (!data.empty()) std::memcpy(data.data(), sections.data.data(), static_cast<size_t>(expected));
-    *out = {std::move(header.shape), std::move(data)};
+    out->array.data.resize(static_cast<size_t>(expected / sizeof(float)));
+    out->array.shape = std::move(header.shape);
+    out->offset = at.end;
     return {};
 }
 
@@ -230,16 +241,36 @@ std::optional<std::string> make_header(std::span<const int64_t> shape) {
 }  // namespace
 
 Status parse_npy(Bytes bytes, const std::string &name, Npy *out) try {
-    const std::string problem = parse(bytes, out);
-    return problem.empty() ? Status() : message::bad_input(name, problem);
+    Described found;
+    const std::string problem = describe(bytes, bytes.size(), &found);
+    if (!problem.empty()) return message::bad_input(name, problem);
+    std::vector<float> &data = found.array.data;
+    if (!data.empty()) std::memcpy(data.data(), bytes.data() + found.offset, data.size() * sizeof(float));
+    *out = std::move(found.array);
+    return {};
 } catch (...) {
     return message::from_exception(name);
 }
 
-Status read_npy(const std::string &path, Npy *out) {
-    std::vector<std::byte> bytes;
-    if (Status status = read_file(path, &bytes); !status.ok()) return status;
-    return parse_npy(bytes, path, out);
+Status read_npy(const std::string &path, Npy *out) try {
+    std::shared_ptr<const InputFile> file;
+    if (Status status = InputFile::open(path, &file); !status.ok()) return status;
+    if (file == nullptr) {
+        std::vector<std::byte> bytes;
+        if (Status status = read_file(path, &bytes); !status.ok()) return status;
+        return parse_npy(bytes, path, out);
+    }
+    // The data go straight to their place, once the header fits the file.
+    std::vector<std::byte> start(std::min(kMaxStart, file->size()));
+    if (Status status = file->read(0, start); !status.ok()) return status;
+    Described found;
+    const std::string problem = describe(start, file->size(), &found);
+    if (!problem.empty()) return message::bad_input(path, problem);
+    Status status = file->read(found.offset, std::as_writable_bytes(std::span(found.array.data)));
+    if (status.ok()) *out = std::move(found.array);
+    return status;
+} catch (...) {
+    return message::from_exception(path);
 }
 
 Status serialize_npy(std::span<const int64_t> shape, std::span<const float> data, const std::string &name,

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "file.h"
+#include "file_kind.h"
 #include "message.h"
 #include "strict_json.h"
 
@@ -21,8 +22,9 @@ using Bytes = std::span<const std::byte>;
 constexpr size_t kLengthBytes = sizeof(uint64_t);
 constexpr std::string_view kMetadataKey = "__metadata__";
 
-/// The reference implementation's limit.
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+/// A thousand bytes a tensor would be many; parsed, JSON takes up to thirty times its length. (The reference
+/// implementation's limit is 100 MB.)
+constexpr uint64_t kMaxHeaderBytes = 8'000'000;
 
 struct Dtype {
     std::string_view name;
@@ -41,27 +43,41 @@ const Dtype *find_dtype(std::string_view name) {
 }
 
 /// A pickle is a program; it is not run here, but Python can be asked to read no more than tensors.
-constexpr std::string_view kPytorchProblem =
-    "expected a safetensors header, found a PyTorch file, whose pickle is not executed here; in Python: "
-    "import torch, safetensors.torch; "
-    "safetensors.torch.save_file(torch.load('IN.pth', map_location='cpu', weights_only=True), 'OUT.safetensors')";
+constexpr std::string_view kPytorch =
+    "a PyTorch file, whose pickle is not executed here: python3 examples/pth_to_safetensors.py IN.pth OUT.safetensors";
 
-/// torch.save() writes a zip archive, and wrote a pickle before version 1.6.
-bool is_pytorch(Bytes file) {
-    const std::string_view text(reinterpret_cast<const char *>(file.data()), file.size());
-    return text.starts_with("PK\x03\x04") || text.starts_with("\x80\x02");
+/// Other kinds of files that are given as weights; empty: not known, or what a broken writer may have written.
+std::string other_kind(Bytes start) {
+    const KnownFile file = recognise_file(start);
+    switch (file.kind) {
+    case FileKind::kSafetensors:
+    case FileKind::kUnknown:
+    case FileKind::kEmpty:
+        return {};
+    case FileKind::kPytorch:
+    case FileKind::kPickle:  // As torch.save() wrote before version 1.6.
+        return std::string(kPytorch);
+    case FileKind::kZip:
+        return found_text(start) + "; if it is " + std::string(kPytorch);
+    case FileKind::kOnnx:
+        return found_text(start) + ": shufflenet convert IN.onnx OUT.safetensors";
+    default:
+        return found_text(start);
+    }
 }
 
-/// The length of the header. `start`: at least the file's first eight bytes, if there are so many.
+/// The length of the header. `start`: at least the file's first kRecognisedBytes, if there are so many.
 Status header_length(Bytes start, size_t file_size, const std::string &name, size_t *out) {
     if (file_size < kLengthBytes) {
         return message::bad_input(name,
                                   "expected a safetensors file, found only " + std::to_string(file_size) + " bytes");
     }
+    if (const std::string found = other_kind(start); !found.empty()) {
+        return message::bad_input(name, "expected a safetensors header, found " + found);
+    }
     uint64_t length = 0;
     std::memcpy(&length, start.data(), sizeof length);
     const uint64_t limit = std::min<uint64_t>(file_size - kLengthBytes, kMaxHeaderBytes);
-    if (length > limit && is_pytorch(start)) return message::bad_input(name, std::string(kPytorchProblem));
     if (length > limit) {
         return message::bad_input(name, "expected a header of at most " + std::to_string(limit) +
                                             " bytes, found a header length of " + std::to_string(length));
@@ -122,7 +138,7 @@ std::string read_entry(const Json &entry, size_t buffer, Tensor *out) {
     if (begin > end) return "data_offsets " + message::shape_text(*offsets) + " are reversed";
     if (static_cast<uint64_t>(end) > buffer) {
         return "data_offsets " + message::shape_text(*offsets) + " exceed the " + std::to_string(buffer) +
-               " bytes of data in the file";
+               " bytes of data in the file (truncated?)";
     }
     if (end - begin != *bytes) {
         return "expected " + std::to_string(*bytes) + " bytes for " + out->dtype + " " +
@@ -196,7 +212,7 @@ Status Safetensors::parse(Bytes file, const std::string &name, Safetensors *out)
 }
 
 Status Safetensors::open(std::shared_ptr<const InputFile> file, Safetensors *out) try {
-    std::vector<std::byte> bytes(std::min(kLengthBytes, file->size()));
+    std::vector<std::byte> bytes(std::min(kRecognisedBytes, file->size()));
     if (Status status = file->read(0, bytes); !status.ok()) return status;
     size_t length = 0;
     if (Status status = header_length(bytes, file->size(), file->name(), &length); !status.ok()) return status;
@@ -211,6 +227,19 @@ Status Safetensors::open(std::shared_ptr<const InputFile> file, Safetensors *out
     return {};
 } catch (...) {
     return message::from_exception(file->name());
+}
+
+Status Safetensors::open(const std::string &path, Safetensors *out) try {
+    std::shared_ptr<const InputFile> file;
+    if (Status status = InputFile::open(path, &file); !status.ok()) return status;
+    if (file != nullptr) return open(std::move(file), out);
+    auto bytes = std::make_shared<std::vector<std::byte>>();
+    if (Status status = read_file(path, bytes.get()); !status.ok()) return status;
+    if (Status status = parse(*bytes, path, out); !status.ok()) return status;
+    out->bytes_ = std::move(bytes);
+    return {};
+} catch (...) {
+    return message::from_exception(path);
 }
 
 Status Safetensors::read(const Tensor &tensor, size_t first, std::span<std::byte> to) const {

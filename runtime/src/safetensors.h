@@ -31,6 +31,9 @@ class Safetensors {
     /// The same from a regular file, of which only the header is read here, and kept open.
     static Status open(std::shared_ptr<const InputFile> file, Safetensors *out);
 
+    /// The same from a path; what is no regular file is read whole, and kept.
+    static Status open(const std::string &path, Safetensors *out);
+
     /// Copies bytes of a tensor, from byte `first` of it on. Fails only where a file is read.
     Status read(const Tensor &tensor, size_t first, std::span<std::byte> to) const;
 
@@ -43,7 +46,8 @@ class Safetensors {
   private:
     std::vector<Tensor> tensors_;
     std::shared_ptr<const InputFile> file_;
-    size_t buffer_ = 0;  ///< Where the tensors' data begin in the file.
+    std::shared_ptr<const std::vector<std::byte>> bytes_;  ///< Of what is no regular file.
+    size_t buffer_ = 0;                                    ///< Where the tensors' data begin in the file.
 };
 
 /// The canonical file of these tensors: sorted by name, header padded to 8 bytes. Names must be distinct UTF-8 and

@@ -10,6 +10,9 @@ namespace {
 
 constexpr size_t kMaxDepth = 32;
 
+/// A value in memory is up to fifty times as long as its text.
+constexpr size_t kMaxValues = 1'000'000;
+
 /// nlohmann's error for a number beyond its type.
 constexpr int kOutOfRange = 406;
 
@@ -55,6 +58,7 @@ class Builder {
     /// Puts a value where the next one belongs.
     template <typename T>
     bool add(T &&value) {
+        if (++values_ > kMaxValues) return refuse("has more than " + std::to_string(kMaxValues) + " values");
         Json *place = root_;
         if (!open_.empty()) {
             auto *array = std::get_if<Json::Array>(&open_.back()->value);
@@ -67,7 +71,7 @@ class Builder {
     template <typename T>
     bool open(T &&empty) {
         if (open_.size() == kMaxDepth) return refuse("is nested more than " + std::to_string(kMaxDepth) + " deep");
-        add(std::forward<T>(empty));
+        if (!add(std::forward<T>(empty))) return false;
         open_.push_back(last_);
         return true;
     }
@@ -83,6 +87,7 @@ class Builder {
     Json *root_;
     std::vector<Json *> open_;  ///< The arrays and objects that have not ended. None is moved: only the last one grows.
     Json *member_ = nullptr, *last_ = nullptr;
+    size_t values_ = 0;
     std::string problem_;
 };
 

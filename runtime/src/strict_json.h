@@ -32,8 +32,8 @@ struct Json {
 /// The value as JSON in ASCII, in one line.
 std::string to_text(const Json &value);
 
-/// Refuses what nlohmann's parser lets pass: duplicate keys, deep nesting, and a NUL byte, which it takes for the end
-/// of the text. `what` is what error messages call the text. May throw std::bad_alloc.
+/// Refuses what nlohmann's parser lets pass: duplicate keys, deep nesting, more than a million values, and a NUL byte,
+/// which it takes for the end of the text. `what` is what error messages call the text. May throw std::bad_alloc.
 Status parse_strict_json(std::string_view text, const std::string &file, const std::string &what, Json *out);
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI
