@@ -41,10 +41,9 @@ inline std::string file_text(std::string_view file) { return file.empty() ? "\"\
 inline std::string ascii(std::string_view bytes) { return escaped(bytes, 0x7F); }
 
 /// one_line(), cut between UTF-8 characters if it is long.
-inline std::string shortened(std::string_view text) {
-    constexpr size_t kLongest = 120;
-    if (text.size() <= kLongest) return one_line(text);
-    size_t end = kLongest;
+inline std::string shortened(std::string_view text, size_t longest = 120) {
+    if (text.size() <= longest) return one_line(text);
+    size_t end = longest;
     while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80) --end;
     return one_line(text.substr(0, end)) + "...";
 }
