@@ -1,4 +1,5 @@
 // The command line: a thin client of the runtime.
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -29,6 +30,7 @@ constexpr int kBadInput = 1, kBadUsage = 2;
 int main(int argc, char **argv) {
     using namespace shufflenet::cli;
     std::set_terminate(on_terminate);
+    std::signal(SIGXFSZ, SIG_IGN);  // `ulimit -f` of standard output is an error like a full disk.
     try {
         const int status = parse_arguments(argc, argv)();
         flush_stdout();
