@@ -259,7 +259,8 @@ TEST(WriteFile, KeepsOwnerAccessRightsAndAttributes) {
             ::setxattr(path.c_str(), row.attribute.c_str(), row.value.data(), row.value.size(), 0) != 0) {
             continue;  // The file system has none.
         }
-        struct stat before {}, after {};
+        struct stat before {
+        }, after{};
         ASSERT_EQ(::stat(path.c_str(), &before), 0);
         const mode_t mask = ::umask(row.umask);
         expect_ok(write_file_atomically(path, as_bytes("new")));
@@ -299,8 +300,9 @@ TEST(WriteFile, WritesAFileWithOtherNamesInPlace) {
     const auto write = [&](const std::string &content) {
         testing::internal::CaptureStderr();
         const Status status = write_file_atomically(folder / "file", as_bytes(content));
-        EXPECT_EQ(testing::internal::GetCapturedStderr(),
-                  status.ok() ? "shufflenet: note: " + folder / "file" + ": written in place: it has 2 hard links\n" : "");
+        EXPECT_EQ(
+            testing::internal::GetCapturedStderr(),
+            status.ok() ? "shufflenet: note: " + folder / "file" + ": written in place: it has 2 hard links\n" : "");
         return status;
     };
     for (const std::string content : {"new", "", "newer, and a little longer"}) {

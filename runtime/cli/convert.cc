@@ -126,8 +126,8 @@ int convert(const ConvertOptions &options) {
     check(write_file_atomically(options.output, serialize_safetensors(weights.tensors)));
     std::error_code error;
     std::ostream &report = std::filesystem::equivalent(options.output, "/dev/stdout", error) ? std::cerr : std::cout;
-    report << message::one_line(options.output) << ": " << network.name() << ", " << checkpoint.classes
-              << " classes, " << weights.tensors.size() << " tensors" << source.remark << '\n';
+    report << message::one_line(options.output) << ": " << network.name() << ", " << checkpoint.classes << " classes, "
+           << weights.tensors.size() << " tensors" << source.remark << '\n';
     return 0;
 }
 

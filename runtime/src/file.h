@@ -43,9 +43,9 @@ class InputFile {
 
 /// Replaces a file as a whole: on any error the old one is untouched and nothing new is left behind, and a crash leaves
 /// the old one or the new one. Owner, access rights and attributes stay, and a symbolic link keeps pointing where it
-/// did, if to nothing, so that this makes its target. A file that nothing can replace (with other hard links, mounted by
-/// itself, in a folder that is not writable) is written in place, with log_note(); an error puts its old content back.
-/// What is not a regular file (a device, a pipe, /dev/stdout) is written straight to.
+/// did, if to nothing, so that this makes its target. A file that nothing can replace (with other hard links, mounted
+/// by itself, in a folder that is not writable) is written in place, with log_note(); an error puts its old content
+/// back. What is not a regular file (a device, a pipe, /dev/stdout) is written straight to.
 Status write_file_atomically(const std::string &path, std::span<const std::byte> bytes);
 
 struct NewFile {

@@ -123,7 +123,8 @@ class FaultsTest(unittest.TestCase):
         after = self.files()
         self.assertEqual(sorted(after), sorted(before), fault)
         # All or none, even where the second cannot be put in its place.
-        self.assertIn(after, (before, expected[1]), f"{fault}: {[name for name in after if after[name] != before[name]]}")
+        changed = [name for name in after if after[name] != before[name]]
+        self.assertIn(after, (before, expected[1]), f"{fault}: {changed}")
         return True
 
     def test_files_and_threads(self):
