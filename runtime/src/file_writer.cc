@@ -186,7 +186,8 @@ std::string unused_name(const std::string &beside) {
 /// everything becomes as it was.
 class Replacement {
   public:
-    Replacement(const NewFile &file, std::string target) : file_(file), target_(std::move(target)) {}
+    Replacement(const NewFile &file, std::string target)
+        : file_(file), target_(std::move(target)), folder_(folder_of(target_) + ".") {}
     Replacement(const Replacement &) = delete;
     Replacement &operator=(const Replacement &) = delete;
     ~Replacement() {
@@ -225,12 +226,12 @@ class Replacement {
         return write_in_place();
     }
 
-    void keep() {
+    void keep() noexcept {
         kept_ = true;
         if (!in_place_.empty()) log_note("%s: written in place: %s", file_.path.c_str(), in_place_.c_str());
         if (!replaced_) return;
         // The new name, too, survives a crash, where the file system can say so.
-        const Descriptor folder(::open((folder_of(target_) + ".").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        const Descriptor folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         if (folder.valid()) ::fsync(folder.get());
     }
 
@@ -296,7 +297,7 @@ class Replacement {
     }
 
     const NewFile &file_;
-    std::string target_, beside_, old_name_;
+    std::string target_, folder_, beside_, old_name_;
     bool exists_ = false, replaced_ = false, replaced_content_ = false, kept_ = false;
     std::string in_place_;  ///< Why, if that is how it is written.
     std::optional<Descriptor> place_;
