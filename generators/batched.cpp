@@ -1,8 +1,8 @@
 // The kernels of a device: the same layers as in shufflenet_v2.cpp, for a whole batch, one launch each.
 //
 // A tensor that units share lies as [block][image][pixel][lane], so that each block is a run of its own: `in` is read
-// at (offset, image), where a table holds the offset of each channel of the first image. Branch 2 comes whole, for a
-// device that keeps a unit's intermediates in the shared memory of a block, and in two: expand and project.
+// at an offset, where a table holds the offset of each channel of the first image. Branch 2 comes whole, for a device
+// that keeps a unit's intermediates in the shared memory of a block, and in two: expand and project.
 #include "generators/kernel_generator.h"
 
 namespace shufflenet::generators {
@@ -41,11 +41,11 @@ class BatchedKernel : public Kernel<T> {
         tensor.set_host_alignment(64);
     }
 
-    /// Fixes a tensor of blocks (offset, n).
+    /// Fixes a tensor of blocks. It has no dimension of images, which lie within those of offsets: Halide multiplies
+    /// extents, and large batches would be too many.
     template <typename Tensor>
-    void fix_blocks(Tensor &tensor, const BlockLayout &block) const {
+    void fix_blocks(Tensor &tensor) const {
         tensor.dim(0).set_min(0).set_stride(1);
-        tensor.dim(1).set_min(0).set_stride(block.block_stride());
         tensor.set_host_alignment(64);
     }
 
@@ -53,8 +53,12 @@ class BatchedKernel : public Kernel<T> {
     template <typename Tensor, typename Table>
     Expr at_entry(const Tensor &in, const Table &table, const BlockLayout &block, const Expr &entry, const Expr &lane,
                   const Expr &pixel) const {
-        const Expr last = in.dim(0).extent() - block.lanes() * block.pixels;
-        return in(unsafe_promise_clamped(table(entry), 0, last) + lane + pixel * block.lanes(), n);
+        // Entries are lanes of the first image's first pixel, the last of them in the last block; from each, as many
+        // lanes are read as `lane` has values.
+        const int side = Halide::Internal::is_const_zero(lane) ? 1 : block.vec;
+        const Expr last = in.dim(0).extent() / block.blocks * (block.blocks - 1) + block.lanes() - side;
+        return in(unsafe_promise_clamped(table(entry), 0, last) + lane + pixel * block.lanes() +
+                  n * block.block_stride());
     }
 
     /// Reads a tensor (lanes, pixels, n).
@@ -122,7 +126,7 @@ class Branch2Kernel : public BatchedKernel<T> {
 /// Branch 2 in one kernel. Rows and columns are apart, so that Halide sees how many rows a strip of rows needs.
 class BatchedBranch2Generator : public Branch2Kernel<BatchedBranch2Generator> {
   public:
-    Input<Buffer<float>> in{"in", 2};
+    Input<Buffer<float>> in{"in", 1};
     Input<Buffer<int32_t>> table{"table", 1};
     Input<Buffer<float>> weights{"weights", 1};
     Output<Buffer<float>> out{"out", 4};
@@ -154,7 +158,7 @@ class BatchedBranch2Generator : public Branch2Kernel<BatchedBranch2Generator> {
             pointwise("pw2", packed.pw2, {part}, u.out.pixels(), blob, {{u.channels, 1, filtered}}, c, x, relu, {y, n});
         out = f.pw2.parts[0].out;
 
-        fix_blocks(in, block);
+        fix_blocks(in);
         fix_line(table, u.in_channels);
         fix_line(weights, packed.size());
         fix_rows(out, part.lanes, packed.pw2.lanes, u.out);
@@ -165,7 +169,7 @@ class BatchedBranch2Generator : public Branch2Kernel<BatchedBranch2Generator> {
 /// Branch 2's first convolution, into a tensor (lanes, pixels, n).
 class BatchedExpandGenerator : public Branch2Kernel<BatchedExpandGenerator> {
   public:
-    Input<Buffer<float>> in{"in", 2};
+    Input<Buffer<float>> in{"in", 1};
     Input<Buffer<int32_t>> table{"table", 1};
     Input<Buffer<float>> weights{"weights", 1};
     Output<Buffer<float>> out{"out", 3};
@@ -177,7 +181,7 @@ class BatchedExpandGenerator : public Branch2Kernel<BatchedExpandGenerator> {
                      [&](Expr k, Expr pixel) { return at_entry(in, table, block, k, 0, pixel); })};
         out = f.pw.parts[0].out;
 
-        fix_blocks(in, block);
+        fix_blocks(in);
         fix_line(table, unit().in_channels);
         fix_line(weights, layout().size());
         fix_images(out, f.pw.parts[0].channels.lanes, f.pw.layout.lanes, f.pw.pixels);
@@ -211,7 +215,7 @@ class BatchedProjectGenerator : public Branch2Kernel<BatchedProjectGenerator> {
 class BatchedBranch1Generator : public BatchedKernel<BatchedBranch1Generator> {
   public:
     GeneratorParam<int> stage{"stage", 2, 2, 4};
-    Input<Buffer<float>> in{"in", 2};
+    Input<Buffer<float>> in{"in", 1};
     Input<Buffer<int32_t>> table{"table", 1};
     Input<Buffer<float>> weights{"weights", 1};
     Output<Buffer<float>> out{"out", 3};
@@ -237,7 +241,7 @@ class BatchedBranch1Generator : public BatchedKernel<BatchedBranch1Generator> {
                          {{s.in_channels, 1, gather}}, c, p, relu, {n});
         out = f.pw.parts[0].out;
 
-        fix_blocks(in, from.block);
+        fix_blocks(in);
         fix_line(table, layout.table_size());
         fix_line(weights, layout.size());
         fix_images(out, f.pw.parts[0].channels.lanes, layout.pw.lanes, s.out.pixels());
@@ -252,7 +256,7 @@ class BatchedHeadKernel : public BatchedKernel<T> {
     using Input = typename Generator<T>::template Input<U>;
     template <typename U>
     using Buffer = typename Generator<T>::template Buffer<U>;
-    Input<Buffer<float>> in{"in", 2};
+    Input<Buffer<float>> in{"in", 1};
     Input<Buffer<int32_t>> table{"table", 1};
     Input<Buffer<float>> weights{"weights", 1};
 
@@ -260,7 +264,7 @@ class BatchedHeadKernel : public BatchedKernel<T> {
     Pointwise conv5() {
         const BlockLayout block = head_input(this->net(), this->input_size(), this->vec()).block;
         const PointwiseLayout layout = conv5_layout(this->net(), this->vec());
-        this->fix_blocks(in, block);
+        this->fix_blocks(in);
         this->fix_line(table, layout.k);
         this->fix_line(weights, layout.end());
         const auto gather = [&](Expr k, Expr pixel) { return this->at_entry(in, table, block, k, 0, pixel); };

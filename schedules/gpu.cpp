@@ -109,7 +109,7 @@ class Gpu final : public Schedule {
         const int rows = std::clamp(kMostThreads / (columns * pieces(size.width, pixels)), 1, size.height);
         f.split(c, ct, cv, kThreadFloats)
             .split(x, xt, xi, pixels, TailStrategy::ShiftInwards)
-            .split(y, turn, yt, rows, TailStrategy::ShiftInwards)
+            .split(y, turn, yt, rows, TailStrategy::GuardWithIf)  // No row twice, by two threads.
             .reorder(cv, xi, ct, xt, yt, turn, outer)
             .vectorize(cv)
             .unroll(xi)

@@ -199,7 +199,7 @@ class CliTest(unittest.TestCase):
             file.write(content if isinstance(content, bytes) else content.encode())
         return self.path(name)
 
-    def cli(self, *arguments, isa=None, log=None, more_environment=None, **options):
+    def cli(self, *arguments, isa=None, log=None, more_environment=None, through=(), **options):
         environment = {k: v for k, v in os.environ.items() if k not in ("SHUFFLENET_ISA", "SHUFFLENET_LOG")}
         environment.update(more_environment or {})
         if isa is not None:
@@ -207,7 +207,7 @@ class CliTest(unittest.TestCase):
         if log is not None:
             environment["SHUFFLENET_LOG"] = log
         options.setdefault("stdout", subprocess.PIPE)
-        command = [*shlex.split(ARGUMENTS.emulator), ARGUMENTS.shufflenet, *map(str, arguments)]
+        command = [*through, *shlex.split(ARGUMENTS.emulator), ARGUMENTS.shufflenet, *map(str, arguments)]
         return subprocess.run(command, stderr=subprocess.PIPE, env=environment, timeout=600, **options)
 
     def succeeds(self, *arguments, **options):
@@ -343,6 +343,9 @@ class UsageTest(CliTest):
                           ["completion", "bash"]):
             with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
                 self.fails(1, arguments, "standard output", stdout=full)
+        with open(self.path("limited"), "wb") as limited:
+            self.fails(1, ["list", "--json"], "standard output", stdout=limited,
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
 
 
 class ListTest(CliTest):
@@ -535,11 +538,84 @@ class OutputTest(CliTest):
 
     def test_outputs_by_links(self):
         os.symlink("y.npy", self.path("link.npy"))
-        for target in (None, b"precious"):
-            if target is not None:
-                self.write("y.npy", target)
-                self.fails(2, [*self.commands()[0](self.path("y.npy")), "--features",
-                               "stage2=" + self.path("link.npy")], "link.npy")
+        run = self.commands()[0](self.path("y.npy"))
+        self.fails(2, [*run, "--features", "stage2=" + self.path("link.npy")], "link.npy")
+        self.write("y.npy", b"precious")
+        os.link(self.path("y.npy"), self.path("hard.npy"))
+        for other in ("link.npy", "hard.npy"):
+            self.fails(2, [*run, "--features", "stage2=" + self.path(other)], other)
+
+    def in_mounts(self, mounts, then='exec "$@"'):
+        """Words before a command that run it in a namespace of its own, in which the first script mounts."""
+        words = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+        try:
+            probe = [*words, "mount", "-t", "tmpfs", "none", self.folder]
+            possible = subprocess.run(probe, stderr=subprocess.DEVNULL).returncode == 0
+        except FileNotFoundError:
+            possible = False
+        if not possible:
+            self.skipTest("this user or container may not mount")
+        return [*words, "sh", "-c", f"{mounts} && {then}", "sh"]
+
+    def written_in_place(self, command, old, reason, **options):
+        """What stands in the file before, and what it is, stays; its content is new, and one line says how."""
+        status = os.stat(old)
+        result = self.cli(*command, **options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        note = rf"\Ashufflenet: note: {re.escape(command[-1])}: written in place: [^\n]*{reason}[^\n]*\n\Z"
+        self.assertRegex(result.stderr.decode(), note)
+        after = os.stat(old)
+        for key in ("st_ino", "st_mode", "st_nlink", "st_uid", "st_gid"):
+            self.assertEqual(getattr(status, key), getattr(after, key), key)
+        self.assertGreater(after.st_size, 100)
+
+    def test_a_file_that_is_mounted(self):
+        for command in self.commands():
+            old, mounted = self.write("old", b"precious"), self.write("mounted", b"")
+            before = sorted(os.listdir(self.folder))
+            self.written_in_place(command(mounted), old, "busy",
+                                  through=self.in_mounts(f"mount --bind '{old}' '{mounted}'"))
+            self.assertEqual(os.stat(mounted).st_size, 0)
+            self.assertEqual(sorted(os.listdir(self.folder)), before)
+
+    def test_a_folder_that_is_read_only(self):
+        for command in self.commands():
+            old = self.write("old", b"precious")
+            os.makedirs(self.path("folder"), exist_ok=True)
+            mounted = self.write("folder/mounted", b"")
+            script = f"mount -t tmpfs none '{self.path('folder')}' && touch '{mounted}' && " \
+                     f"mount --bind '{old}' '{mounted}' && mount -o remount,ro,bind '{self.path('folder')}'"
+            self.written_in_place(command(mounted), old, "Read-only file system", through=self.in_mounts(script))
+
+    def test_a_folder_of_somebody_else(self):
+        nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        os.chmod(self.folder, 0o755)
+        try:
+            self.succeeds("--version", **nobody)
+        except (PermissionError, AssertionError) as error:
+            self.skipTest(f"user 65534 cannot run it: {error}")
+        os.mkdir(self.path("folder"))
+        for command in self.commands():
+            old = self.write("folder/old", b"precious")
+            os.chmod(old, 0o666)
+            os.chmod(self.path("folder"), 0o555)
+            self.addCleanup(os.chmod, self.path("folder"), 0o755)
+            self.written_in_place(command(old), old, "Permission denied", **nobody)
+            self.fails(1, command(self.path("folder/new")), "folder/new", "Permission denied", **nobody)
+            self.assertEqual(os.listdir(self.path("folder")), ["old"])
+            os.chmod(self.path("folder"), 0o755)
+
+    def test_a_disk_that_is_full(self):
+        """Beside the old file or in place, it is as it was."""
+        disk, convert = self.path("disk"), self.commands()[1]
+        os.mkdir(disk)
+        for names in ("file", "file\nother"):
+            mounts = f"mount -t tmpfs -o size=4k none '{disk}' && cd '{disk}' && printf precious > file" + \
+                     (" && ln file other" if "other" in names else "")
+            report = '"$@"; status=$?; ls -A; cat file; exit $status'
+            result = self.cli(*convert(disk + "/file"), through=self.in_mounts(mounts, report))
+            self.assertEqual((result.returncode, result.stdout.decode()), (1, names + "\nprecious"))
+            self.assertRegex(result.stderr.decode(), r"\Ashufflenet: error: [^\n]*/file: [^\n]*No space left[^\n]*\n\Z")
 
     def test_disk_that_fills_up(self):
         """A limit on the size of files, where a write stops half-way as on a full disk."""
@@ -548,12 +624,37 @@ class OutputTest(CliTest):
             before = sorted(os.listdir(self.folder))
             # A coverage build's counts are files, too.
             no_counts = {"GCOV_PREFIX": self.path("counts/"), "GCOV_ERROR_FILE": "/dev/null"}
-            self.fails(1, command(old), old, restore_signals=False, more_environment=no_counts,
-                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+            # As a shell starts it, where SIGXFSZ ends a process that does not mind it, and as Python does.
+            for restored in (True, False):
+                self.fails(1, command(old), old, "File too large", restore_signals=restored, more_environment=no_counts,
+                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
             shutil.rmtree(self.path("counts"), ignore_errors=True)
             self.assertEqual(sorted(os.listdir(self.folder)), before)
             with open(old, "rb") as file:
                 self.assertEqual(file.read(), b"precious")
+
+    def test_standard_output(self):
+        """It is written to from where it stands; nothing else goes there."""
+        run, convert = self.commands()
+        for command in (run, convert):
+            alone = self.path("alone")
+            self.succeeds(*command(alone))
+            for output in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+                path = self.write("log", b"before")
+                with self.subTest(command=command(output)), open(path, "ab") as log:
+                    result = self.cli(*command(output), stdout=log)
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    with open(path, "rb") as both, open(alone, "rb") as content:
+                        self.assertEqual(both.read(), b"before" + content.read())
+
+    def test_a_reader_that_has_gone(self):
+        run = [*self.commands()[0](self.path("y.npy")), "--features", "stage2=/dev/stdout"]
+        before = sorted(os.listdir(self.folder))
+        reader, writer = os.pipe()
+        os.close(reader)
+        self.fails(1, run, "/dev/stdout", "Broken pipe", stdout=writer)
+        os.close(writer)
+        self.assertEqual(sorted(os.listdir(self.folder)), before)
 
 
 class ClassifyTest(CliTest):

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <thread>
 
 #include "allocation_count.h"
@@ -24,8 +25,8 @@ const shufflenet_descriptor &descriptor() {
                                   [](const auto *m) { return std::string_view(m->name) == "prime_32x32"; });
 }
 
-std::vector<std::byte> weights() {
-    return reference::random_safetensors(*find_network(descriptor().network), descriptor().classes, 7);
+std::vector<std::byte> weights(int classes = descriptor().classes) {
+    return reference::random_safetensors(*find_network(descriptor().network), classes, 7);
 }
 
 DeviceOptions cuda_options() {
@@ -155,6 +156,63 @@ TEST_F(Cuda, UsesTheCallersContextAndStream) {
     cuCtxPopCurrent_v2(&popped);
 }
 
+TEST_F(Cuda, TheCallersPrimaryContextStaysWhileAModelHasIt) {
+    DeviceOptions options = cuda_options();
+    ASSERT_EQ(cuDevicePrimaryCtxRetain(&options.context, 0), 0);
+    DeviceModel model = opened(options), other;
+    ASSERT_TRUE(model.share(&other).ok());
+    ASSERT_EQ(cuDevicePrimaryCtxRelease_v2(0), 0);
+    EXPECT_TRUE(run(model, 1).ok());
+    model = DeviceModel();
+    EXPECT_TRUE(run(other, 1).ok());
+    other = DeviceModel();
+    EXPECT_EQ(fake_.primary_released, fake_.primary_retained);
+}
+
+/// Not that of the model, whose context cannot be pushed, and not nothing: what the caller pushed.
+TEST_F(Cuda, AContextThatCannotBeEnteredLeavesTheCallers) {
+    DeviceModel model = opened();
+    const std::vector<float> input(image_floats());
+    std::vector<float> logits(model.classes());
+    DeviceModel other;
+    const std::pair<const char *, std::function<Status()>> calls[] = {
+        {"load", [&] { return model.load_weights(weights(), "again"); }},
+        {"share", [&] { return model.share(&other); }},
+        {"run", [&] { return model.run(input, 1, logits); }},
+        {"enqueue", [&] { return model.enqueue(model.own_input(), 1, model.own_logits()); }},
+        {"synchronize", [&] { return model.synchronize(); }},
+        {"open",
+         [&] {
+             DeviceOptions options = cuda_options();
+             options.context = fake_cuda_callers_context();
+             return other.open(descriptor(), options);
+         }},
+    };
+    ASSERT_EQ(cuCtxPushCurrent_v2(fake_cuda_callers_context()), 0);
+    for (const auto &[what, call] : calls) {
+        SCOPED_TRACE(what);
+        const int launched = fake_.launches, synchronized = fake_.synchronizations;
+        fake_.fail_function = "cuCtxPushCurrent_v2";
+        fake_.fail_result = kResultIllegalAddress;
+        expect_error(call(), Code::kInternal, "cuCtxPushCurrent: fake error");
+        fake_.fail_function = nullptr;
+        EXPECT_EQ(fake_cuda_current(), fake_cuda_callers_context());
+        EXPECT_EQ(fake_.launches, launched);
+        EXPECT_EQ(fake_.synchronizations, synchronized);
+    }
+    EXPECT_TRUE(run(model, 1).ok());
+    // What is of a context that has gone went with it.
+    fake_.fail_function = "cuCtxPushCurrent_v2";
+    const int frees = fake_.frees;
+    model = DeviceModel();
+    EXPECT_EQ(fake_.frees, frees);
+    EXPECT_EQ(fake_cuda_current(), fake_cuda_callers_context());
+    EXPECT_STREQ(fake_.misuse, "");
+    void *popped = nullptr;
+    cuCtxPopCurrent_v2(&popped);
+    fake_cuda_reset();
+}
+
 TEST_F(Cuda, GraphsAreCapturedOnceAndReplayed) {
     DeviceOptions options = cuda_options();
     options.graph = true;
@@ -171,10 +229,35 @@ TEST_F(Cuda, GraphsAreCapturedOnceAndReplayed) {
     EXPECT_EQ(fake_.captures, captures);
     EXPECT_EQ(fake_.launches, before);
     EXPECT_EQ(fake_.graph_launches - replays, 3);
-    // New weights have other addresses.
-    ASSERT_TRUE(model.load_weights(weights(), "again").ok());
-    ASSERT_TRUE(run(model, 1).ok());
-    EXPECT_EQ(fake_.captures, captures + 1);
+    // New weights have other addresses, and more classes other logits.
+    for (const int more : {0, 5}) {
+        const int captured = fake_.captures;
+        ASSERT_TRUE(model.load_weights(weights(descriptor().classes + more), "again").ok());
+        ASSERT_TRUE(run(model, 1).ok());
+        EXPECT_EQ(fake_.captures, captured + 1);
+    }
+}
+
+TEST_F(Cuda, WeightsThatFailLeaveGraphsAsTheyWere) {
+    DeviceOptions options = cuda_options();
+    options.graph = true;
+    // Every call that loading makes of these may be the one that fails, also the one that clears larger logits.
+    for (const char *function : {"cuMemAlloc_v2", "cuMemsetD8Async", "cuMemcpyHtoDAsync_v2"}) {
+        for (int failing = 0;; ++failing) {
+            SCOPED_TRACE(testing::Message() << function << " " << failing);
+            fake_cuda_reset();
+            DeviceModel model = opened(options);
+            ASSERT_TRUE(run(model, 1).ok());
+            fake_.fail_function = function;
+            fake_.fail_after = failing;
+            fake_.fail_result = kResultOutOfMemory;
+            const Status status = model.load_weights(weights(descriptor().classes + 5), "more classes");
+            fake_.fail_function = nullptr;
+            EXPECT_TRUE(run(model, 1).ok());
+            EXPECT_EQ(model.classes(), descriptor().classes + (status.ok() ? 5 : 0));
+            if (status.ok()) break;
+        }
+    }
 }
 
 TEST_F(Cuda, SharedModelsHaveOneCopyOfWeightsAndModules) {
@@ -315,6 +398,38 @@ TEST_F(Cuda, GraphsThatFail) {
         fake_.fail_function = nullptr;
         EXPECT_TRUE(run(model, 1).ok());
     }
+}
+
+/// Extents that kernels check multiply to more than 2^31 long before memory does.
+TEST_F(Cuda, LargeBatches) {
+    constexpr int kImages = 256;
+    fake_.memory_bytes = size_t{80} << 30;
+    for (const shufflenet_descriptor *d : kTestModels) {
+        SCOPED_TRACE(d->name);
+        for (const auto fusion : {DeviceOptions::Fusion::kAlways, DeviceOptions::Fusion::kNever}) {
+            DeviceOptions options = cuda_options();
+            options.max_batch = kImages;
+            options.fusion = fusion;
+            DeviceModel model;
+            ASSERT_TRUE(model.open(*d, options).ok());
+            ASSERT_TRUE(model
+                            .load_weights(reference::random_safetensors(*find_network(d->network), d->classes, 7),
+                                          "random weights")
+                            .ok());
+            const int before = fake_.launches;
+            const Status status = model.enqueue(model.own_input(), kImages, model.own_logits());
+            EXPECT_TRUE(status.ok()) << status.message();
+            EXPECT_EQ(fake_.launches - before, launches(model, kImages));
+        }
+    }
+    // The image is the largest tensor here, and the first kernel would refuse it.
+    shufflenet_descriptor large = descriptor();
+    large.height = large.width = 512;
+    DeviceOptions options = cuda_options();
+    options.max_batch = 3000;
+    DeviceModel model;
+    expect_error(model.open(large, options), Code::kBadInput,
+                 "max_batch: a tensor of 3000 images has 2359296000 floats, expected at most 2147483647");
 }
 
 TEST_F(Cuda, BeforeOpenAndBeforeWeights) {

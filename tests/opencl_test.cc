@@ -5,9 +5,11 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "blocked_signals.h"
 #include "expected.h"
+#include "opencl_checks.h"
 #include "shufflenet/device.h"
 #include "test_models.h"
 
@@ -16,8 +18,8 @@ namespace {
 
 using Handle = void *;
 
-const shufflenet_descriptor &descriptor() {
-    return **std::ranges::find_if(kTestModels, [](const auto *m) { return std::string_view(m->name) == "tiny_1x1"; });
+const shufflenet_descriptor &descriptor(std::string_view name = "tiny_1x1") {
+    return **std::ranges::find_if(kTestModels, [name](const auto *m) { return m->name == name; });
 }
 
 template <typename F>
@@ -111,6 +113,55 @@ TEST(OpenCl, UsesTheCallersContextQueueAndMemory) {
     }
     function<int(Handle)>("clReleaseMemObject")(in);
     function<int(Handle)>("clReleaseMemObject")(out);
+}
+
+TEST(OpenCl, TheCallersContextAndQueueStayWhileAModelHasThem) {
+    const Expected &expected = expected_of(descriptor());
+    opencl_checks = {};
+    std::optional<Caller> caller(std::in_place);
+    DeviceModel model;
+    DeviceOptions options = opencl_options();
+    options.context = caller->context;
+    options.stream = caller->queue;
+    ASSERT_TRUE(model.open(descriptor(), options).ok());
+    caller.reset();
+    const Status loaded = model.load_weights(expected.safetensors, "random weights");
+    ASSERT_TRUE(loaded.ok()) << loaded.message();
+    std::vector<float> logits(size_t(kImages) * descriptor().classes, NAN);
+    const Status status = model.run(expected.input, kImages, logits);
+    ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_LE(worst_error(std::span(logits).first(descriptor().classes), expected.results[0].logits), kTolerance);
+    model = DeviceModel();
+    EXPECT_EQ(opencl_checks.dangling, 0);
+}
+
+/// A buffer and a part of it, or two parts that overlap, must not be read and written by one kernel.
+TEST(OpenCl, NoKernelHasMemoryObjectsThatOverlap) {
+    const shufflenet_descriptor &d = descriptor("prime_32x32");
+    const Expected &expected = expected_of(d);
+    for (const auto fusion : {DeviceOptions::Fusion::kAlways, DeviceOptions::Fusion::kNever}) {
+        opencl_checks = {};
+        DeviceModel model;
+        DeviceOptions options = opencl_options();
+        options.fusion = fusion;
+        ASSERT_TRUE(model.open(d, options).ok());
+        ASSERT_TRUE(model.load_weights(expected.safetensors, "random weights").ok());
+        std::vector<float> logits(size_t(kImages) * d.classes);
+        ASSERT_TRUE(model.run(expected.input, kImages, logits).ok());
+        EXPECT_EQ(opencl_checks.launches, static_cast<int>(model.kernels(kImages).size()));
+        EXPECT_EQ(opencl_checks.overlapping, 0);
+    }
+}
+
+TEST(OpenCl, AContextWithoutDevicesIsAnError) {
+    const Caller caller;
+    DeviceModel model;
+    DeviceOptions options = opencl_options();
+    options.context = caller.context;
+    opencl_checks.context_without_devices = true;
+    expect_error(model.open(descriptor(), options), Code::kUnsupported, "opencl: no device: the context has none");
+    opencl_checks.context_without_devices = false;
+    EXPECT_TRUE(model.open(descriptor(), options).ok());
 }
 
 TEST(OpenCl, Errors) {

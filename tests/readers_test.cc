@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -220,12 +220,106 @@ TEST(WriteFile, ReplacesRatherThanOverwrites) {
     EXPECT_EQ(seen, "old");
 }
 
-TEST(WriteFile, KeepsPermissions) {
+/// What a new file would not have by itself.
+struct Kept {
+    mode_t mode, umask;
+    uid_t owner = 0;
+    std::string attribute = {}, value = {};
+};
+
+/// A list that lets user 65534 read, as the kernel stores it: version 2, then (kind, access, user).
+std::string access_list() {
+    constexpr uint32_t kNobody = 65534, kUnused = 0xFFFFFFFF;
+    const std::vector<std::tuple<uint16_t, uint16_t, uint32_t>> entries = {
+        {1, 6, kUnused}, {2, 4, kNobody}, {4, 0, kUnused}, {16, 4, kUnused}, {32, 0, kUnused}};
+    std::string list = raw(uint32_t{2});
+    for (const auto &[kind, access, user] : entries) list += raw(kind) + raw(access) + raw(user);
+    return list;
+}
+
+std::string attribute_of(const std::string &path, const std::string &name) {
+    std::string value(1000, '\0');
+    const ssize_t size = ::getxattr(path.c_str(), name.c_str(), value.data(), value.size());
+    value.resize(static_cast<size_t>(std::max<ssize_t>(0, size)));
+    return value;
+}
+
+TEST(WriteFile, KeepsOwnerAccessRightsAndAttributes) {
     const TemporaryFolder folder;
-    put(folder / "file", "secret");
-    ASSERT_EQ(::chmod((folder / "file").c_str(), 0600), 0);
-    expect_ok(write_file_atomically(folder / "file", as_bytes("new")));
-    EXPECT_EQ(fs::status(folder / "file").permissions(), fs::perms::owner_read | fs::perms::owner_write);
+    const std::string path = folder / "file";
+    const std::vector<Kept> rows = {{0600, 0},
+                                    {0644, 0},
+                                    {0666, 077},
+                                    {0751, 022},
+                                    {0640, 022, 65534},
+                                    {0644, 022, 0, "user.origin", "ours"},
+                                    {0640, 022, 0, "system.posix_acl_access", access_list()}};
+    for (const Kept &row : rows) {
+        SCOPED_TRACE(testing::Message() << std::oct << row.mode << " " << row.owner << " " << row.attribute);
+        put(path, "old");
+        ASSERT_EQ(::chmod(path.c_str(), row.mode), 0);
+        if (row.owner != 0 && ::chown(path.c_str(), row.owner, row.owner) != 0) continue;  // Only root can.
+        if (!row.attribute.empty() &&
+            ::setxattr(path.c_str(), row.attribute.c_str(), row.value.data(), row.value.size(), 0) != 0) {
+            continue;  // The file system has none.
+        }
+        struct stat before {
+        }, after{};
+        ASSERT_EQ(::stat(path.c_str(), &before), 0);
+        const mode_t mask = ::umask(row.umask);
+        expect_ok(write_file_atomically(path, as_bytes("new")));
+        ::umask(mask);
+        ASSERT_EQ(::stat(path.c_str(), &after), 0);
+        EXPECT_EQ(get(path), "new");
+        EXPECT_EQ(after.st_mode, before.st_mode);
+        EXPECT_EQ(after.st_uid, before.st_uid);
+        EXPECT_EQ(after.st_gid, before.st_gid);
+        EXPECT_EQ(attribute_of(path, row.attribute), row.value);
+        EXPECT_NE(after.st_ino, before.st_ino) << "written in place";
+        EXPECT_EQ(folder.names(), std::vector<std::string>{"file"});
+        fs::remove(path);
+    }
+}
+
+/// Writes beyond `bytes` fail while this lives, and would end the process.
+class FileSizeLimit {
+  public:
+    explicit FileSizeLimit(rlim_t bytes) {
+        ::getrlimit(RLIMIT_FSIZE, &before_);
+        const rlimit limit{bytes, before_.rlim_max};
+        EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+    }
+    FileSizeLimit(const FileSizeLimit &) = delete;
+    FileSizeLimit &operator=(const FileSizeLimit &) = delete;
+    ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+
+  private:
+    rlimit before_{};
+};
+
+TEST(WriteFile, WritesAFileWithOtherNamesInPlace) {
+    const TemporaryFolder folder;
+    put(folder / "file", "an old content that is longer");
+    fs::create_hard_link(folder / "file", folder / "other");
+    const auto write = [&](const std::string &content) {
+        testing::internal::CaptureStderr();
+        const Status status = write_file_atomically(folder / "file", as_bytes(content));
+        EXPECT_EQ(
+            testing::internal::GetCapturedStderr(),
+            status.ok() ? "shufflenet: note: " + folder / "file" + ": written in place: it has 2 hard links\n" : "");
+        return status;
+    };
+    for (const std::string content : {"new", "", "newer, and a little longer"}) {
+        expect_ok(write(content));
+        EXPECT_EQ(get(folder / "other"), content);
+        EXPECT_TRUE(fs::equivalent(folder / "file", folder / "other"));
+    }
+    {
+        const FileSizeLimit limit(1000);
+        expect_refused(write(std::string(5000, 'x')), folder / "file", {"cannot be written", "File too large"});
+    }
+    EXPECT_EQ(get(folder / "other"), "newer, and a little longer");
+    EXPECT_EQ(folder.names(), (std::vector<std::string>{"file", "other"}));
 }
 
 TEST(WriteFile, WorksInTheCurrentFolder) {
@@ -257,26 +351,6 @@ TEST(WriteFile, NamesWhatItCannotWrite) {
     EXPECT_EQ(folder.names(), (std::vector<std::string>{"file", "folder"}));
 }
 
-/// Writes beyond `bytes` fail while this lives.
-class FileSizeLimit {
-  public:
-    explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-        ::getrlimit(RLIMIT_FSIZE, &before_);
-        const rlimit limit{bytes, before_.rlim_max};
-        EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
-    }
-    FileSizeLimit(const FileSizeLimit &) = delete;
-    FileSizeLimit &operator=(const FileSizeLimit &) = delete;
-    ~FileSizeLimit() {
-        ::setrlimit(RLIMIT_FSIZE, &before_);
-        std::signal(SIGXFSZ, handler_);
-    }
-
-  private:
-    void (*handler_)(int);
-    rlimit before_{};
-};
-
 TEST(WriteFile, LeavesTheOldFileWhenTheDiskIsFull) {
     const TemporaryFolder folder;
     put(folder / "file", "old");
@@ -306,9 +380,57 @@ TEST(WriteFile, KeepsSymbolicLinks) {
     }
     EXPECT_EQ(get(folder / "file"), "new");
 
+    // As whole as any other: an error leaves nothing.
+    {
+        const FileSizeLimit limit(1000);
+        EXPECT_FALSE(write_file_atomically(folder / "dangling", as_bytes(std::string(5000, 'x'))).ok());
+    }
+    EXPECT_EQ(folder.names(), (std::vector<std::string>{"dangling", "file", "link"}));
     expect_ok(write_file_atomically(folder / "dangling", as_bytes("new")));
+    EXPECT_TRUE(fs::is_symlink(folder / "dangling"));
     EXPECT_EQ(get(folder / "created"), "new");
     EXPECT_EQ(folder.names(), (std::vector<std::string>{"created", "dangling", "file", "link"}));
+}
+
+TEST(WriteFile, FollowsLinksOverFolders) {
+    const TemporaryFolder folder;
+    fs::create_directories(folder / "a/b");
+    fs::create_directory(folder / "c");
+    fs::create_symlink("../../c/second", folder / "a/b/first");
+    fs::create_symlink(folder / "a/made", folder / "c/second");
+    fs::create_directory_symlink("a/b", folder / "into b");
+    for (const std::string content : {"made", "replaced"}) {
+        expect_ok(write_file_atomically(folder / "into b/first", as_bytes(content)));
+        EXPECT_EQ(get(folder / "a/made"), content);
+        EXPECT_TRUE(fs::is_symlink(folder / "a/b/first"));
+        EXPECT_TRUE(fs::is_symlink(folder / "c/second"));
+    }
+    fs::create_symlink("round", folder / "round");
+    expect_refused(write_file_atomically(folder / "round", as_bytes("new")), folder / "round",
+                   {"cannot be written", "symbolic links"});
+    EXPECT_EQ(folder.names(), (std::vector<std::string>{"a", "c", "into b", "round"}));
+}
+
+TEST(WriteFile, TellsFilesApart) {
+    const TemporaryFolder folder;
+    put(folder / "file", "old");
+    fs::create_directory_symlink(".", folder / "here");
+    fs::create_symlink("file", folder / "link");
+    fs::create_symlink("absent", folder / "dangling");
+    fs::create_hard_link(folder / "file", folder / "hard");
+    const std::vector<std::vector<std::string>> groups = {
+        {"file", "link", "hard", "here/file"}, {"absent", "dangling", "here/absent"}, {"other"}};
+    for (const auto &one : groups) {
+        for (const auto &two : groups) {
+            for (const std::string &a : one) {
+                for (const std::string &b : two) {
+                    EXPECT_EQ(written_file(folder / a) == written_file(folder / b), &one == &two) << a << " " << b;
+                }
+            }
+        }
+    }
+    for (const std::string path : {"/dev/null", "/dev/stdout", "/"}) EXPECT_EQ(written_file(path), "");
+    EXPECT_EQ(written_file(folder / "missing/file"), "");
 }
 
 TEST(WriteFile, WritesStraightToWhatIsNoRegularFile) {

@@ -136,11 +136,12 @@ int convert(const ConvertOptions &options) {
     CanonicalWeights weights;
     check(canonical_weights(source.file, options.input, checkpoint.prefix, precision, &weights));
     check(write_file_atomically(options.output, serialize_safetensors(weights.tensors)));
-    std::cout << message::one_line(options.output) << ": " << network.name() << ", " << checkpoint.classes
-              << " classes, " << weights.tensors.size() << " tensors" << source.remark;
-    if (!checkpoint.prefix.empty())
-        std::cout << ", without " << message::shortened(checkpoint.prefix) << " before names";
-    std::cout << '\n';
+    std::error_code error;
+    std::ostream &report = std::filesystem::equivalent(options.output, "/dev/stdout", error) ? std::cerr : std::cout;
+    report << message::one_line(options.output) << ": " << network.name() << ", " << checkpoint.classes << " classes, "
+           << weights.tensors.size() << " tensors" << source.remark;
+    if (!checkpoint.prefix.empty()) report << ", without " << message::shortened(checkpoint.prefix) << " before names";
+    report << '\n';
     return 0;
 }
 

@@ -1,4 +1,5 @@
 // The command line: a thin client of the runtime.
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -32,6 +33,7 @@ int main(int argc, char **argv) {
     std::set_terminate(on_terminate);
     // A program that is linked with -ffast-math starts with denormals flushed.
     const shufflenet::DefaultFloatEnvironment environment;
+    std::signal(SIGXFSZ, SIG_IGN);  // `ulimit -f` of standard output is an error like a full disk.
     try {
         const int status = parse_arguments(argc, argv)();
         flush_stdout();

@@ -1,8 +1,8 @@
 // shufflenet run: tensors in, tensors out.
 #include <algorithm>
 #include <deque>
-#include <filesystem>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "commands.h"
@@ -22,15 +22,10 @@ struct FeatureTensor {
 
 /// The later of two outputs would replace the earlier. Devices and pipes take any number.
 void refuse_equal_paths(const RunOptions &options) {
-    namespace fs = std::filesystem;
-    std::set<fs::path> seen;
+    std::set<std::string> seen;
     const auto add = [&](const std::string &path) {
-        std::error_code error;
-        const bool stream = fs::exists(path, error) && !fs::is_regular_file(path, error);
-        fs::path file = fs::absolute(path, error);
-        if (!error) file = fs::weakly_canonical(file, error);
-        // Where a path cannot be followed, writing the file says why.
-        if (!stream && !error && !seen.insert(file).second) {
+        const std::string file = written_file(path);
+        if (!file.empty() && !seen.insert(file).second) {
             throw UsageError("two outputs to one file: " + path + " (see shufflenet run --help)");
         }
     };

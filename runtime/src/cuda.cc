@@ -1,5 +1,6 @@
 // CUDA's driver API, declared as far as it is used, so that nothing of CUDA is needed to build.
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -40,6 +41,7 @@ struct Driver {
     Result (*device_get)(Device *, int) = nullptr;
     Result (*device_name)(char *, int, Device) = nullptr;
     Result (*device_attribute)(int *, int, Device) = nullptr;
+    Result (*primary_state)(Device, unsigned *, int *) = nullptr;
     Result (*primary_retain)(void **, Device) = nullptr;
     Result (*primary_release)(Device) = nullptr;
     Result (*push)(void *) = nullptr;
@@ -85,6 +87,7 @@ Status Driver::load() {
     find("cuDeviceGet", &device_get);
     find("cuDeviceGetName", &device_name);
     find("cuDeviceGetAttribute", &device_attribute);
+    find("cuDevicePrimaryCtxGetState", &primary_state);
     find("cuDevicePrimaryCtxRetain", &primary_retain);
     find("cuDevicePrimaryCtxRelease_v2", &primary_release);
     find("cuCtxPushCurrent_v2", &push);
@@ -122,14 +125,18 @@ Status Driver::initialize() const {
 
 class CudaGraph final : public DeviceGraph {
   public:
-    CudaGraph(const Driver &driver, void *executable) : driver_(driver), executable_(executable) {}
-    ~CudaGraph() override { driver_.exec_destroy(executable_); }
+    CudaGraph(const Driver &driver, const std::atomic<bool> &abandoned, void *executable)
+        : driver_(driver), abandoned_(abandoned), executable_(executable) {}
+    ~CudaGraph() override {
+        if (!abandoned_) driver_.exec_destroy(executable_);
+    }
     CudaGraph(const CudaGraph &) = delete;
     CudaGraph &operator=(const CudaGraph &) = delete;
     void *executable() const { return executable_; }
 
   private:
     const Driver &driver_;
+    const std::atomic<bool> &abandoned_;
     void *executable_;
 };
 
@@ -152,7 +159,9 @@ class Cuda final : public DeviceApi {
     Status allocate(size_t bytes, DevicePointer *memory) override {
         return check(d_.alloc(memory, bytes), "cuMemAlloc", bytes);
     }
-    void release(DevicePointer memory) noexcept override { d_.free(memory); }
+    void release(DevicePointer memory) noexcept override {
+        if (!abandoned_) d_.free(memory);
+    }
     Status part(DevicePointer whole, size_t offset, size_t /*bytes*/, DevicePointer *part) override {
         *part = whole + offset;
         return {};
@@ -162,12 +171,17 @@ class Cuda final : public DeviceApi {
     Status make_stream(void **stream) override {
         return check(d_.stream_create(stream, kNonBlocking), "cuStreamCreate");
     }
-    void release_stream(void *stream) noexcept override { d_.stream_destroy(stream); }
-    void enter() noexcept override { d_.push(context_); }
+    void release_stream(void *stream) noexcept override {
+        if (!abandoned_) d_.stream_destroy(stream);
+    }
+    void hold_stream(void * /*stream*/) noexcept override {}
+    void release_hold(void * /*stream*/) noexcept override {}
+    Status enter() noexcept override { return check(d_.push(context_), "cuCtxPushCurrent"); }
     void leave() noexcept override {
         void *popped = nullptr;
         d_.pop(&popped);
     }
+    void abandon() noexcept override { abandoned_ = true; }
 
     Status zero(void *stream, DevicePointer to, size_t bytes) noexcept override {
         return check(d_.memset(to, 0, bytes, stream), "cuMemsetD8Async");
@@ -183,7 +197,9 @@ class Cuda final : public DeviceApi {
     }
 
     Status load_module(const char *source, size_t size, void **module) override;
-    void release_module(void *module) noexcept override { d_.module_unload(module); }
+    void release_module(void *module) noexcept override {
+        if (!abandoned_) d_.module_unload(module);
+    }
     Status make_kernel(void *module, const char *name, void **kernel) override {
         return check(d_.get_function(kernel, module, name), "cuModuleGetFunction");
     }
@@ -207,11 +223,15 @@ class Cuda final : public DeviceApi {
         return text != nullptr ? text : "unknown error";
     }
     Status check(Result result, const char *function, size_t bytes = 0) const noexcept;
+    Status find_device(int index);
+    Status read_limits();
+    Status hold_context();
 
     const Driver &d_;
     Device device_ = 0;
     void *context_ = nullptr;
-    bool primary_ = false;
+    bool primary_ = false;  ///< Retained.
+    std::atomic<bool> abandoned_ = false;
     int units_ = 0;
     std::string name_;
 };
@@ -228,23 +248,18 @@ Status Cuda::check(Result result, const char *function, size_t bytes) const noex
     }
 }
 
-Status Cuda::open(const DeviceOptions &options) {
-    if (options.context != nullptr) {
-        context_ = options.context;
-        if (Status status = check(d_.push(context_), "cuCtxPushCurrent"); !status.ok()) return status;
-        const Result result = d_.current_device(&device_);
-        leave();
-        if (Status status = check(result, "cuCtxGetDevice"); !status.ok()) return status;
-    } else {
-        int count = 0;
-        if (Status status = check(d_.device_count(&count), "cuDeviceGetCount"); !status.ok()) return status;
-        if (count == 0) return {Code::kUnsupported, "cuda: no device"};
-        if (options.index < 0 || options.index >= count) {
-            return {Code::kUnsupported, "cuda: device " + std::to_string(options.index) + ": expected 0 to " +
-                                            std::to_string(count - 1) + ", as many as there are"};
-        }
-        if (Status status = check(d_.device_get(&device_, options.index), "cuDeviceGet"); !status.ok()) return status;
+Status Cuda::find_device(int index) {
+    int count = 0;
+    if (Status status = check(d_.device_count(&count), "cuDeviceGetCount"); !status.ok()) return status;
+    if (count == 0) return {Code::kUnsupported, "cuda: no device"};
+    if (index < 0 || index >= count) {
+        return {Code::kUnsupported, "cuda: device " + std::to_string(index) + ": expected 0 to " +
+                                        std::to_string(count - 1) + ", as many as there are"};
     }
+    return check(d_.device_get(&device_, index), "cuDeviceGet");
+}
+
+Status Cuda::read_limits() {
     std::array<char, 256> name{};
     if (d_.device_name(name.data(), int(name.size()) - 1, device_) == kSuccess) name_ = name.data();
     int major = 0, minor = 0;
@@ -253,17 +268,41 @@ Status Cuda::open(const DeviceOptions &options) {
         const Result result = d_.device_attribute(value, attribute, device_);
         if (Status status = check(result, "cuDeviceGetAttribute"); !status.ok()) return status;
     }
-    if (major < kOldestMajor) {
-        return {Code::kUnsupported, "cuda: " + name_ + ": has compute capability " + std::to_string(major) + "." +
-                                        std::to_string(minor) + ", expected " + std::to_string(kOldestMajor) +
-                                        ".0 or newer"};
+    if (major >= kOldestMajor) return {};
+    return {Code::kUnsupported, "cuda: " + name_ + ": has compute capability " + std::to_string(major) + "." +
+                                    std::to_string(minor) + ", expected " + std::to_string(kOldestMajor) +
+                                    ".0 or newer"};
+}
+
+/// Keeps the primary context alive, the caller's too; others cannot be kept from cuCtxDestroy().
+Status Cuda::hold_context() {
+    unsigned flags = 0;
+    int active = 0;
+    if (context_ != nullptr) {
+        const Result result = d_.primary_state(device_, &flags, &active);
+        if (Status status = check(result, "cuDevicePrimaryCtxGetState"); !status.ok()) return status;
+        if (active == 0) return {};
     }
-    if (context_ == nullptr) {
-        const Result result = d_.primary_retain(&context_, device_);
-        if (Status status = check(result, "cuDevicePrimaryCtxRetain"); !status.ok()) return status;
-        primary_ = true;
-    }
+    void *primary = nullptr;
+    const Result result = d_.primary_retain(&primary, device_);
+    if (Status status = check(result, "cuDevicePrimaryCtxRetain"); !status.ok()) return status;
+    primary_ = context_ == nullptr || context_ == primary;
+    if (!primary_) d_.primary_release(device_);
+    if (primary_) context_ = primary;
     return {};
+}
+
+Status Cuda::open(const DeviceOptions &options) {
+    context_ = options.context;
+    if (context_ != nullptr) {
+        const Entered entered(*this);
+        if (!entered.status().ok()) return entered.status();
+        if (Status status = check(d_.current_device(&device_), "cuCtxGetDevice"); !status.ok()) return status;
+    } else if (Status status = find_device(options.index); !status.ok()) {
+        return status;
+    }
+    if (Status status = read_limits(); !status.ok()) return status;
+    return hold_context();
 }
 
 Status Cuda::load_module(const char *source, size_t size, void **module) {
@@ -310,7 +349,7 @@ Status Cuda::end_capture(void *stream, std::unique_ptr<DeviceGraph> *graph) {
     const Result result = d_.instantiate(&executable, captured, 0);
     d_.graph_destroy(captured);
     if (Status status = check(result, "cuGraphInstantiate"); !status.ok()) return status;
-    *graph = std::make_unique<CudaGraph>(d_, executable);
+    *graph = std::make_unique<CudaGraph>(d_, abandoned_, executable);
     return {};
 }
 

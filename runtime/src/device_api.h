@@ -52,9 +52,15 @@ class DeviceApi {
 
     virtual Status make_stream(void **stream) = 0;
     virtual void release_stream(void *stream) noexcept = 0;
+    /// Keeps a stream of the caller's alive until release_hold(), where the driver counts its users.
+    virtual void hold_stream(void *stream) noexcept = 0;
+    virtual void release_hold(void *stream) noexcept = 0;
     /// Makes this context the thread's current one; leave() restores what was. Calls below are made in between.
-    virtual void enter() noexcept = 0;
+    virtual Status enter() noexcept = 0;
     virtual void leave() noexcept = 0;
+    /// For destructors that could not enter(): nothing is released from now on, because what is of a context that has
+    /// gone went with it.
+    virtual void abandon() noexcept = 0;
 
     virtual Status zero(void *stream, DevicePointer to, size_t bytes) noexcept = 0;
     /// Copies are enqueued; host memory must stay until synchronize().
@@ -80,16 +86,28 @@ class DeviceApi {
     DeviceApi() = default;
 };
 
-/// While it lives, a context is the thread's current one.
+/// While it lives, a context is the thread's current one, if status() is.
 class Entered {
   public:
-    explicit Entered(DeviceApi &api) noexcept : api_(api) { api_.enter(); }
-    ~Entered() { api_.leave(); }
+    explicit Entered(DeviceApi &api) noexcept : api_(api), status_(api.enter()) {}
+    ~Entered() {
+        if (status_.ok()) api_.leave();
+    }
     Entered(const Entered &) = delete;
     Entered &operator=(const Entered &) = delete;
+    const Status &status() const noexcept { return status_; }
 
   private:
     DeviceApi &api_;
+    Status status_;
+};
+
+/// The same to release what is the context's.
+class EnteredToRelease : public Entered {
+  public:
+    explicit EnteredToRelease(DeviceApi &api) noexcept : Entered(api) {
+        if (!status().ok()) api.abandon();
+    }
 };
 
 /// Loads the driver and opens the device or takes the caller's context.

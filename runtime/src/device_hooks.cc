@@ -6,7 +6,7 @@
 namespace shufflenet::inline SHUFFLENET_ABI {
 
 DeviceModules::~DeviceModules() {
-    const Entered entered(*api_);
+    const EnteredToRelease entered(*api_);
     for (const auto &[source, module] : loaded_) api_->release_module(module);
 }
 
@@ -23,7 +23,7 @@ Status DeviceModules::get(const char *source, size_t size, void **module) {
 }
 
 DeviceLauncher::~DeviceLauncher() {
-    const Entered entered(api());
+    const EnteredToRelease entered(api());
     for (const auto &[name, kernel] : kernels_) api().release_kernel(kernel);
 }
 

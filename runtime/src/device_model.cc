@@ -123,7 +123,7 @@ struct DeviceUnitWeights {
 struct DeviceWeights {
     explicit DeviceWeights(std::shared_ptr<DeviceModules> m) : modules(std::move(m)) {}
     ~DeviceWeights() {
-        const Entered entered(modules->api());
+        const EnteredToRelease entered(modules->api());
         stem = {};
         for (auto &units : stages) units.clear();
         conv5 = {};
@@ -144,7 +144,9 @@ struct BlockTensor {
     BlockLayout layout{};
     int capacity = 0;
     Memory memory;
-    std::vector<Memory> blocks;  // After `memory`: parts go first.
+    /// Each block, and for each those before it: what a kernel writes and what it reads of one tensor must not overlap
+    /// where parts are objects of their own (OpenCL). After `memory`: parts go first.
+    std::vector<Memory> blocks, before;
 
     int64_t block_floats() const { return int64_t{capacity} * layout.block_stride(); }
     /// Where an offset within one image's tensor is for image 0 of this one.
@@ -155,16 +157,23 @@ struct BlockTensor {
     Status allocate(DeviceApi &api, void *stream);
 };
 
+/// Kernels count in 32 bits.
+Status check_floats(int images, int64_t floats) {
+    if (floats <= INT32_MAX) return {};
+    return {Code::kBadInput, "max_batch: a tensor of " + std::to_string(images) + " images has " +
+                                 std::to_string(floats) + " floats, expected at most 2147483647"};
+}
+
 Status BlockTensor::allocate(DeviceApi &api, void *stream) {
     const int64_t floats = block_floats() * layout.blocks;
-    if (floats > INT32_MAX) {
-        return {Code::kBadInput, "max_batch: a tensor of " + std::to_string(capacity) + " images has " +
-                                     std::to_string(floats) + " floats, expected at most 2147483647"};
-    }
+    if (Status status = check_floats(capacity, floats); !status.ok()) return status;
     if (Status status = memory.allocate(api, stream, floats); !status.ok()) return status;
     blocks.resize(layout.blocks);
+    before.resize(layout.blocks);
     for (int b = 0; b < layout.blocks; ++b) {
         if (Status s = blocks[b].part_of(memory, b * block_floats(), block_floats()); !s.ok()) return s;
+        if (b == 0) continue;
+        if (Status s = before[b].part_of(memory, 0, b * block_floats()); !s.ok()) return s;
     }
     return {};
 }
@@ -289,9 +298,9 @@ class DeviceRun {
     }
     static DeviceArgument weights_of(const DeviceKernelWeights &w) { return {w.weights.get(), *w.host_weights}; }
     static DeviceArgument table_of(const DeviceKernelWeights &w) { return {w.table.get(), w.host_table}; }
-    /// A tensor of blocks as the kernels read it: (offset, image).
-    DeviceArgument blocks_of(const BlockTensor &t) const {
-        return {t.memory.get(), {{t.block_floats() * t.layout.blocks, 1}, {images_, t.layout.block_stride()}}};
+    /// A tensor of blocks as the kernels read it. `memory`: all of it, or the blocks before the one that is written.
+    static DeviceArgument blocks_of(const BlockTensor &t, const Memory &memory) {
+        return {memory.get(), {{t.block_floats() * t.layout.blocks, 1}}};
     }
     /// The lanes that a kernel computes of one block: (lane, pixel, image).
     DeviceArgument block_of(const BlockTensor &t, int block) const {
@@ -322,7 +331,7 @@ class DeviceRun {
         const bool down = u == 0;
         const BlockTensor &from = !down ? m_.blocks[s] : s == 0 ? m_.stem : m_.blocks[s - 1];
         const Name id = Name("stage") + (s + 2) + "_unit" + u;
-        DeviceArgument in = blocks_of(from);
+        DeviceArgument in = blocks_of(from, down ? from.memory : from.before[u + 1]);
         if (down) {
             DeviceArgument table = table_of(w.branch1);
             DeviceArgument weights = weights_of(w.branch1);
@@ -350,7 +359,7 @@ class DeviceRun {
                check(project(&context_, middle.get(), weights.get(), out.get()), id + "_branch2_project");
     }
     bool head(shufflenet_conv5_fn kernel, const DeviceWeights &w, DeviceArgument &out, const char *id) {
-        DeviceArgument in = blocks_of(m_.blocks.back());
+        DeviceArgument in = blocks_of(m_.blocks.back(), m_.blocks.back().memory);
         DeviceArgument table = table_of(w.conv5);
         DeviceArgument weights = weights_of(w.conv5);
         return check(kernel(&context_, in.get(), table.get(), weights.get(), out.get()), id);
@@ -381,13 +390,14 @@ class DeviceRun {
 
 DeviceModelState::~DeviceModelState() {
     if (modules == nullptr) return;
-    const Entered entered(api());
-    if (stream != nullptr) (void)api().synchronize(stream);
+    const EnteredToRelease entered(api());
+    if (stream != nullptr && entered.status().ok()) (void)api().synchronize(stream);
     graphs.clear();
     stem = {};
     blocks = {};
     for (Memory *memory : {&image, &middle, &conv5, &pooled, &logits}) *memory = {};
     if (own_stream != nullptr) api().release_stream(own_stream);
+    if (stream != own_stream) api().release_hold(stream);
     launcher.reset();
     weights.reset();
 }
@@ -430,6 +440,7 @@ Status DeviceModelState::make(const shufflenet_descriptor &d, const DeviceOption
         return {Code::kUnsupported, "graph: " + options.device + " has no graphs"};
     }
     const Entered entered(api());
+    if (!entered.status().ok()) return entered.status();
     if (Status status = make_streams(options.stream); !status.ok()) return status;
     launcher = std::make_unique<DeviceLauncher>(modules);
     launcher->use_stream(stream);
@@ -441,6 +452,7 @@ Status DeviceModelState::make_streams(void *given) {
         if (Status status = api().make_stream(&own_stream); !status.ok()) return status;
     }
     stream = given != nullptr ? given : own_stream;
+    if (given != nullptr) api().hold_stream(given);
     return {};
 }
 
@@ -470,6 +482,7 @@ Status DeviceModelState::allocate() {
         {&pooled, images * pooled_stride(*network)},
     };
     for (const auto &[memory, floats] : tensors) {
+        if (Status status = check_floats(options.max_batch, floats); !status.ok()) return status;
         if (Status status = memory->allocate(api(), stream, floats); !status.ok()) return status;
     }
     if (Status status = make_logits(descriptor->classes); !status.ok()) return status;
@@ -478,7 +491,10 @@ Status DeviceModelState::allocate() {
 
 Status DeviceModelState::make_logits(int classes) {
     if (classes <= logits_classes) return {};
-    if (Status s = logits.allocate(api(), stream, int64_t{options.max_batch} * classes); !s.ok()) return s;
+    Memory larger;
+    if (Status s = larger.allocate(api(), stream, int64_t{options.max_batch} * classes); !s.ok()) return s;
+    graphs.clear();  // They write to the old ones.
+    logits = std::move(larger);
     logits_classes = classes;
     return {};
 }
@@ -537,6 +553,7 @@ Status DeviceModelState::adopt(const Safetensors &tensors, const std::string &na
     auto made = std::make_shared<DeviceWeights>(modules);
     made->host = std::move(packed);
     const Entered entered(api());
+    if (!entered.status().ok()) return entered.status();
     status = upload_all(made.get());
     // Also after an error, since copies of host memory may be under way.
     Status done = api().synchronize(stream);
@@ -730,7 +747,8 @@ Status DeviceModel::share(DeviceModel *other, void *stream) const {
         if (!status.ok()) return status;
         if (state_->weights != nullptr) {
             const Entered entered(state_->api());
-            status = made.state_->make_logits(state_->weights->host->classes);
+            status = entered.status();
+            if (status.ok()) status = made.state_->make_logits(state_->weights->host->classes);
             if (status.ok()) status = made.state_->prepare(state_->weights);
         }
         if (status.ok()) *other = std::move(made);
@@ -748,6 +766,7 @@ Status DeviceModel::run(std::span<const float> input, int batch, std::span<float
         Status status = check_run(shape, input.size(), batch, logits.size(), features);
         if (!status.ok()) return status;
         const Entered entered(state_->api());
+        if (!entered.status().ok()) return entered.status();
         return state_->run(input, batch, logits, features);
     });
 }
@@ -764,6 +783,7 @@ Status DeviceModel::enqueue(DevicePointer input, int batch, DevicePointer logits
         }
         if (input == 0 || logits == 0) return {Code::kBadInput, "enqueue(): expected device memory, found null"};
         const Entered entered(state_->api());
+        if (!entered.status().ok()) return entered.status();
         return state_->enqueue(input, batch, logits);
     });
 }
@@ -773,8 +793,10 @@ DevicePointer DeviceModel::own_logits() const { return state_ == nullptr ? 0 : s
 
 Status DeviceModel::synchronize() noexcept {
     if (state_ == nullptr) return {};
-    const Entered entered(state_->api());
-    return state_->api().synchronize(state_->stream);
+    return guarded("an error message", [&]() -> Status {
+        const Entered entered(state_->api());
+        return entered.status().ok() ? state_->api().synchronize(state_->stream) : entered.status();
+    });
 }
 
 FeatureShape DeviceModel::feature_shape(Feature feature) const {

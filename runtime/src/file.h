@@ -51,8 +51,11 @@ class InputFile {
     std::string name_;
 };
 
-/// Replaces a file as a whole: on any error the old one is untouched and nothing new is left behind. A symbolic link
-/// keeps pointing where it did. What is not a regular file (a device, a pipe, /dev/stdout) is written straight to.
+/// Replaces a file as a whole: on any error the old one is untouched and nothing new is left behind, and a crash leaves
+/// the old one or the new one. Owner, access rights and attributes stay, and a symbolic link keeps pointing where it
+/// did, if to nothing, so that this makes its target. A file that nothing can replace (with other hard links, mounted
+/// by itself, in a folder that is not writable) is written in place, with log_note(); an error puts its old content
+/// back. What is not a regular file (a device, a pipe, /dev/stdout) is written straight to.
 Status write_file_atomically(const std::string &path, std::span<const std::byte> bytes);
 
 struct NewFile {
@@ -60,8 +63,12 @@ struct NewFile {
     std::span<const std::byte> bytes;
 };
 
-/// The same for several files, which must differ: every one is complete beside its place before the first appears
-/// there, so that an error leaves all of the old ones. What is written straight to gets its bytes before that.
+/// The same for several files, which must differ: all are replaced or none. What is written straight to gets its bytes
+/// once the others are complete beside their places, before the first takes it.
 Status write_files_atomically(std::span<const NewFile> files);
+
+/// Tells files to be written apart: equal for two paths that lead to one regular file, there or not. Empty for what is
+/// written straight to, and where no file can be made.
+std::string written_file(const std::string &path);
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -64,4 +64,11 @@ void log_debug(const char *format, ...) noexcept {
     va_end(arguments);
 }
 
+void log_note(const char *format, ...) noexcept {
+    va_list arguments;
+    va_start(arguments, format);
+    write_list("shufflenet: note: ", format, arguments);
+    va_end(arguments);
+}
+
 }  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -1,4 +1,4 @@
-// What the library does, on stderr, for whoever asks: SHUFFLENET_LOG=debug. Silent otherwise.
+// What the library does, on stderr, for whoever asks: SHUFFLENET_LOG=debug. Models are silent otherwise.
 #pragma once
 
 #include <chrono>
@@ -16,6 +16,9 @@ bool logging() noexcept;
 /// Writes "shufflenet: debug: ...", one line, as printf() does; nothing where logging() is false. Any thread may call
 /// it, lines do not mix, and it allocates nothing. A longer line is cut at 1,000 bytes.
 [[gnu::format(printf, 1, 2)]] void log_debug(const char *format, ...) noexcept;
+
+/// Writes "shufflenet: note: ..." in the same way, always: for programs, when they did not do quite as they were told.
+[[gnu::format(printf, 1, 2)]] void log_note(const char *format, ...) noexcept;
 
 /// Times of steps for log lines; does not read the clock where logging() is false.
 class LogTimer {

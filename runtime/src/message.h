@@ -88,6 +88,15 @@ inline Status bad_input(std::string_view file, std::string_view problem) {
 /// Where there may be no memory for a message: this one is short enough to need no heap.
 inline constexpr const char *kOutOfMemory = "out of memory";
 
+/// For what nobody expects.
+inline Status internal_error(std::string_view what, const std::exception &error) noexcept {
+    try {
+        return {Code::kInternal, std::string(what) + ": " + one_line(error.what())};
+    } catch (...) {
+        return {Code::kInternal, {}};
+    }
+}
+
 /// "out of memory for the model", if there is memory to say so.
 inline Status out_of_memory(std::string_view what) noexcept {
     try {
@@ -97,8 +106,8 @@ inline Status out_of_memory(std::string_view what) noexcept {
     }
 }
 
-/// The body of a public function: what `call` returns, computed in the default floating-point environment; if that
-/// takes more memory than there is, a status that says for what.
+/// The body of a public function: what `call` returns, computed in the default floating-point environment; if it throws,
+/// a status: for want of memory one that says for what, else kInternal.
 template <typename F>
 Status guarded(const char *what, F &&call) noexcept {
     const DefaultFloatEnvironment environment;
@@ -106,6 +115,8 @@ Status guarded(const char *what, F &&call) noexcept {
         return call();
     } catch (const std::bad_alloc &) {
         return out_of_memory(what);
+    } catch (const std::exception &error) {
+        return internal_error(what, error);
     }
 }
 

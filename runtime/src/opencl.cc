@@ -50,8 +50,10 @@ struct Driver {
     Result (*device_info)(Handle, uint32_t, size_t, void *, size_t *) = nullptr;
     Handle (*create_context)(const intptr_t *, uint32_t, const Handle *, void *, void *, Result *) = nullptr;
     Result (*context_info)(Handle, uint32_t, size_t, void *, size_t *) = nullptr;
+    Result (*retain_context)(Handle) = nullptr;
     Result (*release_context)(Handle) = nullptr;
     Handle (*create_queue)(Handle, Handle, uint64_t, Result *) = nullptr;
+    Result (*retain_queue)(Handle) = nullptr;
     Result (*release_queue)(Handle) = nullptr;
     Handle (*create_buffer)(Handle, uint64_t, size_t, void *, Result *) = nullptr;
     Handle (*create_part)(Handle, uint64_t, uint32_t, const void *, Result *) = nullptr;
@@ -86,8 +88,10 @@ Status Driver::load() {
     find("clGetDeviceInfo", &device_info);
     find("clCreateContext", &create_context);
     find("clGetContextInfo", &context_info);
+    find("clRetainContext", &retain_context);
     find("clReleaseContext", &release_context);
     find("clCreateCommandQueue", &create_queue);
+    find("clRetainCommandQueue", &retain_queue);
     find("clReleaseCommandQueue", &release_queue);
     find("clCreateBuffer", &create_buffer);
     find("clCreateSubBuffer", &create_part);
@@ -115,7 +119,7 @@ class OpenCl final : public DeviceApi {
   public:
     explicit OpenCl(const Driver &driver) : d_(driver) {}
     ~OpenCl() override {
-        if (own_) d_.release_context(context_);
+        if (held_) d_.release_context(context_);
     }
     OpenCl(const OpenCl &) = delete;
     OpenCl &operator=(const OpenCl &) = delete;
@@ -146,8 +150,11 @@ class OpenCl final : public DeviceApi {
         return check(result, "clCreateCommandQueue");
     }
     void release_stream(void *stream) noexcept override { d_.release_queue(stream); }
-    void enter() noexcept override {}
+    void hold_stream(void *stream) noexcept override { d_.retain_queue(stream); }
+    void release_hold(void *stream) noexcept override { d_.release_queue(stream); }
+    Status enter() noexcept override { return {}; }
     void leave() noexcept override {}
+    void abandon() noexcept override {}
 
     Status zero(void *stream, DevicePointer to, size_t bytes) noexcept override {
         const float zero = 0;
@@ -190,7 +197,7 @@ class OpenCl final : public DeviceApi {
 
     const Driver &d_;
     Handle device_ = nullptr, context_ = nullptr;
-    bool own_ = false;
+    bool held_ = false;  ///< A use of the context is ours to release.
     uint32_t units_ = 1, constant_arguments_ = 0;
     uint64_t constant_bytes_ = 0;
     size_t alignment_ = 1;
@@ -270,15 +277,19 @@ Status OpenCl::open(const DeviceOptions &options) {
         std::vector<Handle> devices(bytes / sizeof(Handle));
         if (result == kSuccess) result = d_.context_info(context_, kContextDevices, bytes, devices.data(), nullptr);
         if (Status status = check(result, "clGetContextInfo"); !status.ok()) return status;
-        device_ = devices.at(0);
-        return read_limits();
+        if (devices.empty()) return {Code::kUnsupported, "opencl: no device: the context has none"};
+        device_ = devices.front();
+        if (Status status = read_limits(); !status.ok()) return status;
+        result = d_.retain_context(context_);
+        held_ = result == kSuccess;
+        return check(result, "clRetainContext");
     }
     if (Status status = find_device(options.index); !status.ok()) return status;
     if (Status status = read_limits(); !status.ok()) return status;
     Result result = kSuccess;
     // cppcheck-suppress danglingLifetime  ; the driver writes to it and forgets it
     context_ = d_.create_context(nullptr, 1, &device_, nullptr, nullptr, &result);
-    own_ = result == kSuccess;
+    held_ = result == kSuccess;
     return check(result, "clCreateContext");
 }
 

@@ -1,9 +1,11 @@
+#define _GNU_SOURCE
 #include "fake_cuda.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
     kSuccess = 0,
@@ -13,6 +15,8 @@ enum {
     kNotFound = 500,
     kDepth = 16,
     kAllocations = 4096,
+    kLargeBytes = 16 << 20, /* Such memory is the system's zeros until somebody writes to it. */
+    kGraphPointers = 1024,
     kDefaultSharedBytes = 48 << 10,
     kMostThreads = 1024
 };
@@ -23,10 +27,16 @@ struct allocation {
     void *context;
 };
 
+struct graph {
+    struct graph *next; /* Of those that can be launched. */
+    int kernels, pointers;
+    uint64_t pointer[kGraphPointers]; /* that its kernels were given */
+};
+
 struct stream {
     void *context;
     int capturing;
-    int captured;
+    struct graph captured;
 };
 
 struct module {
@@ -42,12 +52,10 @@ struct function {
     char name[128];
 };
 
-struct graph {
-    int kernels;
-};
 
 static struct fake_cuda state;
 static struct allocation allocations[kAllocations];
+static struct graph *graphs;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char primary_context, callers_context;
 static __thread void *stack[kDepth];
@@ -143,6 +151,16 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     return kSuccess;
 }
 
+static int primary_is_active(void) { return state.primary_retained > state.primary_released; }
+
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+    ENTER(0);
+    (void)device;
+    *flags = 0;
+    *active = primary_is_active();
+    return kSuccess;
+}
+
 int cuDevicePrimaryCtxRetain(void **context, int device) {
     ENTER(0);
     (void)device;
@@ -160,6 +178,10 @@ int cuDevicePrimaryCtxRelease_v2(int device) {
 int cuCtxPushCurrent_v2(void *context) {
     ENTER(0);
     if (context != &primary_context && context != &callers_context) return kInvalidContext;
+    if (context == &primary_context && !primary_is_active()) {
+        misuse("the primary context is used after its last user released it");
+        return kInvalidContext;
+    }
     if (depth == kDepth) {
         misuse("contexts are pushed and not popped");
         return kInvalidValue;
@@ -183,17 +205,35 @@ int cuCtxGetDevice(int *device) {
     return kSuccess;
 }
 
+static void *take_memory(size_t bytes) {
+    if (bytes >= kLargeBytes) {
+        return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    }
+    void *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    /* Not zeros: whoever needs these must ask for them. */
+    memset(memory, 0xFF, bytes);
+    return memory;
+}
+
+/* Memory of a graph must stay, because launching it has no other arguments. */
+static void check_graphs(const struct allocation *freed) {
+    const uint64_t begin = (uint64_t)(uintptr_t)freed->memory;
+    for (const struct graph *g = graphs; g != NULL; g = g->next) {
+        for (int i = 0; i < g->pointers; ++i) {
+            if (g->pointer[i] >= begin && g->pointer[i] < begin + freed->bytes) misuse("a graph's memory is freed");
+        }
+    }
+}
+
 int cuMemAlloc_v2(uint64_t *memory, size_t bytes) {
     ENTER(1);
     int result = kOutOfMemory;
     pthread_mutex_lock(&mutex);
     for (int i = 0; i < kAllocations && state.bytes_live + bytes <= state.memory_bytes; ++i) {
         if (allocations[i].memory != NULL) continue;
-        allocations[i].memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+        allocations[i].memory = take_memory(bytes);
         allocations[i].bytes = bytes;
         allocations[i].context = fake_cuda_current();
-        /* Not zeros: whoever needs these must ask for them. */
-        memset(allocations[i].memory, 0xFF, bytes);
         *memory = (uint64_t)(uintptr_t)allocations[i].memory;
         state.bytes_live += bytes;
         ++state.allocations;
@@ -211,7 +251,12 @@ int cuMemFree_v2(uint64_t memory) {
     for (int i = 0; i < kAllocations; ++i) {
         if (memory == 0 || (uint64_t)(uintptr_t)allocations[i].memory != memory) continue;
         if (allocations[i].context != fake_cuda_current()) misuse("memory is freed in another context");
-        free(allocations[i].memory);
+        check_graphs(&allocations[i]);
+        if (allocations[i].bytes >= kLargeBytes) {
+            munmap(allocations[i].memory, allocations[i].bytes);
+        } else {
+            free(allocations[i].memory);
+        }
         allocations[i].memory = NULL;
         state.bytes_live -= allocations[i].bytes;
         ++state.frees;
@@ -250,7 +295,10 @@ int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *stream) {
     ENTER(1);
     const int result = check_copy(to, bytes, stream);
-    if (result == kSuccess) memset((void *)(uintptr_t)to, value, bytes);
+    /* Large memory is wanted whole and as zeros, which it gets without being touched. */
+    if (result == kSuccess && (bytes < kLargeBytes || madvise((void *)(uintptr_t)to, bytes, MADV_DONTNEED) != 0)) {
+        memset((void *)(uintptr_t)to, value, bytes);
+    }
     return result;
 }
 
@@ -324,7 +372,7 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
 }
 
 /* Every parameter of 8 bytes is a pointer: it must be into live memory. */
-static void check_arguments(const struct function *f, void **arguments) {
+static void check_arguments(const struct function *f, void **arguments, struct graph *captured) {
     char entry[160];
     snprintf(entry, sizeof entry, ".entry %s(", f->name);
     const char *at = strstr(f->module->text, entry);
@@ -334,6 +382,7 @@ static void check_arguments(const struct function *f, void **arguments) {
         uint64_t pointer = 0;
         memcpy(&pointer, arguments[i], sizeof pointer);
         if (!is_memory(pointer, 1)) misuse("a kernel's pointer is not into the device's memory");
+        if (captured != NULL && captured->pointers < kGraphPointers) captured->pointer[captured->pointers++] = pointer;
     }
 }
 
@@ -347,7 +396,7 @@ int cuLaunchKernel(void *function, unsigned bx, unsigned by, unsigned bz, unsign
     if (bx == 0 || by == 0 || bz == 0 || by > 65535 || bz > 65535) misuse("a grid that CUDA does not allow");
     if (tx * ty * tz == 0 || tx * ty * tz > kMostThreads || tz > 64) misuse("a block that CUDA does not allow");
     if (shared_bytes > kDefaultSharedBytes) misuse("more shared memory than a kernel gets unasked");
-    check_arguments(f, arguments);
+    check_arguments(f, arguments, s != NULL && s->capturing ? &s->captured : NULL);
     pthread_mutex_lock(&mutex);
     const int number = state.launches++;
     if (number < FAKE_CUDA_LAUNCHES) {
@@ -362,7 +411,7 @@ int cuLaunchKernel(void *function, unsigned bx, unsigned by, unsigned bz, unsign
         l->shared_bytes = shared_bytes;
         l->captured = s != NULL && s->capturing;
     }
-    if (s != NULL && s->capturing) ++s->captured;
+    if (s != NULL && s->capturing) ++s->captured.kernels;
     pthread_mutex_unlock(&mutex);
     return kSuccess;
 }
@@ -373,7 +422,7 @@ int cuStreamBeginCapture_v2(void *stream, unsigned mode) {
     struct stream *s = stream;
     if (s == NULL) return kInvalidValue; /* The legacy stream cannot be captured. */
     s->capturing = 1;
-    s->captured = 0;
+    memset(&s->captured, 0, sizeof s->captured);
     count(&state.captures);
     return kSuccess;
 }
@@ -383,7 +432,7 @@ int cuStreamEndCapture(void *stream, void **graph) {
     s->capturing = 0;
     ENTER(1);
     struct graph *made = calloc(1, sizeof *made);
-    made->kernels = s->captured;
+    *made = s->captured;
     *graph = made;
     return kSuccess;
 }
@@ -394,6 +443,10 @@ int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long lo
     (void)flags;
     struct graph *made = calloc(1, sizeof *made);
     *made = *(struct graph *)graph;
+    pthread_mutex_lock(&mutex);
+    made->next = graphs;
+    graphs = made;
+    pthread_mutex_unlock(&mutex);
     *executable = made;
     count(&state.graphs_made);
     return kSuccess;
@@ -406,6 +459,11 @@ int cuGraphDestroy(void *graph) {
 }
 
 int cuGraphExecDestroy(void *executable) {
+    pthread_mutex_lock(&mutex);
+    struct graph **at = &graphs;
+    while (*at != executable) at = &(*at)->next;
+    *at = (*at)->next;
+    pthread_mutex_unlock(&mutex);
     free(executable);
     count(&state.graphs_destroyed);
     return kSuccess;

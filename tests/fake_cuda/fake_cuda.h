@@ -46,6 +46,8 @@ void fake_cuda_reset(void);
 /* A context that the caller made in its own way, and the calling thread's current one, or NULL. */
 void *fake_cuda_callers_context(void);
 void *fake_cuda_current(void);
+int cuDevicePrimaryCtxRetain(void **context, int device);
+int cuDevicePrimaryCtxRelease_v2(int device);
 int cuCtxPushCurrent_v2(void *context);
 int cuCtxPopCurrent_v2(void **context);
 int cuMemAlloc_v2(uint64_t *memory, size_t bytes);

@@ -3,7 +3,9 @@
  *     malloc         each allocation (by malloc, calloc, realloc or aligned_alloc) fails in a copy of the process that is
  *                    forked for it, alone and with all that follow; once for every stack of callers
  *     memory N       the address space can grow by N MiB: mmap() and brk() fail
- *     FUNCTION N     the Nth call of open, read, pread, write, close, fstat, rename or pthread_create
+ *     FUNCTION N     the Nth call of open, read, pread, write, close, fstat, fsync, fchmod, fchown, ftruncate, link, rename
+ *                    or pthread_create
+ *     busy_rename N  the Nth call of rename, as onto a file that is mounted
  *     short_FUNCTION N, interrupted_FUNCTION N
  *                    the Nth call of read, pread or write does half of its work, or none yet
  *
@@ -56,6 +58,7 @@ static int is_nth(const char *name) {
 enum { kDepth = 32, kPlaces = 1 << 16 };
 static uint64_t places[kPlaces];
 static int trying = 0, all_fail = 0;
+static char parent[24] = ""; /* Of a copy: "-PID-", which is in the names of its parent's temporary files. */
 
 /* Whether this stack of callers is new. */
 static int is_new_place(void) {
@@ -80,6 +83,7 @@ static int in_copy(void) {
     if (copy == 0) {
         dup2(file, STDERR_FILENO);
         dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
+        snprintf(parent, sizeof parent, "-%d-", (int)getppid());
         return 1;
     }
     int status = 0;
@@ -125,6 +129,9 @@ static int fails(const char *name, int error) {
     return 1;
 }
 
+/* What the parent still needs. */
+static int is_parents(const char *path) { return parent[0] != '\0' && strstr(path, parent) != NULL; }
+
 int open(const char *path, int flags, ...) {
     NEXT(open);
     va_list rest;
@@ -156,9 +163,34 @@ int fstat(int file, struct stat *info) {
     NEXT(fstat);
     return fails("fstat", EIO) ? -1 : next(file, info);
 }
+int fsync(int file) {
+    NEXT(fsync);
+    return fails("fsync", EIO) ? -1 : next(file);
+}
+int fchmod(int file, mode_t mode) {
+    NEXT(fchmod);
+    return fails("fchmod", EPERM) ? -1 : next(file, mode);
+}
+int fchown(int file, uid_t user, gid_t group) {
+    NEXT(fchown);
+    return fails("fchown", EPERM) ? -1 : next(file, user, group);
+}
+int ftruncate(int file, off_t size) {
+    NEXT(ftruncate);
+    return fails("ftruncate", EIO) ? -1 : next(file, size);
+}
+int link(const char *from, const char *to) {
+    NEXT(link);
+    return fails("link", EPERM) ? -1 : next(from, to);
+}
 int rename(const char *from, const char *to) {
     NEXT(rename);
-    return fails("rename", EIO) ? -1 : next(from, to);
+    if (is_parents(from)) return 0;
+    return fails("rename", EIO) || fails("busy_rename", EBUSY) ? -1 : next(from, to);
+}
+int unlink(const char *path) {
+    NEXT(unlink);
+    return is_parents(path) ? 0 : next(path);
 }
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
     NEXT(pthread_create);
