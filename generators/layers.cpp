@@ -22,8 +22,8 @@ std::vector<T> with_group(std::vector<T> at, const std::vector<Var> &group) {
 
 }  // namespace
 
-// select() in this order, and strict: x86's maxps and minps then have the value as the operand that they return where the
-// comparison fails, and ARM's fmax and fmin never lose it. max() would leave the order to the compiler.
+// select() in this order, and strict: x86's maxps and minps then have the value as the operand that they return where
+// the comparison fails, and ARM's fmax and fmin never lose it. max() would leave the order to the compiler.
 Expr at_least(const Expr &value, float bound) { return strict_float(select(value < bound, bound, value)); }
 Expr at_most(const Expr &value, float bound) { return strict_float(select(value > bound, bound, value)); }
 
@@ -195,8 +195,8 @@ namespace {
 
 constexpr uint32_t kMagnitude = 0x7FFFFFFF, kInfinity = 0x7F800000;
 
-/// The bits of a float without its sign. Of values that are not negative (-0 is none) they are in the values' order, and
-/// what is not a number is beyond infinity.
+/// The bits of a float without its sign. Of values that are not negative (-0 is none) they are in the values' order,
+/// and what is not a number is beyond infinity.
 Expr magnitude_bits(const Expr &value) { return reinterpret<uint32_t>(value) & Expr(kMagnitude); }
 
 /// The greater of two floats, or the one that is not a number.
