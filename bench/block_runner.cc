@@ -321,6 +321,30 @@ std::array<double, kTimeParts.size()> BlockRunner::fastest_parts() const {
     return parts;
 }
 
+void BlockRunner::set_input(int channel, int pixel, float value) {
+    const TensorLayout in = layout(0);
+    tensors_[0].data()[pixel * in.lanes() + in.lane(channel)] = value;
+    input_.plane(channel)[pixel] = value;
+}
+
+namespace {
+
+double finite_range(std::vector<double> values) {
+    std::erase_if(values, [](double value) { return !std::isfinite(value); });
+    if (values.empty()) return 1;
+    const auto [low, high] = std::ranges::minmax(values);
+    return high - low;
+}
+
+/// What is not finite is right or infinitely wrong.
+double error_of(double found, double expected) {
+    if (std::isfinite(expected)) return std::abs(found - expected);
+    const bool same = std::isnan(expected) ? std::isnan(found) : found == expected;
+    return same ? 0 : std::numeric_limits<double>::infinity();
+}
+
+}  // namespace
+
 double BlockRunner::verify() {
     const int last = static_cast<int>(block_.operations.size());
     const TensorLayout out = layout(last);
@@ -334,11 +358,11 @@ double BlockRunner::verify() {
         if (call.repeat == 0) run_call(call);
     }
     const reference::Tensor expected = reference::run_block(block_, values_, input_).back();
-    const auto [low, high] = std::ranges::minmax(expected.data);
+    const double range = finite_range(expected.data);
     double worst = 0;
     for (int c = 0; c < out.channels; ++c) {
         for (int p = 0; p < out.size.pixels(); ++p) {
-            const double error = std::abs(found[p * out.lanes() + out.lane(c)] - expected.plane(c)[p]) / (high - low);
+            const double error = error_of(found[p * out.lanes() + out.lane(c)], expected.plane(c)[p]) / range;
             if (!(error <= kTolerance)) {
                 throw std::runtime_error(std::string(block_.name.view()) + " on " + isa_ + ": channel " +
                                          std::to_string(c) + " at pixel " + std::to_string(p) + " is wrong by " +

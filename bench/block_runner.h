@@ -47,8 +47,11 @@ class BlockRunner {
     double fastest() const;
     std::array<double, kTimeParts.size()> fastest_parts() const;
 
+    /// Changes one value of the first block's input, which is random.
+    void set_input(int channel, int pixel, float value);
+
     /// Runs the first block, and throws std::runtime_error if its output differs from the naive reference's.
-    /// Returns the worst difference, as a share of the output's range.
+    /// Returns the worst difference, as a share of the output's range, where the reference's is finite.
     double verify();
 
     /// Calls of kernels.

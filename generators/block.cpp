@@ -19,8 +19,8 @@ std::vector<Summands> dense_summands(int channels, bool lane_operands, const Act
 }
 
 Expr cut_off(const Expr &value, int limit) {
-    const Expr positive = Halide::max(value, 0.0F);
-    return limit > 0 ? Halide::min(positive, static_cast<float>(limit)) : positive;
+    const Expr positive = at_least(value, 0.0F);
+    return limit > 0 ? at_most(positive, static_cast<float>(limit)) : positive;
 }
 
 Epilogue epilogue_of(bool rectified) { return rectified ? relu : linear; }

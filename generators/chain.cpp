@@ -18,9 +18,9 @@ Expr activated(const Expr &value, shufflenet::Activation activation) {
     using enum shufflenet::Activation;
     switch (activation) {
     case kRelu:
-        return Halide::max(value, 0.0F);
+        return at_least(value, 0.0F);
     case kRelu6:
-        return Halide::min(Halide::max(value, 0.0F), kSix);
+        return at_most(at_least(value, 0.0F), kSix);
     case kNone:
         break;
     }

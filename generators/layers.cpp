@@ -5,7 +5,9 @@ namespace shufflenet::generators {
 using Halide::clamp;
 using Halide::likely;
 using Halide::max;
+using Halide::reinterpret;
 using Halide::select;
+using Halide::strict_float;
 
 namespace {
 
@@ -20,7 +22,12 @@ std::vector<T> with_group(std::vector<T> at, const std::vector<Var> &group) {
 
 }  // namespace
 
-Expr relu(Expr sum, Expr /*lane*/, Expr /*pixel*/) { return max(sum, 0.0F); }
+// select() in this order, and strict: x86's maxps and minps then have the value as the operand that they return where
+// the comparison fails, and ARM's fmax and fmin never lose it. max() would leave the order to the compiler.
+Expr at_least(const Expr &value, float bound) { return strict_float(select(value < bound, bound, value)); }
+Expr at_most(const Expr &value, float bound) { return strict_float(select(value > bound, bound, value)); }
+
+Expr relu(Expr sum, Expr /*lane*/, Expr /*pixel*/) { return at_least(sum, 0.0F); }
 Expr linear(Expr sum, Expr /*lane*/, Expr /*pixel*/) { return sum; }
 
 Parameter buffer_of(const Blob &blob) {
@@ -135,12 +142,14 @@ Expr window_sum(Expr start, const std::function<Expr(int tap)> &weight, const Wi
     return sum;
 }
 
-/// A part of a depthwise convolution whose value at (c, x, y) is `value`.
+/// A part of a depthwise convolution whose sum at (c, x, y) is `value`.
 Depthwise::Part window_part(const std::string &id, const ChannelPart &part, const Expr &value, Size out_size, Var c,
-                            Var x, Var y, Var p, const std::vector<Var> &group) {
+                            Var x, Var y, Var p, const std::vector<Var> &group, const Epilogue &epilogue = linear) {
     Func rows(id + "_rows"), out(id);
     rows(with_group<Var>({c, x, y}, group)) = value;
-    out(with_group<Var>({c, p}, group)) = rows(with_group<Expr>({c, p % out_size.width, p / out_size.width}, group));
+    // Not in `rows`: what is strict in an epilogue would take the sum in, and its multiply-adds apart.
+    const Expr sum = rows(with_group<Expr>({c, p % out_size.width, p / out_size.width}, group));
+    out(with_group<Var>({c, p}, group)) = epilogue(sum, part.first + c, p);
     return {part, rows, out};
 }
 
@@ -168,8 +177,7 @@ Depthwise depthwise(const std::string &name, const WindowLayout &layout, const s
         const size_t number = f.parts.size();
         const Expr sum =
             filtered(layout, part, in_size, out_size, stride, blob, clamped(in[number], in_size), c, x, y, window);
-        const Expr value = epilogue(sum, part.first + c, y * out_size.width + x);
-        f.parts.push_back(window_part(part_name(name, number), part, value, out_size, c, x, y, p, group));
+        f.parts.push_back(window_part(part_name(name, number), part, sum, out_size, c, x, y, p, group, epilogue));
     }
     return f;
 }
@@ -185,16 +193,28 @@ Depthwise average_pool(const std::string &name, const WindowLayout &layout, Size
 
 namespace {
 
-/// 3x3 stride-2 maximum at (x, y). `conv` reads at (x, y).
+constexpr uint32_t kMagnitude = 0x7FFFFFFF, kInfinity = 0x7F800000;
+
+/// The bits of a float without its sign. Of values that are not negative (-0 is none) they are in the values' order,
+/// and what is not a number is beyond infinity.
+Expr magnitude_bits(const Expr &value) { return reinterpret<uint32_t>(value) & Expr(kMagnitude); }
+
+/// The greater of two floats, or the one that is not a number.
+Expr max_or_nan(const Expr &a, const Expr &b) {
+    return strict_float(select(b > a || magnitude_bits(b) > Expr(kInfinity), b, a));
+}
+
+/// 3x3 stride-2 maximum at (x, y). `conv` reads at (x, y) what magnitude_bits() made; as integers, because the maximum
+/// of two floats, one of them not a number, takes more than one instruction.
 Expr pooled(const std::function<Expr(Expr, Expr)> &conv, const Expr &x, const Expr &y) {
     Expr best;
     for (int ky = 0; ky < 3; ++ky) {
         for (int kx = 0; kx < 3; ++kx) {
-            const Expr value = conv(x * 2 + kx - 1, y * 2 + ky - 1);
+            const Expr value = reinterpret<uint32_t>(conv(x * 2 + kx - 1, y * 2 + ky - 1));
             best = best.defined() ? max(best, value) : value;
         }
     }
-    return best;
+    return reinterpret<float>(best);
 }
 
 Expr padded(const Image &image, Size size, const Expr &ix, const Expr &iy, const Expr &ci) {
@@ -204,7 +224,8 @@ Expr padded(const Image &image, Size size, const Expr &ix, const Expr &iy, const
 
 /// A part of a stem whose pooled output is still to be defined.
 Stem::Part convolved(const Stem &f, const std::string &name, const WindowLayout &layout, const ChannelPart &part,
-                     const Blob &blob, const Image &image, const Epilogue &epilogue, const std::vector<Var> &group) {
+                     bool pool, const Blob &blob, const Image &image, const Epilogue &epilogue,
+                     const std::vector<Var> &group) {
     const size_t number = f.parts.size();
     Func sum(part_name(name + "_sum", number)), conv(part_name(name + "_conv", number)), out(part_name(name, number));
     const std::vector<Var> at = with_group<Var>({f.c, f.x, f.y}, group);
@@ -212,7 +233,8 @@ Stem::Part convolved(const Stem &f, const std::string &name, const WindowLayout 
     sum(at) = blob(layout.bias + part.first + f.c);
     const Expr weight = packed(part, f.c, layout.vec, (tap.z * 3 + tap.y) * 3 + tap.x, layout.taps);
     sum(at) += blob(layout.weights + weight) * padded(image, f.in, f.x * 2 + tap.x - 1, f.y * 2 + tap.y - 1, tap.z);
-    conv(at) = epilogue(sum(at), part.first + f.c, f.y * f.conv_size.width + f.x);
+    const Expr value = epilogue(sum(at), part.first + f.c, f.y * f.conv_size.width + f.x);
+    conv(at) = pool ? reinterpret<float>(magnitude_bits(value)) : value;
     return {part, sum, conv, out};
 }
 
@@ -225,7 +247,7 @@ Stem stem(const std::string &name, const WindowLayout &layout, const std::vector
     const Size out_size = pool ? halved(half) : half;
     Stem f{c, x, y, p, in_size, half, out_size, RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
     for (const ChannelPart &channels : parts) {
-        Stem::Part part = convolved(f, name, layout, channels, blob, image, epilogue, {});
+        Stem::Part part = convolved(f, name, layout, channels, pool, blob, image, epilogue, {});
         // Values are not negative, so repeating an edge value is as good as padding.
         const auto repeated = [&](const Expr &cx, const Expr &cy) {
             return part.conv(c, likely(clamp(cx, 0, half.width - 1)), likely(clamp(cy, 0, half.height - 1)));
@@ -242,7 +264,7 @@ Stem stem_rows(const std::string &name, const WindowLayout &layout, const std::v
     const Size half = halved(in_size);
     Stem f{c, x, y, p, in_size, half, halved(half), RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
     for (const ChannelPart &channels : parts) {
-        Stem::Part part = convolved(f, name, layout, channels, blob, image, relu, group);
+        Stem::Part part = convolved(f, name, layout, channels, true, blob, image, relu, group);
         // Values are not negative, so 0 is as good as padding.
         const auto masked = [&](const Expr &cx, const Expr &cy) {
             const Expr inside = cx >= 0 && cx < half.width && cy >= 0 && cy < half.height;
@@ -266,7 +288,7 @@ Depthwise pool(const std::string &name, WindowKind kind, int lanes, const std::v
         const auto visit = [&](int, const Expr &inside, const Expr &ix, const Expr &iy) {
             const Expr value = likely(in[number](c, nearest(in_size, ix, iy)));
             // The nearest pixel is within the window too.
-            best = max(best, value);
+            best = max_or_nan(best, value);
             total += select(inside, value, 0.0F);
             count += select(inside, 1, 0);
         };

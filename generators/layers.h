@@ -41,6 +41,10 @@ std::vector<Summands> gathered(int count, int fours, bool lane_operands, const G
 /// Index, within a blob's weights[lanes / vec][rows][vec], of row `row` at lane `c` of a part.
 Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, int rows);
 
+/// A value, or the bound that it is beyond. What is not a number stays that.
+Expr at_least(const Expr &value, float bound);
+Expr at_most(const Expr &value, float bound);
+
 /// What a convolution's sum becomes at (lane, pixel).
 using Epilogue = std::function<Expr(Expr sum, Expr lane, Expr pixel)>;
 Expr relu(Expr sum, Expr lane, Expr pixel);
@@ -124,7 +128,7 @@ struct Stem {
     struct Part {
         ChannelPart channels;
         Func sum;   ///< (c, x, y): the convolution's accumulator.
-        Func conv;  ///< (c, x, y), with the epilogue.
+        Func conv;  ///< (c, x, y), with the epilogue; where a pool follows without a sign, for zeros have one, too.
         Func out;   ///< (c, p)
     };
     Var c, x, y, p;

@@ -73,7 +73,7 @@ inline Tensor pool3x3(const Tensor &in, bool mean, int stride) {
                 for (int iy = std::max(0, cy - 1); iy <= std::min(in.height - 1, cy + 1); ++iy) {
                     for (int ix = std::max(0, cx - 1); ix <= std::min(in.width - 1, cx + 1); ++ix, ++count) {
                         sum += in.at(c, iy, ix);
-                        most = std::max(most, in.at(c, iy, ix));
+                        most = max_or_nan(most, in.at(c, iy, ix));
                     }
                 }
                 out.at(c, y, x) = mean ? sum / count : most;
@@ -95,7 +95,7 @@ inline std::vector<Tensor> run_block(const Block &block, const BlockWeights &wei
             break;
         case OperationKind::kRelu:
             result = relu(std::move(result));
-            for (double &value : result.data) value = op.limit > 0 ? std::min<double>(value, op.limit) : value;
+            for (double &value : result.data) value = op.limit > 0 && value > op.limit ? op.limit : value;
             break;
         case OperationKind::kSlice:
             result = Tensor(op.out_channels, result.height, result.width);

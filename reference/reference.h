@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <span>
 #include <stdexcept>
@@ -104,7 +105,8 @@ inline Tensor pointwise(const Tensor &in, std::span<const double> weights, std::
 }
 
 inline Tensor relu(Tensor t) {
-    for (double &value : t.data) value = std::max(value, 0.0);
+    // Not a number is not below zero, and stays what it is.
+    for (double &value : t.data) value = value < 0 ? 0 : value;
     return t;
 }
 
@@ -112,7 +114,7 @@ inline Tensor activate(Tensor t, Activation activation) {
     if (activation == Activation::kNone) return t;
     t = relu(std::move(t));
     if (activation == Activation::kRelu6) {
-        for (double &value : t.data) value = std::min(value, 6.0);
+        for (double &value : t.data) value = value > 6 ? 6 : value;
     }
     return t;
 }
@@ -128,6 +130,9 @@ inline Tensor average_pool3x3s2(const Tensor &in) {
     return depthwise3x3(in, ninths, zeros, 2);
 }
 
+/// The greater, or the one that is not a number.
+inline double max_or_nan(double a, double b) { return b > a || std::isnan(b) ? b : a; }
+
 inline Tensor max_pool3x3s2(const Tensor &in) {
     Tensor out(in.channels, strided(in.height, 2), strided(in.width, 2));
     const double nothing = -std::numeric_limits<double>::infinity();
@@ -137,7 +142,7 @@ inline Tensor max_pool3x3s2(const Tensor &in) {
                 double largest = nothing;
                 for (int ky = 0; ky < 3; ++ky) {
                     for (int kx = 0; kx < 3; ++kx) {
-                        largest = std::max(largest, in.padded(c, 2 * y + ky - 1, 2 * x + kx - 1, nothing));
+                        largest = max_or_nan(largest, in.padded(c, 2 * y + ky - 1, 2 * x + kx - 1, nothing));
                     }
                 }
                 out.at(c, y, x) = largest;

@@ -392,6 +392,9 @@ void Cpu::apply(Conv5Pool &f) const {
     // All pixels of one channel tile, summed and dropped: 3 KiB at 7x7.
     pw.out.compute_at(f.out, co).align_bounds(f.c, m_.vec);
     tile(f.pw, pw, f.c, f.p, t, po, tco);
+    // The last tile overlaps the one before it: unrolled, what both store is computed once.
+    constexpr int kFewTiles = 3;
+    if (pieces(f.pw.pixels, t.pixels) <= kFewTiles) pw.out.unroll(po);
 }
 
 void Cpu::apply(AveragePool &f) const { store(f.dw, f.c, f.x, f.y, f.p, blocks_of(f.dw.out_size)); }

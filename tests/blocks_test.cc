@@ -1,6 +1,7 @@
 // Blocks: their cost against counting, and their kernels against the naive reference.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 
 #include "bench/block_runner.h"
@@ -150,6 +151,9 @@ TEST(Reference, PoolsByHand) {
     in.data = {1, -2, 3, 4, 5, -6};
     EXPECT_EQ(reference::pool3x3(in, false, 1).data, (std::vector<double>{5, 5, 5, 5, 5, 5}));
     EXPECT_EQ(reference::pool3x3(in, true, 1).data, (std::vector<double>{2, 5.0 / 6, 0, 2, 5.0 / 6, 0}));
+    in.data[3] = NAN;
+    const std::vector<double> kept = reference::pool3x3(in, false, 1).data;
+    for (size_t i = 0; i < kept.size(); ++i) EXPECT_EQ(std::isnan(kept[i]), i % 3 < 2) << i;
 }
 
 class SmallBlock : public ::testing::TestWithParam<Block> {};
@@ -172,6 +176,24 @@ TEST_P(SmallBlock, IsTheReferences) {
             EXPECT_LT(fused.verify(), 1e-5);
         } else {
             EXPECT_THROW(fused.verify(), std::runtime_error) << "it is right now";
+        }
+    }
+}
+
+/// The output starts as NaN in verify(): an infinity shows that what is finite is computed.
+TEST_P(SmallBlock, ShowsWhatIsNotFinite) {
+    if (!cpu_has(BLOCK_ISA)) GTEST_SKIP() << "this CPU does not have " << BLOCK_ISA;
+    const Block &block = GetParam();
+    const TensorLayout in = block.tensor(0);
+    for (const bool fused : {false, true}) {
+        if (fused && (!has_fused_kernel(block) || !fused_is_right(block, BLOCK_ISA))) continue;
+        BlockRunner runner(block, small_block_kernels(), BLOCK_ISA, fused, 1, 1);
+        for (const int pixel : {0, in.size.pixels() / 2, in.size.pixels() - 1}) {
+            for (const float value : {NAN, -NAN, INFINITY, -INFINITY, 1.0F}) {
+                SCOPED_TRACE(testing::Message() << value << " at pixel " << pixel << (fused ? ", fused" : ""));
+                runner.set_input(in.channels - 1, pixel, value);
+                EXPECT_LT(runner.verify(), 1e-5);
+            }
         }
     }
 }

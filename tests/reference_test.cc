@@ -89,6 +89,23 @@ TEST(Layers, PointwiseIsAMatrixProductPerPixel) {
 
 TEST(Layers, Relu) { EXPECT_EQ(relu(tensor(1, 1, 3, {-1, 0, 2})).data, (Values{0, 0, 2})); }
 
+/// As torch.relu, clamp and max_pool2d do.
+TEST(Layers, WhatIsNotANumberStaysThat) {
+    const Tensor in = tensor(1, 1, 6, {-NAN, NAN, -INFINITY, INFINITY, 7, -0.0});
+    const Values cut = activate(in, Activation::kRelu6).data;
+    EXPECT_TRUE(std::isnan(cut[0]) && std::isnan(cut[1]));
+    EXPECT_EQ(Values(cut.begin() + 2, cut.end()), (Values{0, 6, 6, 0}));
+    for (int bad = 0; bad < 9; ++bad) {
+        Tensor window = counting(1, 3, 3);
+        window.data[bad] = NAN;
+        const Values pooled = max_pool3x3s2(window).data;
+        for (int i = 0; i < 4; ++i) {
+            const bool reached = std::abs(2 * (i / 2) - bad / 3) < 2 && std::abs(2 * (i % 2) - bad % 3) < 2;
+            EXPECT_EQ(std::isnan(pooled[i]), reached) << "pixel " << bad << ", output " << i;
+        }
+    }
+}
+
 TEST(Layers, MaxPoolIgnoresThePadding) {
     const Tensor negative = tensor(1, 3, 3, {-9, -8, -7, -6, -5, -4, -3, -2, -1});
     EXPECT_EQ(max_pool3x3s2(negative).data, (Values{-5, -4, -2, -1}));

@@ -104,6 +104,9 @@ DeviceModel open_device_model(const shufflenet_descriptor &descriptor, const std
 /// Images for the model, (N, 3, height, width), from a .npy file.
 Npy read_input(const std::string &path, const ModelInfo &info);
 
+/// The first value of these that is not finite, and where: "NaN at image 0, channel 2, row 5, column 0"; or "".
+std::string non_finite_text(const Npy &input);
+
 /// "224x224": height, width.
 std::string size_text(int height, int width);
 

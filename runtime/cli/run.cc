@@ -1,5 +1,6 @@
 // shufflenet run: tensors in, tensors out.
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <set>
 #include <string>
@@ -10,6 +11,7 @@
 #include "runtime/src/file.h"
 #include "runtime/src/message.h"
 #include "runtime/src/npy.h"
+#include "terminal.h"
 
 namespace shufflenet::cli {
 
@@ -68,7 +70,31 @@ Npy read_input(const std::string &path, const ModelInfo &info) {
     return input;
 }
 
+std::string non_finite_text(const Npy &input) {
+    const auto found = std::ranges::find_if(input.data, [](float value) { return !std::isfinite(value); });
+    if (found == input.data.end()) return "";
+    int64_t rest = found - input.data.begin();
+    std::string text;
+    for (const auto &[name, extent] : {std::pair{"column", input.shape[3]},
+                                       {"row", input.shape[2]},
+                                       {"channel", input.shape[1]},
+                                       {"image", input.shape[0]}}) {
+        text = std::string(name) + " " + std::to_string(rest % extent) + (text.empty() ? "" : ", ") + text;
+        rest /= extent;
+    }
+    return (std::isnan(*found) ? "NaN" : *found > 0 ? "infinity" : "-infinity") + (" at " + text);
+}
+
 namespace {
+
+/// Programs that read the outputs find in them what is not finite; people find it here.
+void note_non_finite(const Npy &input, std::span<const float> logits, const RunOptions &options) {
+    if (const std::string text = non_finite_text(input); !text.empty()) {
+        report_note(options.input + ": " + text + ": outputs that depend on it are not finite");
+    } else if (!std::ranges::all_of(logits, [](float value) { return std::isfinite(value); })) {
+        report_note(options.output + ": the network's output is not finite: its weights overflow");
+    }
+}
 
 /// Runs the input, whose shape is the model's, and writes all outputs.
 template <typename T>
@@ -91,6 +117,7 @@ void run_model(T &model, const Npy &input, const RunOptions &options) {
     }
     outputs.add(options.output, std::vector<int64_t>{batch, classes}, logits);
     outputs.write();
+    note_non_finite(input, logits, options);
 }
 
 }  // namespace

@@ -197,6 +197,9 @@ std::vector<Input> make_inputs(const VerifyOptions &options, const ModelInfo &in
             continue;
         }
         const Npy all = read_input(path, info);
+        if (const std::string text = non_finite_text(all); !text.empty()) {
+            throw Error(path + ": expected finite values, found " + text);
+        }
         const ptrdiff_t image = ptrdiff_t{3} * info.height * info.width;
         for (ptrdiff_t n = 0; n < all.shape[0]; ++n) {
             const auto begin = all.data.begin() + n * image;

@@ -118,6 +118,8 @@ class Model {
 
     /// Logits of a batch. `input`: batch * 3 * height * width floats, NCHW, normalised; `logits`: batch * classes.
     /// No exceptions, no heap allocation on success. Results do not depend on the thread count.
+    /// A NaN in an image makes all of its logits NaN, and what it reaches of its features; infinities propagate as in
+    /// IEEE arithmetic, as in PyTorch. Other images of the batch, and later runs, keep their bits.
     Status run(std::span<const float> input, int batch, std::span<float> logits,
                std::span<const FeatureRequest> features = {}) noexcept;
 
