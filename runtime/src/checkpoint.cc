@@ -189,7 +189,6 @@ std::string problem_of(const Safetensors &file, const AnyNetwork &network, const
     return problem + ": " + message::misfits_text(fit.misfits.unexpected, fit.misfits.wrong);
 }
 
-
 std::string number_text(double value) {
     std::array<char, 32> text{};
     const char *end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;

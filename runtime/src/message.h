@@ -106,8 +106,8 @@ inline Status out_of_memory(std::string_view what) noexcept {
     }
 }
 
-/// The body of a public function: what `call` returns, computed in the default floating-point environment; if it throws,
-/// a status: for want of memory one that says for what, else kInternal.
+/// The body of a public function: what `call` returns, computed in the default floating-point environment; if it
+/// throws, a status: for want of memory one that says for what, else kInternal.
 template <typename F>
 Status guarded(const char *what, F &&call) noexcept {
     const DefaultFloatEnvironment environment;

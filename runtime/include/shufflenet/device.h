@@ -85,8 +85,8 @@ class DeviceModel {
     /// DeviceOptions.
     Status share(DeviceModel *other, void *stream = nullptr) const;
 
-    /// As Model::run(), also for values that are not finite: host memory in and out, any batch; returns when the results
-    /// are there.
+    /// As Model::run(), also for values that are not finite: host memory in and out, any batch; returns when the
+    /// results are there.
     Status run(std::span<const float> input, int batch, std::span<float> logits,
                std::span<const FeatureRequest> features = {}) noexcept;
 
