@@ -58,17 +58,6 @@ class Benches(unittest.TestCase):
                     # A little above 1 is possible where the clock rises after the peak was measured.
                     self.assertLess(bench["peak_fraction"], 1.2)
 
-    def test_peak_beside_other_programs(self):
-        # Which have the CPUs nearly for themselves: this one waits longer for its turns than a measurement takes.
-        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
-        for process in busy:
-            self.addCleanup(process.wait)
-            self.addCleanup(process.kill)
-        for bench in benchmarks("bench_network", "cifar10_x0_5/batch:1/threads:", preexec_fn=lambda: os.nice(10)):
-            with self.subTest(bench["name"]):
-                self.assertGreater(bench["peak_fraction"], 0)
-                self.assertLess(bench["peak_fraction"], 1.2)
-
     def test_shuffle_names(self):
         names = run("bench_shuffle", "--benchmark_list_tests").stdout.split()
         networks = set(re.findall(r"^network/(shufflenet_v2_[a-z0-9_]+)/", run(
