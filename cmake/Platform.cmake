@@ -29,3 +29,10 @@ function(_shufflenet_platform processor error)
   list(JOIN all ", " all)
   set(${error} "CMAKE_SYSTEM_PROCESSOR: expected one of ${all}, found \"${found}\"" PARENT_SCOPE)
 endfunction()
+
+# Stops where a file or folder has a character in its path that CMake, its lists or its generators take for something else.
+function(_shufflenet_check_path path)
+  if("${path}" MATCHES "[][;#<>$\"\\\\`\n]")
+    message(FATAL_ERROR "ShuffleNet: ${path}: expected a path without [ ] ; # < > $ \" \\ ` and ends of lines")
+  endif()
+endfunction()

@@ -20,9 +20,10 @@ ARGUMENTS = argparse.Namespace(cmake="")
 
 
 class AddModelTest(unittest.TestCase):
-    def fails(self, arguments, *words, files=None):
-        """`files`: what is in the folder of the project, by name."""
-        with self.subTest(arguments, files=files), tempfile.TemporaryDirectory() as folder:
+    def fails(self, arguments, *words, files=None, options=(), suffix=""):
+        """`files`: what is in the folder of the project, by name; `options`: CMake's; `suffix`: of the folder's name."""
+        with self.subTest(arguments, files=files, options=options, suffix=suffix), \
+                tempfile.TemporaryDirectory(suffix=suffix) as folder:
             for name, text in (files or {}).items():
                 path = pathlib.Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +31,7 @@ class AddModelTest(unittest.TestCase):
             pathlib.Path(folder, "CMakeLists.txt").write_text(
                 "cmake_minimum_required(VERSION 3.25)\nproject(mistaken LANGUAGES NONE)\n"
                 f"include([[{ROOT}/cmake/ShuffleNetModel.cmake]])\nshufflenet_add_model({arguments})\n")
-            result = subprocess.run([ARGUMENTS.cmake, "-S", folder, "-B", folder + "/build"], stdout=subprocess.PIPE,
+            result = subprocess.run([ARGUMENTS.cmake, "-S", folder, "-B", folder + "/build", *options], stdout=subprocess.PIPE,
                                     stderr=subprocess.STDOUT, timeout=600)
             text = re.sub(r"\s+", " ", result.stdout.decode())
             self.assertNotEqual(result.returncode, 0)
@@ -52,6 +53,36 @@ class AddModelTest(unittest.TestCase):
         self.fails(f"{good} CLASSES 100001", "CLASSES 100001", "1 to 100000")
         self.fails(f"{good} TARGETS avx2 neon", "TARGETS neon", "sse41")
         self.fails(f"{good} WIDTH 64", "unknown arguments", "WIDTH")
+
+    def test_systems(self):
+        good = "NAME pets NETWORK shufflenet_v2_x0_5"
+        machine = platform.machine()
+        names = {"x86_64": ["x86_64", "amd64", "AMD64", "x64"], "aarch64": ["aarch64", "arm64", "ARM64", "armv8-a"]}
+        isas = {"x86_64": "sse41 avx2 avx512".split(), "aarch64": ["neon"]}
+        for processor, spelled in names.items():
+            for name in spelled:
+                self.fails(f"{good} TARGETS none", "TARGETS none", *isas[processor], options=self.system("Linux", name))
+        for name in ("riscv64", "i686", "armv7l", "aarch64_be", "ppc64le"):
+            self.fails(good, "CMAKE_SYSTEM_PROCESSOR: expected one of x86_64, amd64, x64, aarch64, arm64, armv8-a",
+                       f'found "{name}"', options=self.system("Linux", name))
+        for name in ("Windows", "Darwin", "FreeBSD", "Generic"):
+            self.fails(good, f"CMAKE_SYSTEM_NAME: expected Linux, found {name}", options=self.system(name, machine))
+        self.fails(good, "CMAKE_SIZEOF_VOID_P: expected 8", options=["-D", "CMAKE_SIZEOF_VOID_P=4"])
+
+    @staticmethod
+    def system(name, processor):
+        """Options of a build for another machine."""
+        return ["-D", f"CMAKE_SYSTEM_NAME={name}", "-D", f"CMAKE_SYSTEM_PROCESSOR={processor}"]
+
+    def test_paths(self):
+        good = "NAME pets NETWORK shufflenet_v2_x0_5"
+        for character in ";#$<>\"`[]":
+            self.fails(good, "expected a path without", suffix=f"a{character}b")
+        for character in ";#$<>\"\\`[":
+            self.fails(f"{good} WEIGHTS [==[a{character}b]==]", "expected a path without")
+
+    def test_languages(self):
+        self.fails("NAME pets NETWORK shufflenet_v2_x0_5", "pets", "C++ is not enabled", "project(... LANGUAGES C CXX)")
 
     def test_tuned_numbers(self):
         good = "NAME pets NETWORK shufflenet_v2_x0_5 INPUT 64 64 TUNED own"
