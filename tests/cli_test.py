@@ -1244,7 +1244,7 @@ class ConvertTest(CliTest):
         content = safetensors(state_dict("shufflenet_v2_x0_5", 3))
         text = self.succeeds("convert", "/dev/stdin", self.path("out.safetensors"), input=content)
         self.assertIn("3 classes", text)
-        self.fails(1, ["convert", "/dev/stdin", self.path("out.safetensors")], "a web page", input=b"<html>")
+        self.fails(1, ["convert", "/dev/stdin", self.path("out.safetensors")], "a web page", input=b"<html><head>")
 
     def test_too_large_for_half(self):
         tensors = state_dict("shufflenet_v2_x0_5", 1)

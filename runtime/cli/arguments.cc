@@ -232,7 +232,7 @@ Command add_convert(CLI::App &parent) {
     auto options = std::make_shared<ConvertOptions>();
     CLI::App *app = add_command(parent, "convert", "Check a weight file and write it in canonical form");
     app->add_option("input", options->input,
-                    "safetensors file with torchvision's or Megvii's state_dict names,\nor ONNX graph; F32 or F16")
+                    "safetensors file with torchvision's or Megvii's state_dict names,\nor ONNX graph")
         ->required()
         ->type_name("IN.onnx|IN.safetensors");
     app->add_option(

@@ -35,12 +35,11 @@ int matching_weights(const Safetensors &file, const AnyNetwork &network) {
 }
 
 /// The network whose weights these are, or that they resemble most.
-AnyNetwork recognise(const Safetensors &file, const std::string &path) {
+AnyNetwork recognise(const Safetensors &file) {
     AnyNetwork nearest = kNetworks.front();
     int best = 0;
     for (const AnyNetwork &network : published_networks()) {
-        StateDict dict;
-        if (check_state_dict(file, path, network, &dict).ok()) return network;
+        if (is_state_dict(file, network)) return network;
         if (const int matches = matching_weights(file, network); matches > best) {
             nearest = network;
             best = matches;
@@ -49,10 +48,8 @@ AnyNetwork recognise(const Safetensors &file, const std::string &path) {
     return nearest;
 }
 
-bool fits_comparison(const Safetensors &file, const std::string &path) {
-    StateDict dict;
-    return std::ranges::any_of(kComparisons,
-                               [&](const Comparison &c) { return check_state_dict(file, path, c, &dict).ok(); });
+bool fits_comparison(const Safetensors &file) {
+    return std::ranges::any_of(kComparisons, [&](const Comparison &c) { return is_state_dict(file, c); });
 }
 
 AnyNetwork network_named(const std::string &name) {
@@ -113,7 +110,7 @@ Source read_source(const std::string &path, const std::optional<AnyNetwork> &nam
     check(start.size == source.bytes.size() ? Safetensors::parse(source.bytes, path, &source.file)
                                             : Safetensors::open(path, &source.file));
     // ShuffleNetV1 has the names of Megvii's ShuffleNetV2, and its channels in its own order.
-    if ((named && forced == nullptr) || fits_comparison(source.file, path) || !has_megvii_names(source.file)) {
+    if ((named && forced == nullptr) || fits_comparison(source.file) || !has_megvii_names(source.file)) {
         return source;
     }
     Source renamed{{}, {}, ", channels reordered from Megvii's"};
@@ -128,7 +125,7 @@ int convert(const ConvertOptions &options) {
     std::optional<AnyNetwork> named;
     if (options.network) named = network_named(*options.network);
     const Source source = read_source(options.input, named);
-    const AnyNetwork network = named ? *named : recognise(source.file, options.input);
+    const AnyNetwork network = named ? *named : recognise(source.file);
     Checkpoint checkpoint;
     check(read_checkpoint(source.file, options.input, network, &checkpoint));
 

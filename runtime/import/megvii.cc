@@ -50,7 +50,7 @@ class MegviiReader {
 
     std::vector<SourceLayer> read() {
         std::vector<SourceLayer> layers;
-        std::vector<std::string> unexpected;
+        std::vector<std::string_view> unexpected;
         for (const Layer &row : network_layers(network_, kAnyInput, kDefaultClasses)) {
             SourceLayer &layer = layers.emplace_back();
             layer.inputs = std::move(inputs_[layers.size() - 1]);
@@ -58,7 +58,7 @@ class MegviiReader {
         }
         for (const Tensor &tensor : file_.tensors()) {
             if (known_.contains(tensor.name) || is_training_count(tensor.name)) continue;
-            unexpected.push_back("unexpected " + message::shortened(tensor.name));
+            unexpected.push_back(tensor.name);
         }
         if (!problems_.empty() || !unexpected.empty()) throw Refusal(message::misfits_text(unexpected, problems_));
         return layers;

@@ -108,8 +108,8 @@ std::string misfit(const ExpectedTensor &expected, const std::string &name, cons
 
 /// What is wrong with each tensor that does not fit, with names as the file has them.
 struct Misfits {
-    std::vector<std::string> unexpected;  ///< What the network does not know,
-    std::vector<std::string> wrong;       ///< and what it needs, in its order.
+    std::vector<std::string_view> unexpected;  ///< Names that the network does not know,
+    std::vector<std::string> wrong;            ///< and what is wrong with what it needs, in its order.
 
     size_t count() const { return unexpected.size() + wrong.size(); }
 };
@@ -126,7 +126,7 @@ Misfits misfits(const Safetensors &file, const AnyNetwork &network, const std::s
     }
     for (const Tensor &tensor : file.tensors()) {
         if (known.contains(tensor.name) || is_last_name(tensor.name, kModelCount)) continue;
-        found.unexpected.push_back("unexpected " + message::shortened(tensor.name));
+        found.unexpected.push_back(tensor.name);
     }
     return found;
 }
@@ -222,6 +222,10 @@ std::vector<std::string> prefixes_of(const Safetensors &file, const std::string 
 }
 
 std::string best_prefix(const Safetensors &file, const AnyNetwork &network) { return best_fit(file, network).prefix; }
+
+bool is_state_dict(const Safetensors &file, const AnyNetwork &network) {
+    return best_fit(file, network).misfits.count() == 0;
+}
 
 Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
                         StateDict *out) try {

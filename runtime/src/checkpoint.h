@@ -27,6 +27,9 @@ struct StateDict {
 Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
                         StateDict *out);
 
+/// Whether check_state_dict() finds nothing wrong. Faster where something is.
+bool is_state_dict(const Safetensors &file, const AnyNetwork &network);
+
 /// The prefix with which the file's names fit the network's best.
 std::string best_prefix(const Safetensors &file, const AnyNetwork &network);
 

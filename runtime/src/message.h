@@ -72,10 +72,12 @@ inline std::string list_text(std::span<const std::string> items, size_t most = 8
     return text;
 }
 
-/// Tensors that a file should not have and those that it lacks or has otherwise; the former first, because they tell
-/// what kind of file it is.
-inline std::string misfits_text(std::span<const std::string> unexpected, std::span<const std::string> wrong) {
+/// The names of tensors that a file should not have, and those that it lacks or has otherwise; the former first,
+/// because they tell what kind of file it is.
+inline std::string misfits_text(std::span<const std::string_view> names, std::span<const std::string> wrong) {
     constexpr size_t kMost = 8;
+    std::vector<std::string> unexpected;
+    for (const std::string_view name : names) unexpected.push_back("unexpected " + shortened(name));
     const bool both = !unexpected.empty() && !wrong.empty();
     const size_t most = both ? kMost / 2 : kMost;
     return list_text(unexpected, most) + (both ? "; " : "") + list_text(wrong, most);

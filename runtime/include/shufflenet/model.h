@@ -105,8 +105,8 @@ class Model {
     /// many as the CPUs that the process may use (affinity, quotas of cgroups), now. Those beyond that many only sleep.
     Status open(const shufflenet_descriptor &descriptor, int threads = 1);
 
-    /// Weights from a safetensors file with torchvision's state_dict names (F32 or F16, BF16, F64); checked, BN folded,
-    /// packed. The file's class count wins. On error the model keeps the weights it had.
+    /// Weights from a safetensors file with torchvision's state_dict names, behind one prefix or none (F32, F16, BF16,
+    /// F64); checked, BN folded, packed. The file's class count wins. On error the model keeps the weights it had.
     Status load_weights(const std::string &path);
     /// The same from memory; `name` is what error messages call it.
     Status load_weights(std::span<const std::byte> safetensors, const std::string &name);
