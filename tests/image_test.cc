@@ -135,6 +135,36 @@ Bytes jpeg_file(const Image &image, bool progressive = false, int components = 3
     return file;
 }
 
+/// Both bytes of each number.
+Bytes words(bool big_endian, const std::vector<int> &numbers) {
+    Bytes bytes;
+    for (const int number : numbers) {
+        const auto high = static_cast<uint8_t>(number >> 8), low = static_cast<uint8_t>(number);
+        big_endian ? bytes.insert(bytes.end(), {high, low}) : bytes.insert(bytes.end(), {low, high});
+    }
+    return bytes;
+}
+
+/// EXIF data with two entries, of which the second is the orientation.
+Bytes exif_data(int orientation, bool big_endian) {
+    const Bytes order = to_bytes(big_endian ? "MM" : "II");
+    const std::vector<int> offset = big_endian ? std::vector{0, 8} : std::vector{8, 0};
+    const std::vector<int> one = big_endian ? std::vector{0, 1} : std::vector{1, 0};
+    Bytes data = joined(order, words(big_endian, {42, offset[0], offset[1], 2}));
+    data = joined(data, words(big_endian, {0x0103, 3, one[0], one[1], 6, 0}));
+    return joined(data, words(big_endian, {0x0112, 3, one[0], one[1], orientation, 0, 0, 0}));
+}
+
+/// A JPEG file with one more marker, as its first.
+Bytes with_marker(const Bytes &jpeg, uint8_t kind, const Bytes &data) {
+    const Bytes marker = joined(joined({0xFF, kind}, words(true, {static_cast<int>(data.size()) + 2})), data);
+    return joined(joined(head(jpeg, 2), marker), {jpeg.begin() + 2, jpeg.end()});
+}
+
+Bytes with_exif(const Bytes &jpeg, const Bytes &exif) {
+    return with_marker(jpeg, 0xE1, joined({'E', 'x', 'i', 'f', 0, 0}, exif));
+}
+
 /// A progressive JPEG whose last scan comes `times` times.
 Bytes jpeg_of_scans(const Bytes &progressive, int times) {
     const Bytes start_of_scan = {0xFF, 0xDA}, end_of_image = {0xFF, 0xD9};
@@ -279,6 +309,104 @@ TEST(Crop, RoundsAHalfToEvenAndPadsWithZeros) {
     }
 }
 
+// Orientation
+
+TEST(Orient, TurnsAndMirrors) {
+    const auto letters = [](int width, const std::string &text) {
+        const int height = static_cast<int>(text.size()) / width;
+        return make_image(width, height, [&](int x, int y, int c) { return text[y * width + x] + 100 * (c == 2); });
+    };
+    // As the EXIF standard has it: which sides of the scene are the first row and the first column of the file.
+    const std::vector<std::pair<int, std::string>> upright = {{3, "abcdef"}, {3, "cbafed"}, {3, "fedcba"},
+                                                              {3, "defabc"}, {2, "adbecf"}, {2, "daebfc"},
+                                                              {2, "fcebda"}, {2, "cfbead"}};
+    for (int orientation = 1; orientation <= 8; ++orientation) {
+        SCOPED_TRACE(orientation);
+        Image image = letters(3, "abcdef");
+        image.orientation = orientation;
+        ASSERT_TRUE(orient(image, &image).ok());
+        const Image expected = letters(upright[orientation - 1].first, upright[orientation - 1].second);
+        EXPECT_EQ(image.width, expected.width);
+        EXPECT_EQ(image.height, expected.height);
+        EXPECT_EQ(image.pixels, expected.pixels);
+        EXPECT_EQ(image.orientation, 1);
+    }
+}
+
+TEST(Orient, IsPartOfPreprocessUnlessSwitchedOff) {
+    Preprocess how{40, 33, 29};
+    const auto prepared = [&](const Image &image, bool orient) {
+        how.orient = orient;
+        std::vector<float> input(size_t{3} * how.crop_height * how.crop_width);
+        EXPECT_TRUE(preprocess(image, how, input).ok());
+        return input;
+    };
+    Image stored = noise(131, 67);
+    for (stored.orientation = 1; stored.orientation <= 8; ++stored.orientation) {
+        SCOPED_TRACE(stored.orientation);
+        Image upright, plain = stored;
+        ASSERT_TRUE(orient(stored, &upright).ok());
+        plain.orientation = 1;
+        EXPECT_EQ(prepared(stored, true), prepared(upright, false));
+        EXPECT_EQ(prepared(stored, false), prepared(plain, false));
+        Image kept;
+        ASSERT_TRUE(resize_short_side(stored, 20, &kept).ok());
+        ASSERT_TRUE(center_crop(kept, 9, 9, &kept).ok());
+        EXPECT_EQ(kept.orientation, stored.orientation);
+    }
+}
+
+TEST(Orient, IsReadFromExifData) {
+    const Bytes good = exif_data(6, false), jpeg = jpeg_file(noise(5, 3));
+    const size_t entry = 8 + 2 + 12;  // Tag, type, count, value.
+    struct Case {
+        std::string name;
+        Bytes exif;
+        int orientation;
+    };
+    std::vector<Case> cases = {
+        {"long", with_bytes(good, entry + 2, {4}), 6},
+        {"cut behind the value", head(good, entry + 10), 6},
+        {"cut in the value", head(good, entry + 8), 1},
+        {"cut in the tag", head(good, entry + 1), 1},
+        {"header only", head(good, 8), 1},
+        {"cut header", head(good, 7), 1},
+        {"empty", {}, 1},
+        {"another byte order", with_bytes(good, 0, {'M', 'M'}), 1},
+        {"no byte order", with_bytes(good, 0, {'X', 'X'}), 1},
+        {"another magic number", with_bytes(good, 2, {43}), 1},
+        {"directory beyond the end", with_bytes(good, 4, {0xFF, 0xFF, 0xFF, 0xFF}), 1},
+        {"directory at its end", with_bytes(good, 4, {static_cast<uint8_t>(good.size())}), 1},
+        {"directory in the header", with_bytes(good, 4, {0}), 1},
+        {"more entries than there are", with_bytes(good, 8, {0xFF, 0xFF}), 6},
+        {"fewer entries", with_bytes(good, 8, {1}), 1},
+        {"another tag", with_bytes(good, entry, {0x13}), 1},
+        {"text", with_bytes(good, entry + 2, {2}), 1},
+        {"two values", with_bytes(good, entry + 4, {2}), 1},
+        {"no value", with_bytes(good, entry + 4, {0}), 1},
+    };
+    for (const bool big_endian : {false, true}) {
+        for (const int value : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 256, 65535}) {
+            cases.push_back({"value " + std::to_string(value) + (big_endian ? " big-endian" : " little-endian"),
+                             exif_data(value, big_endian), value >= 1 && value <= 8 ? value : 1});
+        }
+    }
+    for (const Case &c : cases) {
+        SCOPED_TRACE(c.name);
+        Image image;
+        const Status status = decode_image(with_exif(jpeg, c.exif), "image", &image);
+        ASSERT_TRUE(status.ok()) << status.message();
+        EXPECT_EQ(image.orientation, c.orientation);
+        EXPECT_EQ(image.width, 5);
+    }
+    // XMP has the same kind of marker. Of several EXIF data the first count.
+    const Bytes second = with_exif(with_exif(jpeg, exif_data(3, true)), good);
+    Image image;
+    ASSERT_TRUE(
+        decode_image(with_marker(second, 0xE1, to_bytes("http://ns.adobe.com/xap/1.0/")), "image", &image).ok());
+    EXPECT_EQ(image.orientation, 6);
+}
+
 // Preprocess
 
 TEST(Preprocess, IsResizeThenCropThenNormalisation) {
@@ -315,6 +443,7 @@ TEST(Preprocess, NormalisesAsTorch) {
 
 TEST(Preprocess, NamesBadArguments) {
     const Image good = noise(8, 8), empty, negative{4, -4, {}}, huge{1 << 30, 1 << 30, {}}, cut{8, 8, Bytes(191)};
+    const Image askew{8, 8, Bytes(192), 9}, unturned{8, 8, Bytes(192), 0};
     const size_t floats = 3 * 224 * 224;
     struct Case {
         const Image *image;
@@ -338,6 +467,8 @@ TEST(Preprocess, NamesBadArguments) {
         {&negative, {}, floats, "image: expected 1 to"},
         {&huge, {}, floats, "image: expected 1 to"},
         {&cut, {}, floats, "image: expected 192 bytes for 8 x 8 pixels, found 191"},
+        {&askew, {}, floats, "image: expected an orientation of 1 to 8, found 9"},
+        {&unturned, {}, floats, "image: expected an orientation of 1 to 8, found 0"},
     };
     for (const Case &c : cases) {
         std::vector<float> input(c.floats);
@@ -419,6 +550,22 @@ void compare_decoded(const std::string &folder, size_t least) {
     }
 }
 
+/// What exif_transpose makes of each image, and of the image without it.
+void compare_oriented(const std::string &folder, size_t least) {
+    const auto rows = read_table(folder + "/oriented.tsv");
+    ASSERT_GE(rows.size(), least);
+    for (const auto &row : rows) {
+        ASSERT_EQ(row.size(), 4U);
+        SCOPED_TRACE(row[0]);
+        Image image;
+        ASSERT_TRUE(decode_image_file(row[0], &image).ok());
+        ASSERT_TRUE(orient(image, &image).ok());
+        EXPECT_EQ(image.width, std::stoi(row[1]));
+        EXPECT_EQ(image.height, std::stoi(row[2]));
+        EXPECT_EQ(max_difference(image.pixels, read_bytes(row[3])), 0);
+    }
+}
+
 void compare_transformed(const std::string &folder, size_t least) {
     const auto rows = read_table(folder + "/transformed.tsv");
     ASSERT_GE(rows.size(), least);
@@ -438,7 +585,8 @@ TEST(AgainstPil, AllFormatsAndSizes) {
     const int status = run_pil(folder.path());
     if (status == kNoPil) GTEST_SKIP() << "python3-pil or python3-numpy is not installed";
     ASSERT_EQ(status, 0);
-    compare_decoded(folder.path(), 80);
+    compare_decoded(folder.path(), 160);
+    compare_oriented(folder.path(), 80);
     compare_transformed(folder.path(), 80);
 }
 
@@ -493,11 +641,8 @@ TEST(Decode, NamesBadFiles) {
     };
     const std::vector<Case> cases = {
         {"empty", {}, "expected a JPEG, PNG, BMP, PPM or PGM image, found an empty file"},
-        {"text", to_bytes("hello"), "found a file that starts with bytes 68 65 6c 6c"},
-        {"one byte", {7}, "found a file that starts with bytes 07"},
-        {"gif", to_bytes("GIF89a..."), "found a GIF file"},
-        {"webp", to_bytes("RIFF....WEBP"), "found a RIFF (WebP?) file"},
-        {"plain ppm", to_bytes("P3\n1 1\n255\n0 0 0\n"), "found a plain PPM file"},
+        {"text", to_bytes("hello\nworld"), "found text, 'hello'"},
+        {"one byte", {7}, "found a file that starts with '\\x07'"},
 
         {"jpeg signature", head(jpeg, 3), "expected a complete JPEG image, found: Premature end of JPEG file"},
         {"jpeg header", head(jpeg, 100), "Premature end of JPEG file"},
@@ -558,6 +703,81 @@ TEST(Decode, NamesBadFiles) {
         EXPECT_TRUE(status.message().starts_with(c.name + ": ")) << status.message();
         EXPECT_NE(status.message().find(c.expected), std::string::npos) << status.message() << "\n" << c.expected;
         EXPECT_EQ(status.message().find('\n'), std::string::npos) << status.message();
+    }
+}
+
+TEST(Decode, NamesOtherKindsOfFile) {
+    using namespace std::literals;
+    const std::string convert = ": convert it to PNG or JPEG", frame = ": save a frame of it as PNG or JPEG";
+    const auto media = [](const std::string &brands) {
+        return "\0\0\0\x20"s + "ftyp" + brands + std::string(40, '\0');
+    };
+    struct Case {
+        std::string start, found;
+    };
+    const std::vector<Case> cases = {
+        {media("heic\0\0\0\0mif1heic"s), "a HEIC image" + convert},
+        {media("heix\0\0\0\0mif1heix"s), "a HEIC image" + convert},
+        {media("hevc\0\0\0\0msf1hevc"s), "a HEIC image" + convert},
+        {media("mif1\0\0\0\0mif1heic"s), "a HEIC image" + convert},
+        {media("avif\0\0\0\0mif1avif"s), "an AVIF image" + convert},
+        {media("avis\0\0\0\0msf1avis"s), "an AVIF image" + convert},
+        {media("mif1\0\0\0\0miafavif"s), "an AVIF image" + convert},
+        {media("crx \0\0\0\1crx isom"s), "a camera's raw file (CR3)" + convert},
+        {media("isom\0\0\2\0isomiso2"s), "a video (MP4 or QuickTime)" + frame},
+        {media("qt  \0\0\0\0qt  "s), "a video (MP4 or QuickTime)" + frame},
+        {"RIFF\x40\0\0\0AVI LIST"s, "a video (AVI)" + frame},
+        {"\x1A\x45\xDF\xA3\x9F\x42\x86\x81"s, "a video (Matroska or WebM)" + frame},
+        {"RIFF\x40\0\0\0WEBPVP8 "s, "a WebP image" + convert},
+        {"\xFF\x0A\xFA\x1F"s, "a JPEG XL image" + convert},
+        {"\0\0\0\x0CJXL \r\n\x87\n\0\0\0\x14"s, "a JPEG XL image" + convert},
+        {"\0\0\0\x0CjP  \r\n\x87\n\0\0\0\x14"s, "a JPEG 2000 image" + convert},
+        {"\xFF\x4F\xFF\x51\0\x2F"s, "a JPEG 2000 image" + convert},
+        {"GIF87a\1\0\1\0"s, "a GIF image" + convert},
+        {"GIF89a\1\0\1\0"s, "a GIF image" + convert},
+        {"II*\0\x08\0\0\0\x10\0\0\0"s, "a TIFF image, or a camera's raw file" + convert},
+        {"MM\0*\0\0\0\x08\0\x10\0\0"s, "a TIFF image, or a camera's raw file" + convert},
+        {"II+\0\x08\0\0\0"s, "a BigTIFF image" + convert},
+        {"II*\0\x10\0\0\0CR\2\0"s, "a camera's raw file (CR2)" + convert},
+        {"FUJIFILMCCD-RAW 0201"s, "a camera's raw file (RAF)" + convert},
+        {"\0\0\1\0\2\0\x10\x10"s, "an icon (ICO)" + convert},
+        {"\0\0\2\0\1\0\x20\x20"s, "an icon (ICO)" + convert},
+        {"%PDF-1.7\n%\xE2\xE3\n"s, "a PDF document" + convert},
+        {"%!PS-Adobe-3.0 EPSF-3.0\n"s, "a PostScript document" + convert},
+        {"<svg xmlns=\"http://www.w3.org/2000/svg\">"s, "an SVG image" + convert},
+        {"\xEF\xBB\xBF<?xml version=\"1.0\"?>\n<!-- by hand -->\n<svg>"s, "an SVG image" + convert},
+        {"8BPS\0\1\0\0"s, "a Photoshop image" + convert},
+        {"gimp xcf v011"s, "a GIMP image" + convert},
+        {"qoif\0\0\0\x10\0\0\0\x10\3\0"s, "a QOI image" + convert},
+        {"\x76\x2F\x31\x01\2\0\0\0"s, "an OpenEXR image" + convert},
+        {"#?RADIANCE\n"s, "a Radiance HDR image" + convert},
+        {"DDS \x7C\0\0\0"s, "a DDS image" + convert},
+        {"P3\n1 1\n255\n0 0 0\n"s, "a plain PPM image" + convert},
+        {"P1 1 1 0\n"s, "a plain PBM image" + convert},
+        {"P4\n8 1\n\xFF"s, "a PBM image" + convert},
+        {"P7\nWIDTH 1\n"s, "a PAM image" + convert},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"s,
+         "a Git LFS pointer, not the file itself: run 'git lfs pull'"},
+        {"\r\n<!DOCTYPE html>\n<html>"s, "a web page: the download is not the file itself"},
+        {"<HTML><head>"s, "a web page: the download is not the file itself"},
+        {"{\"error\": \"not found\"}"s, "JSON, '{\"error\": \"not found\"}'"},
+        {"\x1F\x8B\x08\0\0\0\0\0"s, "a gzip file: unpack it, e.g. with gunzip"},
+        {"PK\3\4\x14\0\0\0\x08\0"s, "a zip archive: unpack it"},
+        {"\x93NUMPY\1\0\x76\0"s, "a NumPy array (.npy)"},
+        {std::string(600, '\0'), "a file that starts with zeros: the download is incomplete"},
+        {"PS is no image"s, "text, 'PS is no image'"},
+        {"\0\0\1\0\0\0"s, "a file that starts with '\\x00\\x00\\x01\\x00\\x00\\x00'"},
+        {"ftypheic"s, "text, 'ftypheic'"},
+        {"1234ftyp"s, "text, '1234ftyp'"},
+    };
+    for (const Case &c : cases) {
+        Image image;
+        EXPECT_EQ(decode_image(to_bytes(c.start), "photo.jpg", &image).message(),
+                  "photo.jpg: expected a JPEG, PNG, BMP, PPM or PGM image, found " + c.found);
+        // A copy without spare room, so that a sanitizer sees a read beyond it.
+        for (size_t size = 0; size < std::min<size_t>(c.start.size(), 64); ++size) {
+            EXPECT_FALSE(decode_image(to_bytes(c.start.substr(0, size)), "photo.jpg", &image).ok());
+        }
     }
 }
 

@@ -5,6 +5,7 @@ usage: pil_reference.py OUT                 makes files of all supported formats
        pil_reference.py OUT --photos DIR    reads the photos in DIR
 
 OUT/decoded.tsv has a line per image: path, width, height, file of the RGB pixels that read_rgb() gives.
+OUT/oriented.tsv has a line per image with EXIF data: the same of the image that ImageOps.exif_transpose() turns upright.
 OUT/transformed.tsv has a line per transform of an image: path, resize, crop height, crop width, file of the cropped
 RGB pixels.
 Exit status 77: PIL or numpy is not there.
@@ -18,7 +19,7 @@ import zlib
 
 try:
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 except ImportError as error:
     print(error)
     sys.exit(77)
@@ -78,7 +79,8 @@ def png_rows(samples, depth):
     return b"".join(b"\0" + row.tobytes() for row in packed)
 
 
-def png(samples, depth, colour_type, palette=b"", transparency=b"", interlaced=False):
+def png(samples, depth, colour_type, palette=b"", transparency=b"", interlaced=False, window=15, exif_behind=b""):
+    """window: the logarithm of the one that zlib's header names, whatever the data need."""
     height, width, _ = samples.shape
     passes = [samples[y::dy, x::dx] for x, y, dx, dy in ADAM7] if interlaced else [samples]
     data = b"".join(png_rows(part, depth) for part in passes if part.size)
@@ -87,7 +89,12 @@ def png(samples, depth, colour_type, palette=b"", transparency=b"", interlaced=F
         chunks += png_chunk(b"PLTE", palette)
     if transparency:
         chunks += png_chunk(b"tRNS", transparency)
-    return b"\x89PNG\r\n\x1a\n" + chunks + png_chunk(b"IDAT", zlib.compress(data)) + png_chunk(b"IEND", b"")
+    first = window - 8 << 4 | 8
+    compressed = bytes([first, 31 - first * 256 % 31]) + zlib.compress(data)[2:]
+    chunks += png_chunk(b"IDAT", compressed)
+    if exif_behind:
+        chunks += png_chunk(b"eXIf", exif_behind)
+    return b"\x89PNG\r\n\x1a\n" + chunks + png_chunk(b"IEND", b"")
 
 
 def bmp(rows, bits, height=None, compression=0, masks=b"", palette=b"", colours=0):
@@ -105,6 +112,12 @@ def os2_bmp(rows, palette):
     start = 26 + len(palette)
     header = struct.pack("<IHHHH", 12, len(rows[0]), len(rows), 1, 8)
     return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + header + palette + data
+
+
+def exif(orientation, order):
+    """The TIFF file of EXIF data; order: ">" big-endian, "<" little-endian."""
+    entries = struct.pack(order + "HHIHH", 0x0103, 3, 1, 6, 0) + struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    return {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HIH", 42, 8, 2) + entries + bytes(4)
 
 
 def with_adobe_marker(jpeg, transform):
@@ -146,9 +159,6 @@ def write_jpegs(out):
         Image.fromarray(picture(width, height)).save(out / f"rgb_{width}x{height}.jpg", quality=85)
     rgb.convert("L").save(out / "grey.jpg")
     rgb.convert("L").save(out / "grey_progressive.jpg", progressive=True)
-    rotated = Image.Exif()
-    rotated[0x0112] = 6
-    rgb.save(out / "exif_rotated.jpg", exif=rotated)
     (out / "adobe_rgb.jpg").write_bytes(with_adobe_marker((out / "rgb_444.jpg").read_bytes(), 0))
     (out / "adobe_ycc.jpg").write_bytes(with_adobe_marker((out / "rgb_420.jpg").read_bytes(), 1))
     cmyk = Image.fromarray(np.dstack([picture(173, 131), picture(173, 131, 1)[:, :, 0] // 2]), "CMYK")
@@ -189,6 +199,29 @@ def write_pngs(out):
     (out / "raw_rgb8_transparent.png").write_bytes(png(samples, 8, COLOUR, transparency=bytes(6)))
     (out / "raw_l8_transparent.png").write_bytes(png(samples[:, :, :1], 8, GREY, transparency=bytes(2)))
     (out / "raw_p8_short_palette.png").write_bytes(png(samples[:, :, :1], 8, INDEXED, palette[: 3 * 100]))
+
+
+    # Distances that a small window does not reach, as in a tall image of equal rows.
+    far = np.tile(random.integers(0, 256, (1, 300, 3)), (30, 1, 1))
+    for window in range(8, 16):
+        (out / f"window_{window}.png").write_bytes(png(far, 8, COLOUR, window=window))
+        (out / f"window_{window}_interlaced.png").write_bytes(png(far, 8, COLOUR, window=window, interlaced=True))
+
+
+def write_oriented(out):
+    rgb = Image.fromarray(picture(141, 75))
+    cmyk = Image.fromarray(np.dstack([picture(141, 75), picture(141, 75, 1)[:, :, 0] // 2]), "CMYK")
+    for orientation in range(1, 9):
+        for order, name in (("<", "little"), (">", "big")):
+            data = exif(orientation, order)
+            jpeg = {"exif": b"Exif\0\0" + data, "quality": 85}
+            rgb.save(out / f"exif_{name}{orientation}.jpg", **jpeg)
+            rgb.convert("L").save(out / f"exif_{name}{orientation}_grey.jpg", progressive=True, **jpeg)
+            cmyk.save(out / f"exif_{name}{orientation}_cmyk.jpg", **jpeg)
+            rgb.save(out / f"exif_{name}{orientation}.png", exif=data)
+            rgb.quantize(50).save(out / f"exif_{name}{orientation}_palette.png", exif=data)
+            behind = png(picture(5, 3), 8, COLOUR, exif_behind=data)
+            (out / f"exif_{name}{orientation}_behind.png").write_bytes(behind)
 
 
 def write_bmps(out):
@@ -247,6 +280,16 @@ def write_decoded(out, images):
     write_lines(out / "decoded.tsv", lines)
 
 
+def write_transposed(out, images):
+    lines = []
+    for number, path in enumerate(images):
+        image = ImageOps.exif_transpose(read_rgb(path))
+        pixels = out / f"{number}_upright.rgb"
+        pixels.write_bytes(image.tobytes())
+        lines.append((path, image.width, image.height, pixels))
+    write_lines(out / "oriented.tsv", lines)
+
+
 def write_transformed(out, images, transforms):
     lines = []
     for number, path in enumerate(images):
@@ -259,11 +302,12 @@ def write_transformed(out, images, transforms):
 
 
 def write_formats(out):
-    for write in (write_jpegs, write_pngs, write_bmps, write_pnms):
+    for write in (write_jpegs, write_pngs, write_oriented, write_bmps, write_pnms):
         write(out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of tRNS chunks, which are dropped on purpose.
         write_decoded(out, sorted(out.iterdir()))
+        write_transposed(out, sorted(out.glob("exif_*.[jp][pn]g")))
     sizes = [out / f"size_{width}x{height}.png" for width, height in SIZES]
     for path, (width, height) in zip(sizes, SIZES):
         Image.fromarray(picture(width, height)).save(path)

@@ -186,6 +186,9 @@ Command add_classify(CLI::App &parent) {
         ->check(CLI::Range(1, std::numeric_limits<int>::max()).description(""))
         ->type_name("K")
         ->capture_default_str();
+    app->add_flag("--no-orient", options->no_orient,
+                  "Leave photographs as their pixels lie, as torchvision's evaluation does;\n"
+                  "default: turn them upright, as their EXIF data say");
     CLI::Option *device = add_device(*app, options->device);
     add_threads(*app, options->threads);
     CLI::Option *json = app->add_flag("--json", options->json, "Print one line for each image: a JSON object");
@@ -197,9 +200,10 @@ Command add_classify(CLI::App &parent) {
         ->excludes(device);
     app->callback([options] { check_images(*options); });
     app->footer(
-        "A folder's images are the files whose names end in .jpg, .jpeg, .png, .bmp, .ppm or .pgm, sorted by path;\n"
-        "names that start with a dot, and links to folders, are passed over, other files are counted. An image that\n"
-        "cannot be read is reported, the others are classified, and the exit status is 1. A file named - is ./-.\n\n"
+        "A folder's images are the files whose names end in .jpg, .jpeg, .jpe, .jfif, .png, .bmp, .ppm, .pgm or .pnm,\n"
+        "sorted by path. Links are followed, but no folder is looked into twice; names that start with a dot are\n"
+        "passed over; other files, and links that lead nowhere new, are counted. An image that cannot be read is\n"
+        "reported, the others are classified, and the exit status is 1. A file named - is ./-.\n\n"
         "Examples:\n"
         "  shufflenet classify --top 3 cat.jpg dog.png\n"
         "  shufflenet classify --csv photos/ > labels.csv\n"
@@ -261,7 +265,8 @@ Command add_verify(CLI::App &parent) {
     add_weights(*app, options->weights);
     app->add_option("--onnx", options->onnx, "The network to compare with")->required()->type_name("M.onnx");
     app->add_option("--input", options->inputs,
-                    "What to run on, beside random inputs: .npy files, float32 (N, 3,\nheight, width), or photographs")
+                    "What to run on, beside random inputs: .npy files, float32 (N, 3,\nheight, width), or photographs, "
+                    "turned upright as by classify")
         ->type_name("X.npy|IMAGE");
     app->add_option("--tolerance", options->tolerance, "Largest error, as a share of an output's range")
         ->check(CLI::NonNegativeNumber.description(""))

@@ -140,6 +140,7 @@ class Classifier {
         info.classes = std::visit([](const auto &model) { return model.classes(); }, model_);
         const NamedMetadata metadata = choose_metadata(options, descriptor_, info);
         how_ = metadata.data.preprocess;
+        how_.orient = !options.no_orient;
         labels_ = choose_labels(options, metadata, info.classes);
         input_.resize(size_t{3} * info.height * info.width);
         logits_.resize(info.classes);

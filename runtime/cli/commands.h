@@ -44,7 +44,7 @@ struct ClassifyOptions {
     std::optional<std::string> model, weights, labels, metadata, files_from, device;
     std::vector<std::string> images;
     int top = 5, threads = 1;
-    bool json = false, csv = false, peak = false;
+    bool json = false, csv = false, peak = false, no_orient = false;
 };
 int classify(const ClassifyOptions &options);
 

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <set>
 #include <system_error>
+#include <utility>
 
 #include "error.h"
 #include "runtime/src/file.h"
@@ -19,26 +21,44 @@ namespace fs = std::filesystem;
 /// The images of one folder.
 class FolderScan {
   public:
-    void scan(const fs::path &folder) {
-        std::error_code error;
-        fs::directory_iterator entry(folder, error);
-        for (; !error && entry != fs::directory_iterator(); entry.increment(error)) visit(*entry);
-        if (error) problems.push_back(folder.string() + ": cannot be read: " + error.message());
+    /// Links wait until all else is seen, so that the paths of what lies below the folder are those without links.
+    explicit FolderScan(const fs::path &folder) {
+        scan(folder);
+        while (!links_.empty()) {
+            const std::set<fs::path> links = std::exchange(links_, {});
+            for (const fs::path &link : links) {
+                if (!scan(link)) ++skipped_links;
+            }
+        }
+        std::sort(images.begin(), images.end());
     }
 
     std::vector<std::string> images, problems;
-    int others = 0;
+    int others = 0, skipped_links = 0;
 
   private:
+    /// false: the folder was seen before, by another path.
+    bool scan(const fs::path &folder) {
+        std::error_code error;
+        if (const fs::path real = fs::canonical(folder, error); !error && !seen_.insert(real).second) return false;
+        fs::directory_iterator entry(folder, error);
+        for (; !error && entry != fs::directory_iterator(); entry.increment(error)) visit(*entry);
+        if (error) problems.push_back(folder.string() + ": cannot be read: " + error.message());
+        return true;
+    }
+
     void visit(const fs::directory_entry &entry) {
         if (entry.path().filename().string().starts_with('.')) return;
         std::error_code ignored;
-        if (entry.is_directory(ignored)) {
-            if (!entry.is_symlink(ignored)) scan(entry.path());
+        const bool link = entry.is_symlink(ignored);
+        if (entry.is_directory(ignored) && link) {
+            links_.insert(entry.path());
+        } else if (entry.is_directory(ignored)) {
+            scan(entry.path());
         } else if (entry.is_regular_file(ignored) && is_image(entry.path())) {
             images.push_back(entry.path().string());
         } else {
-            ++others;
+            ++(link ? skipped_links : others);
         }
     }
 
@@ -48,6 +68,9 @@ class FolderScan {
                        [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
         return std::find(kImageSuffixes.begin(), kImageSuffixes.end(), suffix) != kImageSuffixes.end();
     }
+
+    std::set<fs::path> links_;  ///< To folders, not followed yet; in order.
+    std::set<fs::path> seen_;   ///< Folders, by their real paths.
 };
 
 std::string suffix_names() {
@@ -56,18 +79,27 @@ std::string suffix_names() {
     return names;
 }
 
+/// "2 other files", "1 link", "2 other files and 1 link"; empty if there are none.
+std::string skipped_text(const FolderScan &scan) {
+    const auto count = [](int n, const std::string &what) {
+        return n == 0 ? "" : std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+    };
+    const std::string others = count(scan.others, "other file"), links = count(scan.skipped_links, "link");
+    return others + (others.empty() || links.empty() ? "" : " and ") + links;
+}
+
 void add_folder(const std::string &folder, ImageList *list) {
-    FolderScan found;
-    found.scan(folder);
-    std::sort(found.images.begin(), found.images.end());
+    const FolderScan found(folder);
     list->paths.insert(list->paths.end(), found.images.begin(), found.images.end());
     list->problems.insert(list->problems.end(), found.problems.begin(), found.problems.end());
-    const std::string others = std::to_string(found.others) + (found.others == 1 ? " other file" : " other files");
+    const std::string skipped = skipped_text(found);
     if (found.images.empty() && found.problems.empty()) {
         list->problems.push_back(folder + ": expected images (" + suffix_names() + "), found " +
-                                 (found.others > 0 ? "only " + others : "none"));
-    } else if (found.others > 0) {
-        list->notes.push_back(folder + ": " + others + " skipped (images are " + suffix_names() + ")");
+                                 (skipped.empty() ? "none" : "only " + skipped));
+    } else if (!skipped.empty()) {
+        list->notes.push_back(folder + ": " + skipped + " skipped (images are " + suffix_names() +
+                              (found.skipped_links > 0 ? "; links lead to images or to folders not seen before" : "") +
+                              ")");
     }
 }
 

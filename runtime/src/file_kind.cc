@@ -43,17 +43,32 @@ constexpr std::array kSignatures = {
               "\x7F"
               "ELF"sv,
               {FileKind::kOther, "a program or library", ""}},
-    Signature{0, "%PDF-"sv, {FileKind::kOther, "a PDF document", ""}},
+    Signature{0, "%PDF-"sv, {FileKind::kImage, "a PDF document", ""}},
+    Signature{0, "%!PS"sv, {FileKind::kImage, "a PostScript document", ""}},
     Signature{0, "\xFF\xD8\xFF"sv, {FileKind::kImage, "a JPEG image", ""}},
     Signature{0, "\x89PNG\r\n\x1A\n"sv, {FileKind::kImage, "a PNG image", ""}},
     Signature{0, "GIF8"sv, {FileKind::kImage, "a GIF image", ""}},
     Signature{8, "WEBP"sv, {FileKind::kImage, "a WebP image", ""}},
-    Signature{0, "II*\0"sv, {FileKind::kImage, "a TIFF image", ""}},
-    Signature{0, "MM\0*"sv, {FileKind::kImage, "a TIFF image", ""}},
-    Signature{0, "P6\n"sv, {FileKind::kImage, "a PPM image", ""}},
-    Signature{0, "P5\n"sv, {FileKind::kImage, "a PGM image", ""}},
-    Signature{4, "ftypheic"sv, {FileKind::kImage, "a HEIC image", ""}},
-    Signature{4, "ftypavif"sv, {FileKind::kImage, "an AVIF image", ""}},
+    Signature{8, "CR\2\0"sv, {FileKind::kImage, "a camera's raw file (CR2)", ""}},
+    Signature{0, "IIU\0"sv, {FileKind::kImage, "a camera's raw file (RW2)", ""}},
+    Signature{0, "IIRO"sv, {FileKind::kImage, "a camera's raw file (ORF)", ""}},
+    Signature{0, "FUJIFILMCCD-RAW"sv, {FileKind::kImage, "a camera's raw file (RAF)", ""}},
+    Signature{0, "II*\0"sv, {FileKind::kImage, "a TIFF image, or a camera's raw file", ""}},
+    Signature{0, "MM\0*"sv, {FileKind::kImage, "a TIFF image, or a camera's raw file", ""}},
+    Signature{0, "II+\0"sv, {FileKind::kImage, "a BigTIFF image", ""}},
+    Signature{0, "MM\0+"sv, {FileKind::kImage, "a BigTIFF image", ""}},
+    Signature{0, "\0\0\0\x0CJXL \r\n\x87\n"sv, {FileKind::kImage, "a JPEG XL image", ""}},
+    Signature{0, "\xFF\x0A"sv, {FileKind::kImage, "a JPEG XL image", ""}},
+    Signature{0, "\0\0\0\x0CjP  \r\n\x87\n"sv, {FileKind::kImage, "a JPEG 2000 image", ""}},
+    Signature{0, "\xFF\x4F\xFF\x51"sv, {FileKind::kImage, "a JPEG 2000 image", ""}},
+    Signature{0, "qoif"sv, {FileKind::kImage, "a QOI image", ""}},
+    Signature{0, "8BPS"sv, {FileKind::kImage, "a Photoshop image", ""}},
+    Signature{0, "gimp xcf"sv, {FileKind::kImage, "a GIMP image", ""}},
+    Signature{0, "\x76\x2F\x31\x01"sv, {FileKind::kImage, "an OpenEXR image", ""}},
+    Signature{0, "#?RADIANCE"sv, {FileKind::kImage, "a Radiance HDR image", ""}},
+    Signature{0, "DDS "sv, {FileKind::kImage, "a DDS image", ""}},
+    Signature{8, "AVI "sv, {FileKind::kVideo, "a video (AVI)", ""}},
+    Signature{0, "\x1A\x45\xDF\xA3"sv, {FileKind::kVideo, "a video (Matroska or WebM)", ""}},
     Signature{0, "\xFF\xFE\0\0"sv, {FileKind::kUtf16, "text in UTF-32", "save it as UTF-8"}},
     Signature{0, "\xFF\xFE"sv, {FileKind::kUtf16, "text in UTF-16", "save it as UTF-8"}},
     Signature{0, "\xFE\xFF"sv, {FileKind::kUtf16, "text in UTF-16", "save it as UTF-8"}},
@@ -70,6 +85,34 @@ bool is_bmp(std::string_view start) {
     constexpr size_t kHeaders = 26;
     return start.starts_with("BM") && start.size() >= kHeaders && little_endian(start.substr(6, 4)) == 0 &&
            little_endian(start.substr(10, 4)) >= kHeaders && little_endian(start.substr(10, 4)) < 0x10000;
+}
+
+/// Netpbm's letter, a digit and a blank.
+KnownFile netpbm_file(std::string_view start) {
+    constexpr std::array kNames = {"a plain PBM image"sv, "a plain PGM image"sv, "a plain PPM image"sv, "a PBM image"sv,
+                                   "a PGM image"sv,       "a PPM image"sv,       "a PAM image"sv};
+    if (start.size() < 3 || start[0] != 'P' || " \t\n\r"sv.find(start[2]) == std::string_view::npos) return {};
+    const auto digit = static_cast<size_t>(start[1] - '1');
+    return digit < kNames.size() ? KnownFile{FileKind::kImage, kNames[digit], ""} : KnownFile{};
+}
+
+/// Icons and cursors: zero, their type, and how many.
+bool is_icon(std::string_view start) {
+    return start.size() > 5 && (start.starts_with("\0\0\1\0"sv) || start.starts_with("\0\0\2\0"sv)) &&
+           little_endian(start.substr(4, 2)) > 0;
+}
+
+/// Of ISO's base media format, by its brand. Brands that only say that there are images leave the codec to the list of
+/// compatible ones.
+KnownFile media_file(std::string_view start) {
+    constexpr size_t kBrand = 8, kBrandBytes = 4, kCompatible = 16;
+    std::string_view brand = start.substr(kBrand, kBrandBytes);
+    const std::string_view compatible = start.substr(std::min(kCompatible, start.size()));
+    if (brand == "mif1" || brand == "msf1") brand = compatible.find("avif") < compatible.size() ? "avif" : "heic";
+    if (brand == "avif" || brand == "avis") return {FileKind::kImage, "an AVIF image", ""};
+    if (brand == "crx ") return {FileKind::kImage, "a camera's raw file (CR3)", ""};
+    if (brand.starts_with("hei") || brand.starts_with("hev")) return {FileKind::kImage, "a HEIC image", ""};
+    return {FileKind::kVideo, "a video (MP4 or QuickTime)", ""};
 }
 
 /// PyTorch's archive has one folder, whose first file depends on the version.
@@ -153,7 +196,7 @@ std::string_view view(std::span<const std::byte> bytes) {
 }  // namespace
 
 KnownFile recognise_file(std::span<const std::byte> bytes) {
-    constexpr size_t kLengthBytes = 8;
+    constexpr size_t kLengthBytes = 8, kMediaBrand = 8;
     constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
     std::string_view start = view(bytes).substr(0, kRecognisedBytes);
     if (start.empty()) return {FileKind::kEmpty, "an empty file", ""};
@@ -164,7 +207,10 @@ KnownFile recognise_file(std::span<const std::byte> bytes) {
         if (start.size() > known.offset && start.substr(known.offset).starts_with(known.bytes)) return known.file;
     }
     if (start.starts_with("PK\x03\x04")) return zip_file(start);
+    if (start.size() > kMediaBrand && start.substr(4).starts_with("ftyp")) return media_file(start);
     if (is_bmp(start)) return {FileKind::kImage, "a BMP image", ""};
+    if (is_icon(start)) return {FileKind::kImage, "an icon (ICO)", ""};
+    if (const KnownFile image = netpbm_file(start); !image.name.empty()) return image;
     if (start.size() > 1 && start[0] == '\x80' && start[1] >= 2 && start[1] <= 5) {
         return {FileKind::kPickle, "a pickle of Python", ""};
     }

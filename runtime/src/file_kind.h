@@ -24,7 +24,8 @@ enum class FileKind {
     kSafetensors,
     kOnnx,
     kNpy,
-    kImage,
+    kImage,  ///< Also what else has pictures to show: a document.
+    kVideo,
     kOther,
 };
 

@@ -1,12 +1,12 @@
 // Reads a file, recognises its format and hands it to that format's decoder.
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "file.h"
+#include "file_kind.h"
 #include "image_decoders.h"
 #include "message.h"
 #include "shufflenet/image.h"
@@ -35,27 +35,18 @@ namespace {
 
 using Decoder = Status (*)(Bytes, const std::string &, Image *);
 
-/// A file format by its first bytes; without a decoder it is recognised only to be named in the error.
+/// A file format by its first bytes.
 struct Format {
-    std::string_view signature, name;
+    std::string_view signature;
     Decoder decode;
 };
 
 constexpr std::array kFormats = {
-    Format{"\xFF\xD8\xFF", "JPEG", decode_jpeg},
-    Format{"\x89PNG\r\n\x1A\n", "PNG", decode_png},
-    Format{"BM", "BMP", decode_bmp},
-    Format{"P5", "PGM", decode_pnm},
-    Format{"P6", "PPM", decode_pnm},
-    Format{"P1", "plain PBM", nullptr},
-    Format{"P2", "plain PGM", nullptr},
-    Format{"P3", "plain PPM", nullptr},
-    Format{"P4", "PBM", nullptr},
-    Format{"GIF8", "GIF", nullptr},
-    Format{"RIFF", "RIFF (WebP?)", nullptr},
-    Format{{"II*\0", 4}, "TIFF", nullptr},
-    Format{{"MM\0*", 4}, "TIFF", nullptr},
-    Format{{"\0\0\0\x0CjP", 6}, "JPEG 2000", nullptr},
+    Format{"\xFF\xD8\xFF", decode_jpeg},
+    Format{"\x89PNG\r\n\x1A\n", decode_png},
+    Format{"BM", decode_bmp},
+    Format{"P5", decode_pnm},
+    Format{"P6", decode_pnm},
 };
 
 const Format *find_format(Bytes file) {
@@ -65,26 +56,18 @@ const Format *find_format(Bytes file) {
     return found == kFormats.end() ? nullptr : found;
 }
 
-std::string hex_dump(Bytes bytes) {
-    std::string text;
-    for (const uint8_t byte : bytes) {
-        std::array<char, 4> digits{};
-        std::snprintf(digits.data(), digits.size(), " %02x", static_cast<unsigned>(byte));
-        text += digits.data();
-    }
-    return text;
+Status no_image(Bytes file, const std::string &name) {
+    const auto start = std::as_bytes(file.first(std::min(file.size(), kRecognisedBytes)));
+    std::string problem = "expected a JPEG, PNG, BMP, PPM or PGM image, found " + found_text(start);
+    const FileKind kind = recognise_file(start).kind;
+    if (kind == FileKind::kImage) problem += ": convert it to PNG or JPEG";
+    if (kind == FileKind::kVideo) problem += ": save a frame of it as PNG or JPEG";
+    return message::bad_input(name, problem);
 }
 
 Status decode(Bytes file, const std::string &name, Image *image) {
-    const std::string expected = "expected a JPEG, PNG, BMP, PPM or PGM image, found ";
-    if (file.empty()) return message::bad_input(name, expected + "an empty file");
     const Format *format = find_format(file);
-    if (format == nullptr) {
-        return message::bad_input(
-            name, expected + "a file that starts with bytes" + hex_dump(file.first(std::min<size_t>(file.size(), 4))));
-    }
-    if (format->decode == nullptr)
-        return message::bad_input(name, expected + "a " + std::string(format->name) + " file");
+    if (format == nullptr) return no_image(file, name);
     Image decoded;
     if (Status status = format->decode(file, name, &decoded); !status.ok()) return status;
     *image = std::move(decoded);

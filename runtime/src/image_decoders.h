@@ -19,6 +19,13 @@ inline constexpr int kRgb = 3;
 /// Most pixels that an image, read or made, may have: 768 MiB of RGB. Keeps every product of sizes within 64 bits.
 inline constexpr int64_t kMaxPixels = int64_t{1} << 28;
 
+/// The EXIF orientation of pixels that lie as they are seen, and how many orientations there are.
+inline constexpr int kUpright = 1, kOrientations = 8;
+
+/// The orientation that EXIF data without their "Exif" prefix name; kUpright where they name none or are broken, which
+/// is no reason to refuse an image.
+int exif_orientation(Bytes exif);
+
 /// Makes room for width x height pixels. Errors: a size that is not positive or above kMaxPixels, and a file of
 /// `bytes` bytes that is too short for them even if each byte decoded to `pixels_per_byte` pixels, so that a few
 /// bytes cannot ask for gigabytes.

@@ -7,6 +7,7 @@
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h uses FILE without including it.
 #include <new>
+#include <string_view>
 #include <vector>
 
 #include <jpeglib.h>
@@ -24,6 +25,8 @@ constexpr int64_t kPixelsPerByte = 1024;
 
 /// Real files have about ten scans; each costs a pass over the image, so a hostile file could ask for hours of work.
 constexpr int kMaxScans = 500;
+
+constexpr int kExifMarker = JPEG_APP0 + 1, kMaxMarkerBytes = 0xFFFF;
 
 /// libjpeg's state. Its address must not change: libjpeg keeps pointers into it.
 struct Reader {
@@ -68,9 +71,21 @@ bool read_header(Reader *reader, Bytes file) {
     jpeg_create_decompress(jpeg);
     jpeg->progress = &reader->progress;
     jpeg_mem_src(jpeg, file.data(), file.size());
+    jpeg_save_markers(jpeg, kExifMarker, kMaxMarkerBytes);
     jpeg_read_header(jpeg, TRUE);
     jpeg->out_color_space = jpeg->num_components == 4 ? JCS_CMYK : JCS_RGB;
     return true;
+}
+
+/// That of the first marker with EXIF data; XMP has the same kind of marker.
+int read_orientation(const jpeg_decompress_struct &jpeg) {
+    constexpr std::string_view kPrefix("Exif\0\0", 6);
+    for (const jpeg_marker_struct *marker = jpeg.marker_list; marker != nullptr; marker = marker->next) {
+        const Bytes data(marker->data, marker->data_length);
+        const std::string_view text(reinterpret_cast<const char *>(data.data()), data.size());
+        if (text.starts_with(kPrefix)) return exif_orientation(data.subspan(kPrefix.size()));
+    }
+    return kUpright;
 }
 
 /// PIL's CMYK to RGB. Always takes the file's values as inverted, as Adobe's programs write them: 255 is no ink.
@@ -121,6 +136,7 @@ Status decode_jpeg(Bytes file, const std::string &name, Image *image) {
         !status.ok()) {
         return status;
     }
+    image->orientation = read_orientation(reader.jpeg);
     std::vector<uint8_t> cmyk_row(components == 4 ? size_t{reader.jpeg.image_width} * 4 : 0);
     if (!read_pixels(&reader, image->pixels.data(), cmyk_row.empty() ? nullptr : cmyk_row.data())) {
         return failure(reader, name);

@@ -20,6 +20,8 @@ namespace {
 /// One bit a pixel, and deflate's best ratio of 1032.
 constexpr int64_t kPixelsPerByte = 8 * 1032;
 
+constexpr std::array<png_byte, 5> kExifChunk = {'e', 'X', 'I', 'f', 0};
+
 struct Reader {
     Bytes rest;  ///< The part of the file that libpng has not read yet.
     png_structp png = nullptr;
@@ -68,7 +70,10 @@ bool read_header(Reader *reader) {
     if (reader->info == nullptr) return false;
     png_set_read_fn(png, reader, read_bytes);
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // allocate_pixels() has the limit.
+    // As zlib's other users: some writers name too small a window.
+    png_set_option(png, PNG_MAXIMUM_INFLATE_WINDOW, PNG_OPTION_ON);
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_ALWAYS, kExifChunk.data(), 1);
     png_read_info(png, reader->info);
     png_get_IHDR(png, reader->info, &reader->width, &reader->height, &reader->depth, &reader->color_type, nullptr,
                  nullptr, nullptr);
@@ -110,9 +115,16 @@ bool read_pixels(Reader *reader, uint8_t *pixels) {
     for (int pass = 0; pass < passes; ++pass) {
         for (size_t y = 0; y < reader->height; ++y) png_read_row(png, pixels + y * reader->width * kRgb, nullptr);
     }
-    png_read_end(png, nullptr);
+    png_read_end(png, reader->info);
     if (reader->color_type == PNG_COLOR_TYPE_PALETTE) apply_palette(*reader, pixels);
     return true;
+}
+
+/// The EXIF chunk may stand behind the pixels. Where there are several PIL takes the last.
+int read_orientation(const Reader &reader) {
+    png_unknown_chunkp chunks = nullptr;
+    const int count = png_get_unknown_chunks(reader.png, reader.info, &chunks);
+    return count == 0 ? kUpright : exif_orientation({chunks[count - 1].data, chunks[count - 1].size});
 }
 
 Status failure(const Reader &reader, const std::string &name) {
@@ -134,7 +146,10 @@ Status decode_png(Bytes file, const std::string &name, Image *image) {
         !status.ok()) {
         return status;
     }
-    return read_pixels(&reader, image->pixels.data()) ? Status() : failure(reader, name);
+    // libpng goes on without a chunk that it has no memory for.
+    if (!read_pixels(&reader, image->pixels.data()) || reader.out_of_memory) return failure(reader, name);
+    image->orientation = read_orientation(reader);
+    return {};
 }
 
 }  // namespace shufflenet::detail

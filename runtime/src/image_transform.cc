@@ -1,4 +1,4 @@
-// Resize, crop and normalisation, bit for bit those of torchvision on PIL images.
+// Orientation, resize, crop and normalisation, bit for bit those of torchvision on PIL images.
 //
 // PIL's antialiased bilinear resize is separable: each output pixel is a weighted mean of a window of input pixels
 // along x, rounded to 8 bits, then of the same along y. No output pixel depends on another one, so preprocess()
@@ -22,7 +22,9 @@ namespace shufflenet {
 namespace {
 
 using detail::kMaxPixels;
+using detail::kOrientations;
 using detail::kRgb;
+using detail::kUpright;
 
 /// PIL's fixed point: 8 bits of pixel and 2 of headroom beside the weight.
 constexpr int kWeightBits = 32 - 8 - 2;
@@ -190,7 +192,48 @@ Status check_image(const Image &image) {
                                                size_text(image.width, image.height) + ", found " +
                                                std::to_string(image.pixels.size()));
     }
+    if (image.orientation < kUpright || image.orientation > kOrientations) {
+        return message::bad_input("image", "expected an orientation of 1 to " + std::to_string(kOrientations) +
+                                               ", found " + std::to_string(image.orientation));
+    }
     return {};
+}
+
+/// How an upright image is read from one that lies as a camera wrote it: along rows or, transposed, along columns; from
+/// the right or from the bottom.
+struct Turn {
+    bool transposed, from_right, from_bottom;
+};
+
+/// By orientation, from 1.
+constexpr std::array<Turn, kOrientations> kTurns = {{{false, false, false},
+                                                     {false, true, false},
+                                                     {false, true, true},
+                                                     {false, false, true},
+                                                     {true, false, false},
+                                                     {true, false, true},
+                                                     {true, true, true},
+                                                     {true, true, false}}};
+
+Image turned(const Image &in) {
+    const Turn turn = kTurns[in.orientation - kUpright];
+    Image out{in.width, in.height, std::vector<uint8_t>(in.pixels.size())};
+    if (turn.transposed) std::swap(out.width, out.height);
+    const ptrdiff_t row = ptrdiff_t{in.width} * kRgb;
+    const ptrdiff_t along_row = turn.from_right ? -kRgb : kRgb, down = turn.from_bottom ? -row : row;
+    const ptrdiff_t step_x = turn.transposed ? down : along_row, step_y = turn.transposed ? along_row : down;
+    const uint8_t *first =
+        in.pixels.data() + (turn.from_right ? row - kRgb : 0) + (turn.from_bottom ? (in.height - 1) * row : 0);
+    // In strips, so that the lines of a column that is read are still in the cache for the next one.
+    constexpr int kStrip = 64;
+    for (int left = 0; left < out.width; left += kStrip) {
+        const int right = std::min(left + kStrip, out.width);
+        for (int y = 0; y < out.height; ++y) {
+            uint8_t *to = out.pixels.data() + (size_t(y) * out.width + left) * kRgb;
+            for (int x = left; x < right; ++x) to = std::copy_n(first + y * step_y + x * step_x, kRgb, to);
+        }
+    }
+    return out;
 }
 
 Status check_crop(int height, int width) {
@@ -283,6 +326,14 @@ void fill_planes(const std::vector<uint8_t> &pixels, const Crop &crop, const Pre
 
 }  // namespace
 
+Status orient(const Image &in, Image *out) try {
+    if (Status status = check_image(in); !status.ok()) return status;
+    *out = in.orientation == kUpright ? in : turned(in);
+    return {};
+} catch (...) {
+    return message::from_exception("orient");
+}
+
 Status resize_short_side(const Image &in, int size, Image *out) try {
     if (Status status = check_image(in); !status.ok()) return status;
     Extent extent;
@@ -290,7 +341,7 @@ Status resize_short_side(const Image &in, int size, Image *out) try {
     std::vector<uint8_t> pixels = extent.width == in.width && extent.height == in.height
                                       ? in.pixels
                                       : resample(in, extent, {0, 0, extent.width, extent.height});
-    *out = {extent.width, extent.height, std::move(pixels)};
+    *out = {extent.width, extent.height, std::move(pixels), in.orientation};
     return {};
 } catch (...) {
     return message::from_exception("resize");
@@ -306,7 +357,7 @@ Status center_crop(const Image &in, int height, int width, Image *out) try {
         const size_t to = size_t(y + crop.pad_top) * width + crop.pad_left;
         std::copy_n(&in.pixels[from * kRgb], size_t(crop.window.width) * kRgb, &pixels[to * kRgb]);
     }
-    *out = {width, height, std::move(pixels)};
+    *out = {width, height, std::move(pixels), in.orientation};
     return {};
 } catch (...) {
     return message::from_exception("crop");
@@ -316,6 +367,7 @@ Status preprocess(const Image &image, const Preprocess &how, std::span<float> in
     if (Status status = check_image(image); !status.ok()) return status;
     if (Status status = check_crop(how.crop_height, how.crop_width); !status.ok()) return status;
     if (Status status = check_normalisation(how); !status.ok()) return status;
+    if (how.orient && image.orientation != kUpright) return preprocess(turned(image), how, input);
     Extent extent;
     if (Status status = resized_extent(image, how.resize, &extent); !status.ok()) return status;
     const size_t plane = size_t(how.crop_height) * how.crop_width;

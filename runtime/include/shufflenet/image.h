@@ -1,5 +1,6 @@
 /// @file
-/// Image files to network input, exactly as torchvision's evaluation transform does it with PIL.
+/// Image files to network input, exactly as torchvision's evaluation transform does it with PIL; photographs that a
+/// camera wrote lying on their side are turned upright first, unless Preprocess::orient says otherwise.
 ///
 /// Errors of a file start with its name, those of an argument with its name; kOutOfMemory is the only code beside
 /// kBadInput. On an error the output is left as it was. An image, read or made, has at most 2^28 pixels.
@@ -20,6 +21,7 @@ struct Image {
     int width = 0;                ///< In pixels.
     int height = 0;               ///< In pixels.
     std::vector<uint8_t> pixels;  ///< 3 * width * height bytes.
+    int orientation = 1;          ///< EXIF's, 1 to 8: how the pixels must be turned to stand upright; 1: not at all.
 };
 
 /// How an image becomes a network's input.
@@ -29,11 +31,15 @@ struct Preprocess {
     int crop_width = 224;                                  ///< Width after the centre crop, in pixels.
     std::array<float, 3> mean = {0.485F, 0.456F, 0.406F};  ///< RGB, of values in [0, 1]: ImageNet's.
     std::array<float, 3> std = {0.229F, 0.224F, 0.225F};   ///< RGB: what (value - mean) is divided by.
+    /// true: turn the image upright first, as people see it and PIL's ImageOps.exif_transpose has it. false: take its
+    /// pixels as the file has them, which is what torchvision's evaluation sees.
+    bool orient = true;
 };
 
 /// Decodes a JPEG, PNG, BMP or binary PPM/PGM file to RGB as PIL's Image.open(path).convert("RGB") does: grey-scale is
 /// replicated, alpha is dropped and not blended, 16 bits of colour are cut to 8, CMYK JPEGs are converted with PIL's
-/// formula. EXIF orientation and colour profiles are not applied.
+/// formula. Colour profiles are not applied. The pixels lie as the file has them; `orientation` is what EXIF data of a
+/// JPEG or PNG file say about them, and 1 where these are absent or broken.
 ///
 /// Not accepted: 16-bit grey-scale without alpha, which PIL clips to white; BMP with run lengths; truncated files,
 /// also where PIL would overlook it (a PNG that lacks no pixel but its end or a checksum).
@@ -42,17 +48,22 @@ Status decode_image_file(const std::string &path, Image *image);
 /// The same from memory; `name` is what error messages call it.
 Status decode_image(std::span<const uint8_t> bytes, const std::string &name, Image *image);
 
+/// PIL's ImageOps.exif_transpose: turns and mirrors the pixels so that they stand upright; `out` has orientation 1, and
+/// may be `in`.
+Status orient(const Image &in, Image *out);
+
 /// torchvision.transforms.Resize(size) on a PIL image: the short side becomes `size` pixels, the long side
-/// int(size * long / short); PIL's fixed-point antialiased bilinear filter, each pass rounded to 8 bits. `out` may be
-/// `in`. Errors: a size below 1, a result above 2^28 pixels.
+/// int(size * long / short); PIL's fixed-point antialiased bilinear filter, each pass rounded to 8 bits. Of the
+/// pixels as they lie, and `out` has the orientation of `in`; it may be `in`. Errors: a size below 1, a result above
+/// 2^28 pixels.
 Status resize_short_side(const Image &in, int size, Image *out);
 
 /// torchvision.transforms.CenterCrop((height, width)), in pixels; an image that is smaller is padded with zeros first,
-/// as there. `out` may be `in`. Errors: sizes below 1.
+/// as there. Of the pixels as they lie, and `out` has the orientation of `in`; it may be `in`. Errors: sizes below 1.
 Status center_crop(const Image &in, int height, int width, Image *out);
 
-/// Resize, crop, scale to [0, 1], normalise; `input` receives 3 * crop_height * crop_width floats, CHW. Errors: those
-/// of resize and crop, another size of `input`, a mean that is not finite, a std that is not finite or is 0.
+/// Orient, resize, crop, scale to [0, 1], normalise; `input` receives 3 * crop_height * crop_width floats, CHW. Errors:
+/// those of resize and crop, another size of `input`, a mean that is not finite, a std that is not finite or is 0.
 Status preprocess(const Image &image, const Preprocess &how, std::span<float> input);
 
 }  // namespace shufflenet
