@@ -29,6 +29,7 @@ import tempfile
 import termios
 import time
 import unittest
+import zlib
 
 ARGUMENTS = argparse.Namespace(shufflenet="", shared="", emulator="")
 
@@ -154,6 +155,17 @@ def ppm(width, height, seed=1):
     """A random image as PPM file, and its pixels."""
     pixels = random.Random(seed).randbytes(3 * width * height)
     return b"P6\n%d %d\n255\n" % (width, height) + pixels, pixels
+
+
+def png(width, height, pixels, orientation):
+    """RGB, with EXIF data."""
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + pixels[3 * width * y : 3 * width * (y + 1)] for y in range(height))
+    exif = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"eXIf", exif) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 def normalised(pixels):
@@ -576,6 +588,34 @@ class ClassifyTest(CliTest):
             self.assertEqual(result["top"], everything["top"][:count])
         self.assertEqual(self.classify("--threads", "2", "--top", "10", image), [everything])
 
+    def test_orientation(self):
+        """Photographs are turned by default; the pixels of an upright one make the same result."""
+        width, height = 70, 90
+        stored, pixels = ppm(width, height)
+        at = lambda x, y: pixels[3 * (width * y + x) : 3 * (width * y + x + 1)]
+        right, bottom = width - 1, height - 1
+        places = {  # Where the file has the pixel that is seen at x, y.
+            1: lambda x, y: (x, y), 2: lambda x, y: (right - x, y), 3: lambda x, y: (right - x, bottom - y),
+            4: lambda x, y: (x, bottom - y), 5: lambda x, y: (y, x), 6: lambda x, y: (y, bottom - x),
+            7: lambda x, y: (right - y, bottom - x), 8: lambda x, y: (right - y, x),
+        }
+        (lying,) = self.classify("--top", "10", self.write("stored.ppm", stored))
+        for orientation, place in places.items():
+            with self.subTest(orientation):
+                image = self.write("image.png", png(width, height, pixels, orientation))
+                w, h = (width, height) if orientation < 5 else (height, width)
+                seen = b"".join(at(*place(x, y)) for y in range(h) for x in range(w))
+                upright = self.write("upright.ppm", b"P6\n%d %d\n255\n" % (w, h) + seen)
+                (expected,) = self.classify("--top", "10", upright)
+                (found,) = self.classify("--top", "10", image)
+                self.assertEqual(found["top"], expected["top"])
+                with open(image, "rb") as file:
+                    (found,) = self.classify("--top", "10", "-", stdin=file)
+                self.assertEqual(found["top"], expected["top"])
+                (found,) = self.classify("--top", "10", "--no-orient", image)
+                self.assertEqual(found["top"], lying["top"])
+                self.assertEqual(expected["top"] == lying["top"], orientation == 1)
+
     def test_an_object_for_each_image(self):
         images = [self.write(f"{i}.ppm", ppm(50 + 10 * i, 90, seed=i)[0]) for i in range(3)]
         results = self.classify(*images)
@@ -602,6 +642,8 @@ class ClassifyTest(CliTest):
             "garbage.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
             "garbage.bmp": b"BM" + bytes(100),
             "huge.ppm": b"P6\n2000000000 2000000000\n255\n",
+            "phone.heic": b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + bytes(100),
+            "pointer.jpg": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
         }
         bad = [self.path(name) if content is None else self.write(name, content) for name, content in table.items()]
         for image in bad:
@@ -624,14 +666,13 @@ class ClassifyTest(CliTest):
         good = ["photos/a.ppm", "photos/b.PPM", "photos/below/c.pgm", "photos/z.ppm"]
         for name in [*good, "photos/.hidden/h.ppm", "photos/.h.ppm", "elsewhere.ppm"]:
             self.write(name, b"P5\n64 64\n255\n" + bytes(4096) if name.endswith("pgm") else ppm(64, 64, name)[0])
-        os.symlink("../photos", self.path("photos/loop"))
         os.mkfifo(self.path("photos/pipe.jpg"))
         self.write("photos/notes.txt", "not an image")
         arguments = ["classify", "--json", "--top", "1"]
         result = self.cli(*arguments, "photos", "elsewhere.ppm", cwd=self.folder)
         self.assertEqual(result.returncode, 0)
         self.assertEqual([json.loads(line)["file"] for line in result.stdout.splitlines()], [*good, "elsewhere.ppm"])
-        self.assertRegex(result.stderr.decode(), r"\Ashufflenet: note: photos: 2 other files skipped [^\n]+\n\Z")
+        self.assertRegex(result.stderr.decode(), r"\Ashufflenet: note: photos: 2 other files skipped \([^;\n]+\)\n\Z")
 
         self.write("photos/below/broken.jpg", b"not an image")
         result = self.cli(*arguments, "photos", cwd=self.folder)
@@ -643,6 +684,64 @@ class ClassifyTest(CliTest):
         self.write("photos/below/empty/README", "")
         self.fails(1, [*arguments, "photos/below/empty"], "only 1 other file", cwd=self.folder)
         self.assertEqual(self.succeeds(*arguments, "elsewhere.ppm", cwd=self.folder).count("\n"), 1)
+
+    def test_names_of_images(self):
+        content = ppm(64, 64)[0]
+        names = [f"photos/{letter}.{suffix}" for letter, suffix in
+                 zip("abcdefghijkl", "bmp JFIF jfif JPE jpe jpeg JPG jpg pgm png pnm PPM".split())]
+        os.mkdir(self.path("photos"))
+        for name in [*names, "photos/jpg", "photos/m.jpg2", "photos/n.jpg~"]:
+            self.write(name, content)
+        result = self.cli("classify", "--json", "--top", "1", "photos", cwd=self.folder)
+        self.assertEqual([json.loads(line)["file"] for line in result.stdout.splitlines()], names)
+        self.assertIn("3 other files skipped", result.stderr.decode())
+        for name in names:
+            self.assertIn("*" + os.path.splitext(name)[1].lower(), result.stderr.decode())
+
+    def test_links_in_folders(self):
+        for folder in ("photos/below", "elsewhere/deep", "empty"):
+            os.makedirs(self.path(folder))
+        for name in ("photos/a.ppm", "photos/below/b.ppm", "elsewhere/c.ppm", "elsewhere/deep/d.ppm"):
+            self.write(name, ppm(64, 64, name)[0])
+        self.write("elsewhere/notes.txt", "not an image")
+        plain = ["photos/a.ppm", "photos/below/b.ppm"]
+        followed = ["photos/more/c.ppm", "photos/more/deep/d.ppm"]
+        table = {
+            "folder": ({"more": "../elsewhere"}, plain + followed, "1 other file skipped"),
+            "folder behind two links": ({"more": "way", "way": "../elsewhere"}, plain + followed,
+                                        "1 other file and 1 link skipped"),
+            "its own folder": ({"more": "."}, plain, "1 link skipped"),
+            "folder above": ({"below/up": ".."}, plain, "1 link skipped"),
+            "folder beside": ({"again": "below"}, plain, "1 link skipped"),
+            "loop of two folders": ({"more": "../elsewhere", "../elsewhere/back": "../photos"}, plain + followed,
+                                    "1 other file and 1 link skipped"),
+            "all of it": ({"more": "../elsewhere", "below/more": "../../elsewhere/deep"},
+                          ["photos/a.ppm", "photos/below/b.ppm", "photos/below/more/d.ppm", "photos/more/c.ppm"],
+                          "1 other file skipped"),
+            "image": ({"more.ppm": "../elsewhere/c.ppm"}, [*plain, "photos/more.ppm"], None),
+            "another name": ({"more": "../elsewhere/c.ppm"}, plain, "1 link skipped"),
+            "other file": ({"more.txt": "../elsewhere/notes.txt"}, plain, "1 link skipped"),
+            "nowhere": ({"more.ppm": "absent.ppm", "more": "absent"}, plain, "2 links skipped"),
+            "itself": ({"more": "more", "more.ppm": "more.ppm"}, plain, "2 links skipped"),
+            "hidden": ({".more": "../elsewhere"}, plain, None),
+        }
+        for name, (links, images, note) in table.items():
+            with self.subTest(name):
+                for link, to in links.items():
+                    os.symlink(to, self.path("photos/" + link))
+                result = self.cli("classify", "--json", "--top", "1", "photos", cwd=self.folder)
+                for link in links:
+                    os.unlink(self.path("photos/" + link))
+                self.assertEqual(result.returncode, 0)
+                self.assertEqual([json.loads(line)["file"] for line in result.stdout.splitlines()], images)
+                expected = "" if note is None else rf"shufflenet: note: photos: {note} \([^\n]+\)\n"
+                self.assertRegex(result.stderr.decode(), rf"\A{expected}\Z")
+        os.symlink("absent", self.path("empty/link.ppm"))
+        self.fails(1, ["classify", "empty"], "empty: expected images", "found only 1 link", cwd=self.folder)
+        # The argument itself may be a link.
+        os.symlink("photos", self.path("link"))
+        found = self.classify("--top", "1", "link", cwd=self.folder)
+        self.assertEqual([result["file"] for result in found], ["link/a.ppm", "link/below/b.ppm"])
 
     def test_folder_that_cannot_be_read(self):
         os.makedirs(self.path("photos/closed"))
@@ -798,6 +897,11 @@ class ClassifyTest(CliTest):
         weights = self.write("w.safetensors", safetensors(tensors))
         image = self.write("image.ppm", ppm(64, 64)[0])
         self.fails(1, ["classify", "--json", "--weights", weights, image], image, "not finite")
+
+    def test_photograph_of_the_demo(self):
+        cat = os.path.join(os.path.dirname(__file__), "..", "examples", "cat.jpg")
+        (result,) = self.classify("--top", "1", cat)
+        self.assertEqual(result["top"][0]["label"], "cat")
 
     def test_photographs(self):
         folder = os.path.join(ARGUMENTS.shared, "photos")
