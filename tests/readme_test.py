@@ -106,6 +106,11 @@ class ReadmeTest(unittest.TestCase):
                 found = [int(figure.replace(",", "")) for figure in figures]
                 self.assertEqual(found[: len(expected)], expected)
 
+    def test_photograph_of_the_first_command(self):
+        (photograph,) = re.findall(r"^    \./dev demo (\S+) ", README, re.MULTILINE)
+        line = run(ARGUMENTS.shufflenet, "classify", "--json", "--top", "1", ROOT / photograph)
+        self.assertEqual(json.loads(line)["top"][0]["label"], "cat")
+
     def test_files_that_it_names_exist(self):
         for name in re.findall(r"\]\(([^)#:]+)\)", README):
             self.assertTrue((ROOT / name).exists(), name)

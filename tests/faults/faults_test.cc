@@ -205,9 +205,11 @@ std::vector<Row> file_rows(Fixture &f) {
         return (succeeded ? found.size() == 128 + 6 * sizeof(float) : found == old) && f.folder.entries() == 3;
     };
     std::ofstream(output) << old;
-    static Image image, changed;
+    static Image image, turned, changed;
     static Values input(size_t{3} * 32 * 32);
     image = Image{40, 50, std::vector<uint8_t>(size_t{3} * 40 * 50)};
+    turned = image;
+    turned.orientation = 6;
     const auto read = [](auto reader, const std::string &name) {
         return [reader, path = seed_file(name)] {
             std::vector<std::byte> bytes;
@@ -219,6 +221,12 @@ std::vector<Row> file_rows(Fixture &f) {
         Image decoded;
         return decode_image({reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()}, name, &decoded);
     };
+    // An image that lost its orientation for want of memory would be a wrong one.
+    const auto decode_turned = [](std::span<const std::byte> bytes, const std::string &name) {
+        Image decoded;
+        Status status = decode_image({reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()}, name, &decoded);
+        return status.ok() && decoded.orientation == 1 ? Status(Code::kInternal, "not turned") : status;
+    };
     const auto text = [](std::span<const std::byte> bytes) {
         return std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size());
     };
@@ -228,12 +236,17 @@ std::vector<Row> file_rows(Fixture &f) {
         {"JPEG", Code::kOk, read(decode, "jpeg/rgb")},
         {"CMYK JPEG", Code::kOk, read(decode, "jpeg/cmyk")},
         {"cut JPEG", Code::kBadInput, read(decode, "jpeg/cut")},
+        {"JPEG with EXIF", Code::kOk, read(decode_turned, "jpeg/turned")},
         {"PNG", Code::kOk, read(decode, "png/rgb")},
+        {"PNG with EXIF", Code::kOk, read(decode_turned, "png/turned")},
         {"cut PNG", Code::kBadInput, read(decode, "png/cut")},
         {"BMP", Code::kOk, read(decode, "bmp/rgb")},
         {"PPM", Code::kOk, read(decode, "pnm/rgb")},
         {"no file", Code::kBadInput, read(decode, "jpeg/there is no such file")},
         {"resize", Code::kOk, [] { return resize_short_side(image, 30, &changed); }},
+        {"orient", Code::kOk, [] { return orient(turned, &changed); }},
+        {"preprocess and orient", Code::kOk,
+         [] { return preprocess(turned, {.resize = 36, .crop_height = 32, .crop_width = 32}, input); }},
         {"crop", Code::kOk, [] { return center_crop(image, 30, 60, &changed); }},
         {"preprocess", Code::kOk,
          [] { return preprocess(image, {.resize = 36, .crop_height = 32, .crop_width = 32}, input); }},

@@ -16,6 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!fuzz::accepted(decode_image({data, size}, fuzz::kName, &image))) return 0;
     fuzz::require(image.width > 0 && image.height > 0, "an image has pixels");
     fuzz::require(image.pixels.size() == size_t{3} * image.width * image.height, "there are as many as it says");
+    fuzz::require(image.orientation >= 1 && image.orientation <= 8, "it lies in one of eight ways");
 
     constexpr Preprocess how{.resize = 36, .crop_height = 32, .crop_width = 32};
     std::vector<float> input(size_t{3} * how.crop_height * how.crop_width, NAN);

@@ -136,6 +136,12 @@ def saved(image, format, **options):
     return file.getvalue()
 
 
+def exif(orientation, order, entries=2):
+    """order: ">" big-endian, "<" little-endian."""
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HIH", 42, 8, entries)
+    return head + struct.pack(order + "HHIHHHHIHH", 0x0103, 3, 1, 6, 0, 0x0112, 3, 1, orientation, 0)
+
+
 def jpegs():
     for mode in ("L", "RGB", "CMYK"):
         write("jpeg", mode.lower(), saved(picture(mode), "JPEG", quality=30))
@@ -143,6 +149,8 @@ def jpegs():
     write("jpeg", "sampled444", saved(picture("RGB"), "JPEG", quality=20, subsampling=0))
     whole = saved(picture("RGB"), "JPEG", quality=30)
     write("jpeg", "cut", whole[: len(whole) - 20])
+    for name, data in (("turned", exif(6, "<")), ("mirrored", exif(7, ">")), ("broken_exif", exif(9, "<", 65535)[:-3])):
+        write("jpeg", name, saved(picture("RGB"), "JPEG", quality=30, exif=b"Exif\0\0" + data))
 
 
 def pngs():
@@ -153,6 +161,7 @@ def pngs():
         write("png", f"palette{bits}", saved(picture("RGB").quantize(1 << bits), "PNG", bits=bits))
     whole = saved(picture("RGB"), "PNG")
     write("png", "cut", whole[: len(whole) - 20])
+    write("png", "turned", saved(picture("RGB"), "PNG", exif=exif(8, ">")))
 
 
 def bmp(width, height, bits, data, compression=0, palette=b"", masks=b"", header=40):
