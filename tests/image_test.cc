@@ -726,6 +726,7 @@ TEST(Decode, NamesOtherKindsOfFile) {
         {media("crx \0\0\0\1crx isom"s), "a camera's raw file (CR3)" + convert},
         {media("isom\0\0\2\0isomiso2"s), "a video (MP4 or QuickTime)" + frame},
         {media("qt  \0\0\0\0qt  "s), "a video (MP4 or QuickTime)" + frame},
+        {"P1\nP2\nP3\n"s, "text, 'P1'"},
         {"RIFF\x40\0\0\0AVI LIST"s, "a video (AVI)" + frame},
         {"\x1A\x45\xDF\xA3\x9F\x42\x86\x81"s, "a video (Matroska or WebM)" + frame},
         {"RIFF\x40\0\0\0WEBPVP8 "s, "a WebP image" + convert},
@@ -768,7 +769,7 @@ TEST(Decode, NamesOtherKindsOfFile) {
         {"PS is no image"s, "text, 'PS is no image'"},
         {"\0\0\1\0\0\0"s, "a file that starts with '\\x00\\x00\\x01\\x00\\x00\\x00'"},
         {"ftypheic"s, "text, 'ftypheic'"},
-        {"1234ftyp"s, "text, '1234ftyp'"},
+        {"1234ftypheic"s, "text, '1234ftypheic'"},
     };
     for (const Case &c : cases) {
         Image image;

@@ -48,10 +48,10 @@ constexpr std::array kSignatures = {
     Signature{0, "\xFF\xD8\xFF"sv, {FileKind::kImage, "a JPEG image", ""}},
     Signature{0, "\x89PNG\r\n\x1A\n"sv, {FileKind::kImage, "a PNG image", ""}},
     Signature{0, "GIF8"sv, {FileKind::kImage, "a GIF image", ""}},
-    Signature{8, "WEBP"sv, {FileKind::kImage, "a WebP image", ""}},
+    Signature{8, "WEBPVP8"sv, {FileKind::kImage, "a WebP image", ""}},
     Signature{8, "CR\2\0"sv, {FileKind::kImage, "a camera's raw file (CR2)", ""}},
     Signature{0, "IIU\0"sv, {FileKind::kImage, "a camera's raw file (RW2)", ""}},
-    Signature{0, "IIRO"sv, {FileKind::kImage, "a camera's raw file (ORF)", ""}},
+    Signature{0, "IIRO\x08\0"sv, {FileKind::kImage, "a camera's raw file (ORF)", ""}},
     Signature{0, "FUJIFILMCCD-RAW"sv, {FileKind::kImage, "a camera's raw file (RAF)", ""}},
     Signature{0, "II*\0"sv, {FileKind::kImage, "a TIFF image, or a camera's raw file", ""}},
     Signature{0, "MM\0*"sv, {FileKind::kImage, "a TIFF image, or a camera's raw file", ""}},
@@ -61,13 +61,14 @@ constexpr std::array kSignatures = {
     Signature{0, "\xFF\x0A"sv, {FileKind::kImage, "a JPEG XL image", ""}},
     Signature{0, "\0\0\0\x0CjP  \r\n\x87\n"sv, {FileKind::kImage, "a JPEG 2000 image", ""}},
     Signature{0, "\xFF\x4F\xFF\x51"sv, {FileKind::kImage, "a JPEG 2000 image", ""}},
+    Signature{0, "P7\nWIDTH"sv, {FileKind::kImage, "a PAM image", ""}},
     Signature{0, "qoif"sv, {FileKind::kImage, "a QOI image", ""}},
-    Signature{0, "8BPS"sv, {FileKind::kImage, "a Photoshop image", ""}},
+    Signature{0, "8BPS\0"sv, {FileKind::kImage, "a Photoshop image", ""}},
     Signature{0, "gimp xcf"sv, {FileKind::kImage, "a GIMP image", ""}},
     Signature{0, "\x76\x2F\x31\x01"sv, {FileKind::kImage, "an OpenEXR image", ""}},
     Signature{0, "#?RADIANCE"sv, {FileKind::kImage, "a Radiance HDR image", ""}},
-    Signature{0, "DDS "sv, {FileKind::kImage, "a DDS image", ""}},
-    Signature{8, "AVI "sv, {FileKind::kVideo, "a video (AVI)", ""}},
+    Signature{0, "DDS \x7C\0\0\0"sv, {FileKind::kImage, "a DDS image", ""}},
+    Signature{8, "AVI LIST"sv, {FileKind::kVideo, "a video (AVI)", ""}},
     Signature{0, "\x1A\x45\xDF\xA3"sv, {FileKind::kVideo, "a video (Matroska or WebM)", ""}},
     Signature{0, "\xFF\xFE\0\0"sv, {FileKind::kUtf16, "text in UTF-32", "save it as UTF-8"}},
     Signature{0, "\xFF\xFE"sv, {FileKind::kUtf16, "text in UTF-16", "save it as UTF-8"}},
@@ -87,13 +88,16 @@ bool is_bmp(std::string_view start) {
            little_endian(start.substr(10, 4)) >= kHeaders && little_endian(start.substr(10, 4)) < 0x10000;
 }
 
-/// Netpbm's letter, a digit and a blank.
+/// Netpbm's letter, a digit, a blank and, as in no list of labels, a number or a comment.
 KnownFile netpbm_file(std::string_view start) {
-    constexpr std::array kNames = {"a plain PBM image"sv, "a plain PGM image"sv, "a plain PPM image"sv, "a PBM image"sv,
-                                   "a PGM image"sv,       "a PPM image"sv,       "a PAM image"sv};
-    if (start.size() < 3 || start[0] != 'P' || " \t\n\r"sv.find(start[2]) == std::string_view::npos) return {};
-    const auto digit = static_cast<size_t>(start[1] - '1');
-    return digit < kNames.size() ? KnownFile{FileKind::kImage, kNames[digit], ""} : KnownFile{};
+    constexpr std::array kNames = {"a plain PBM image"sv, "a plain PGM image"sv, "a plain PPM image"sv,
+                                   "a PBM image"sv,       "a PGM image"sv,       "a PPM image"sv};
+    constexpr std::string_view kBlanks = " \t\n\r", kStartOfNumber = "#0123456789";
+    if (start.size() < 3 || start[0] != 'P' || kBlanks.find(start[2]) == std::string_view::npos) return {};
+    const size_t next = start.find_first_not_of(kBlanks, 2);
+    const auto kind = static_cast<size_t>(start[1] - '1');
+    if (next == std::string_view::npos || kStartOfNumber.find(start[next]) == std::string_view::npos) return {};
+    return kind < kNames.size() ? KnownFile{FileKind::kImage, kNames[kind], ""} : KnownFile{};
 }
 
 /// Icons and cursors: zero, their type, and how many.
@@ -207,7 +211,7 @@ KnownFile recognise_file(std::span<const std::byte> bytes) {
         if (start.size() > known.offset && start.substr(known.offset).starts_with(known.bytes)) return known.file;
     }
     if (start.starts_with("PK\x03\x04")) return zip_file(start);
-    if (start.size() > kMediaBrand && start.substr(4).starts_with("ftyp")) return media_file(start);
+    if (start.size() > kMediaBrand && start[0] == '\0' && start.substr(4).starts_with("ftyp")) return media_file(start);
     if (is_bmp(start)) return {FileKind::kImage, "a BMP image", ""};
     if (is_icon(start)) return {FileKind::kImage, "an icon (ICO)", ""};
     if (const KnownFile image = netpbm_file(start); !image.name.empty()) return image;

@@ -14,6 +14,11 @@ FailingCall failing_allocation, failing_thread;
 }  // namespace shufflenet
 
 extern "C" {
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size) {
+    return shufflenet::failing_allocation.now() ? nullptr : __real_malloc(size);
+}
+
 void *__real_calloc(size_t count, size_t size);
 void *__wrap_calloc(size_t count, size_t size) {
     return shufflenet::failing_allocation.now() ? nullptr : __real_calloc(count, size);
@@ -27,7 +32,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 }
 
 void *operator new(size_t size, const std::nothrow_t & /*tag*/) noexcept {
-    return shufflenet::failing_allocation.now() ? nullptr : std::malloc(size == 0 ? 1 : size);
+    return shufflenet::failing_allocation.now() ? nullptr : __real_malloc(size == 0 ? 1 : size);
 }
 void *operator new(size_t size) {
     void *memory = operator new(size, std::nothrow);

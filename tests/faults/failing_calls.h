@@ -1,5 +1,5 @@
 // Makes the nth allocation or the nth start of a thread fail, in this process: from our own code, the C++ library's
-// and, through the linker's --wrap=calloc, the runtime's arrays.
+// and, through the linker's --wrap, the runtime's arrays and what libpng asks us for.
 #pragma once
 
 #include <atomic>
