@@ -106,7 +106,12 @@ bool is_icon(std::string_view start) {
            little_endian(start.substr(4, 2)) > 0;
 }
 
-/// Of ISO's base media format, by its brand. Brands that only say that there are images leave the codec to the list of
+/// ISO's base media format: a box, less than 16 MiB, of the type "ftyp", and its brand.
+bool is_media(std::string_view start) {
+    return start.size() > 8 && start[0] == '\0' && start.substr(4).starts_with("ftyp");
+}
+
+/// Of that format, by its brand. Brands that only say that there are images leave the codec to the list of
 /// compatible ones.
 KnownFile media_file(std::string_view start) {
     constexpr size_t kBrand = 8, kBrandBytes = 4, kCompatible = 16;
@@ -200,7 +205,7 @@ std::string_view view(std::span<const std::byte> bytes) {
 }  // namespace
 
 KnownFile recognise_file(std::span<const std::byte> bytes) {
-    constexpr size_t kLengthBytes = 8, kMediaBrand = 8;
+    constexpr size_t kLengthBytes = 8;
     constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
     std::string_view start = view(bytes).substr(0, kRecognisedBytes);
     if (start.empty()) return {FileKind::kEmpty, "an empty file", ""};
@@ -211,7 +216,7 @@ KnownFile recognise_file(std::span<const std::byte> bytes) {
         if (start.size() > known.offset && start.substr(known.offset).starts_with(known.bytes)) return known.file;
     }
     if (start.starts_with("PK\x03\x04")) return zip_file(start);
-    if (start.size() > kMediaBrand && start[0] == '\0' && start.substr(4).starts_with("ftyp")) return media_file(start);
+    if (is_media(start)) return media_file(start);
     if (is_bmp(start)) return {FileKind::kImage, "a BMP image", ""};
     if (is_icon(start)) return {FileKind::kImage, "an icon (ICO)", ""};
     if (const KnownFile image = netpbm_file(start); !image.name.empty()) return image;
