@@ -42,6 +42,7 @@ struct stream {
 struct module {
     char *text;
     uint64_t hash;
+    int products, sums;
     void *context;
     struct function *functions;
 };
@@ -327,6 +328,15 @@ int cuStreamSynchronize(void *stream) {
     return kSuccess;
 }
 
+static int occurrences(const char *text, const char *word) {
+    int number = 0;
+    while ((text = strstr(text, word)) != NULL) {
+        ++number;
+        text += strlen(word);
+    }
+    return number;
+}
+
 int cuModuleLoadData(void **module, const void *image) {
     ENTER(1);
     if (strstr(image, ".visible .entry") == NULL) return 218; /* CUDA_ERROR_INVALID_PTX */
@@ -334,6 +344,8 @@ int cuModuleLoadData(void **module, const void *image) {
     made->text = strdup(image);
     made->hash = 0xCBF29CE484222325U;
     for (const char *at = made->text; *at != '\0'; ++at) made->hash = (made->hash ^ (unsigned char)*at) * 0x100000001B3U;
+    made->products = occurrences(made->text, "\tmul.f32");
+    made->sums = occurrences(made->text, "\tadd.f32");
     made->context = fake_cuda_current();
     *module = made;
     count(&state.modules_loaded);
@@ -403,6 +415,8 @@ int cuLaunchKernel(void *function, unsigned bx, unsigned by, unsigned bz, unsign
         struct fake_cuda_launch *l = &state.launch[number];
         snprintf(l->kernel, sizeof l->kernel, "%s", f->name);
         l->ptx_hash = f->module->hash;
+        l->products = f->module->products;
+        l->sums = f->module->sums;
         l->context = fake_cuda_current();
         l->stream = stream;
         const unsigned blocks[3] = {bx, by, bz}, threads[3] = {tx, ty, tz};

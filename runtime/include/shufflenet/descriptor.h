@@ -47,7 +47,7 @@ struct shufflenet_kernels {
     const shufflenet_step_fn *steps;
 };
 
-/** The kernels of a device for some batches: a whole batch each. `in` of a branch is (offset, image), the tensors of
+/** The kernels of a device for some batches: a whole batch each. `in` of a branch is (offset), the tensors of
  * images are (lane, pixel, image), or (lane, x, y, image) where the stem and a whole branch 2 write them. A unit's
  * branch 2 is either one kernel, or expand, into a tensor of its own, and project. Arrays: stages 2, 3, 4. */
 struct shufflenet_device_kernels {

@@ -31,9 +31,10 @@ struct DeviceOptions {
     /// computed in pieces.
     int max_batch = 8;
     /// The caller's CUcontext or cl_context. Null: the device's primary context, or an OpenCL context of the model's
-    /// own.
+    /// own. Models retain it, and so it may be released while they live, but for a context of cuCtxCreate().
     void *context = nullptr;
-    /// The caller's CUstream or in-order cl_command_queue of that context. Null: one of the model's own.
+    /// The caller's CUstream or in-order cl_command_queue of that context. Null: one of the model's own. A queue is
+    /// retained; a CUstream must live as long as the model.
     void *stream = nullptr;
     /// CUDA: replay the kernels as a graph, captured when a batch size (and, on device memory, its addresses) is new.
     bool graph = false;
