@@ -405,6 +405,32 @@ class RunTest(CliTest):
         for result in results:
             self.assert_close(results[0], result, 1e-5)
 
+    def test_values_that_are_not_finite(self):
+        """They are in the outputs of their image, and noted; a program that reads the file finds them."""
+        good = array.array("f", random_input((3, 3, 64, 64))[-4 * 9 * 64 * 64 :])
+        for value, name in ((math.nan, "NaN"), (-math.inf, "-infinity")):
+            values = good[:]
+            values[(1 * 3 + 2) * 64 * 64 + 5 * 64 + 63] = value
+            source = self.write("x.npy", npy((3, 3, 64, 64), values.tobytes()))
+            result = self.cli("run", "--model", DEFAULT, "--input", source, "--output", self.path("y.npy"))
+            self.assertEqual(result.returncode, 0)
+            self.assertEqual(result.stderr.decode(), f"shufflenet: note: {source}: {name} at image 1, channel 2, row 5, "
+                             "column 63: outputs that depend on it are not finite\n")
+            _, logits = read_npy(self.path("y.npy"))
+            finite = [math.isfinite(logit) for logit in logits]
+            self.assertEqual(finite, [True] * 10 + [False] * 10 + [True] * 10)
+
+    def test_weights_that_overflow(self):
+        large = state_dict("shufflenet_v2_x0_5", 5)
+        large["fc.bias"] = ("F32", (5,), f32([3e38] * 5))
+        dtype, shape, _ = large["fc.weight"]
+        large["fc.weight"] = (dtype, shape, f32([3e38] * math.prod(shape)))
+        source = self.write("x.npy", random_input((1, 3, 64, 64)))
+        result = self.cli("run", "--model", DEFAULT, "--input", source, "--output", self.path("y.npy"), "--weights",
+                          self.write("w.safetensors", safetensors(large)))
+        self.assertEqual((result.returncode, result.stderr.decode()), (
+            0, f"shufflenet: note: {self.path('y.npy')}: the network's output is not finite: its weights overflow\n"))
+
     def test_features(self):
         shapes = {"stage2": (1, 48, 8, 8), "stage3": (1, 96, 4, 4), "stage4": (1, 192, 2, 2), "conv5": (1, 1024, 2, 2)}
         more = [word for name in shapes for word in ("--features", f"{name}={self.path(name + '.npy')}")]

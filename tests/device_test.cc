@@ -5,11 +5,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <thread>
 
 #include "expected.h"
 #include "networks/devices.h"
+#include "nonfinite.h"
 #include "shufflenet/device.h"
 #include "test_models.h"
 
@@ -109,6 +111,27 @@ TEST_P(Device, MatchesTheReference) {
         DeviceModel small = opened(fusion, 2);
         EXPECT_EQ(run(small, 0, kImages), logits);
         EXPECT_EQ(run(model, 1, 1), std::vector<float>(logits.begin() + classes, logits.begin() + 2 * classes));
+    }
+}
+
+TEST_P(Device, ShowsWhatIsNotFinite) {
+    const shufflenet_descriptor &d = descriptor();
+    const AnyNetwork network = *find_any_network(d.network);
+    const Size size{d.height, d.width};
+    const auto layers = reference::fold(network, d.classes, kSeed);
+    const std::vector<float> image = reference::random_input(size, 1, kSeed);
+    std::map<std::pair<size_t, std::string>, std::vector<std::vector<double>>> made;
+    const auto expected = [&](const Spot &spot) -> const auto & {
+        auto [entry, fresh] = made.try_emplace({spot.index(size), kind_of(spot.value)});
+        if (fresh) {
+            entry->second = reference_outputs(network, size, d.classes, layers, with_spot(image, spot, size));
+        }
+        return entry->second;
+    };
+    for (const Fusion fusion : {Fusion::kAlways, Fusion::kNever}) {
+        SCOPED_TRACE(fusion == Fusion::kAlways ? "one kernel a unit" : "two kernels a unit");
+        DeviceModel model = opened(fusion);
+        expect_spots_show(model, d, image, expected);
     }
 }
 

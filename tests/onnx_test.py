@@ -892,6 +892,11 @@ class VerifyTest(OnnxTest):
         report = json.loads(self.succeeds(*self.verify, "--reference", "--json", "--input", self.folder / "x.npy", image))
         self.assertEqual(report["inputs"][3:], [f"{self.folder}/x.npy[0]", f"{self.folder}/x.npy[1]", str(image)])
         self.check(report)
+        spoilt = INPUT.copy()
+        spoilt[0, 1, 2, 3] = np.inf
+        np.save(self.folder / "x.npy", spoilt)
+        self.fails([*self.verify, "--reference", "--input", self.folder / "x.npy"],
+                   "x.npy: expected finite values, found infinity at image 0, channel 1, row 2, column 3")
 
     def test_differences_are_found(self):
         """One weight of the last stage, an ULP too large: nothing; a thousandth: an error in what comes after it."""
