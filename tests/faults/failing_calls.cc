@@ -15,9 +15,7 @@ FailingCall failing_allocation, failing_thread;
 
 extern "C" {
 void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size) {
-    return shufflenet::failing_allocation.now() ? nullptr : __real_malloc(size);
-}
+void *__wrap_malloc(size_t size) { return shufflenet::failing_allocation.now() ? nullptr : __real_malloc(size); }
 
 void *__real_calloc(size_t count, size_t size);
 void *__wrap_calloc(size_t count, size_t size) {
