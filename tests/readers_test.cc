@@ -781,7 +781,7 @@ std::vector<KnownStart> known_starts() {
         {"npy", "\x93NUMPY\x01" + tail, kNpy, "a NumPy array (.npy)"},
         {"HDF5", "\x89HDF\r\n\x1A\n" + tail, kOther, "an HDF5 file"},
         {"TensorFlow Lite", std::string("\x1C\0\0\0TFL3", 8) + tail, kOther, "a TensorFlow Lite model"},
-        {"PDF", "%PDF-1.7\n", kOther, "a PDF document"},
+        {"PDF", "%PDF-1.7\n", kImage, "a PDF document"},
         {"JPEG", "\xFF\xD8\xFF\xE0" + tail, kImage, "a JPEG image"},
         {"PNG", "\x89PNG\r\n\x1A\n" + tail, kImage, "a PNG image"},
         {"BMP", std::string("BM\x36\x10\0\0\0\0\0\0\x36\0\0\0", 14) + tail, kImage, "a BMP image"},

@@ -4,17 +4,41 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstdint>
-#include <fstream>
-#include <sstream>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "file.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
+
+// Files are read and parsed without streams, which a static program with another C library cannot initialise.
+
+/// A file's text; empty: there is none.
+std::string text_of(const std::string &path) {
+    std::vector<std::byte> bytes;
+    if (!read_file(path, &bytes).ok()) return {};
+    return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
+}
+
+/// Takes the text before `end`, or all of it, off the front.
+std::string_view take_until(std::string_view *text, char end) {
+    const std::string_view taken = text->substr(0, text->find(end));
+    text->remove_prefix(std::min(text->size(), taken.size() + 1));
+    return taken;
+}
+
+/// 0: it is none.
+int64_t number_of(std::string_view text) {
+    int64_t number = 0;
+    return std::from_chars(text.data(), text.data() + text.size(), number).ec == std::errc() ? number : 0;
+}
 
 /// Of the microseconds that a group may run in every period; INT_MAX: no limit.
 int share_cpus(int64_t quota, int64_t period) {
@@ -24,16 +48,16 @@ int share_cpus(int64_t quota, int64_t period) {
 
 /// Version 2, one file: "max 100000" or "150000 100000".
 int version_2_cpus(const std::string &folder) {
-    std::ifstream file(folder + "/cpu.max");
-    int64_t quota = 0, period = 0;
-    return file >> quota >> period ? share_cpus(quota, period) : INT_MAX;
+    const std::string text = text_of(folder + "/cpu.max");
+    std::string_view rest = text;
+    const int64_t quota = number_of(take_until(&rest, ' '));
+    return share_cpus(quota, number_of(rest));
 }
 
 /// Version 1, two files; a quota of -1 is none.
 int version_1_cpus(const std::string &folder) {
-    std::ifstream quota_file(folder + "/cpu.cfs_quota_us"), period_file(folder + "/cpu.cfs_period_us");
-    int64_t quota = 0, period = 0;
-    return quota_file >> quota && period_file >> period ? share_cpus(quota, period) : INT_MAX;
+    return share_cpus(number_of(text_of(folder + "/cpu.cfs_quota_us")),
+                      number_of(text_of(folder + "/cpu.cfs_period_us")));
 }
 
 /// The least of a group and all around it. In a container the path may be the host's, of which only the last mount
@@ -47,10 +71,9 @@ int least_cpus(const std::string &mount, std::string path, int (*cpus)(const std
     return least;
 }
 
-bool lists_cpu(const std::string &controllers) {
-    std::istringstream list(controllers);
-    for (std::string name; std::getline(list, name, ',');) {
-        if (name == "cpu") return true;
+bool lists_cpu(std::string_view controllers) {
+    while (!controllers.empty()) {
+        if (take_until(&controllers, ',') == "cpu") return true;
     }
     return false;
 }
@@ -71,12 +94,13 @@ int affinity_cpus() {
 int quota_cpus(const std::string &root) {
     // Lines are "0::/path" of version 2, "4:cpu,cpuacct:/path" of version 1.
     int least = INT_MAX;
-    std::ifstream groups(root + "/proc/self/cgroup");
+    const std::string groups = text_of(root + "/proc/self/cgroup");
     const std::string mounts = root + "/sys/fs/cgroup";
-    for (std::string line; std::getline(groups, line);) {
-        const size_t first = line.find(':'), second = line.find(':', first + 1);
-        if (first == std::string::npos || second == std::string::npos || line.substr(second + 1, 1) != "/") continue;
-        const std::string controllers = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
+    for (std::string_view rest = groups; !rest.empty();) {
+        std::string_view line = take_until(&rest, '\n');
+        take_until(&line, ':');
+        const std::string controllers(take_until(&line, ':')), path(line);
+        if (!path.starts_with('/')) continue;
         if (controllers.empty()) least = std::min(least, least_cpus(mounts, path, version_2_cpus));
         if (!lists_cpu(controllers)) continue;
         for (const std::string &name : {controllers, std::string("cpu")}) {
