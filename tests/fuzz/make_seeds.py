@@ -39,6 +39,9 @@ def weights():
     write("safetensors", "two", safetensors({"__metadata__": {"format": "pt"}, "a": tensor("F32", [2, 1], 0, 8),
                                              "b": tensor("F16", [], 8, 10), "c": tensor("I64", [0, 3], 10, 10)},
                                             bytes(10)))
+    write("safetensors", "prefix", safetensors({"module.a": tensor("BF16", [2], 0, 4),
+                                                "n_averaged": tensor("I64", [], 12, 20),
+                                                "module.b": tensor("F64", [1], 4, 12)}, bytes(20)))
     write("safetensors", "escaped", safetensors({"\u00e9\n\"": tensor("BOOL", [1], 0, 1)}, b"\1"))
     write("checkpoint", "unharmed", b"")
     write("checkpoint", "length", struct.pack("<IB", 0, 8) + struct.pack("<Q", 9))
@@ -115,7 +118,9 @@ def texts():
             "std": [0.229, 0.224, 0.225]}
     write("metadata", "plain", json.dumps(good))
     write("metadata", "labels", json.dumps({**good, "labels": ["cat", "\u00e9\n"], "author": {"name": [None, True]}}))
-    write("metadata", "limits", json.dumps({**good, "resize": 4096, "mean": [-1000, 1e3, 0], "std": [1e-6, 1000, 1]}))
+    write("metadata", "limits", json.dumps({**good, "resize": 4096, "mean": [0, 1, 0.5], "std": [1e-6, 1, 0.5]}))
+    write("metadata", "bytes", json.dumps({**good, "mean": [123.675, 116.28, 103.53]}))
+    write("metadata", "marked", "\ufeff" + json.dumps(good, indent=1).replace("\n", "\r\n"))
     numbers = {"tile_pixels": 7, "tile_vectors": 4, "tail_pixels": 8, "order": 2, "block_rows": 1, "strip_rows": 2,
                "depthwise_columns": 4}
     write("tuning", "full", json.dumps({"input": [64, 64], "kernels": {"stage2_basic": numbers, "fc": {}}}))
