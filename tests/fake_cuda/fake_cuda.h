@@ -14,7 +14,7 @@ extern "C" {
 
 struct fake_cuda_launch {
     char kernel[128];
-    uint64_t ptx_hash; /* FNV-1a of the module's text */
+    uint64_t ptx_hash;  /* FNV-1a of the module's text */
     int products, sums; /* in it, outside of fused multiply-adds */
     void *context, *stream;
     unsigned blocks[3], threads[3], shared_bytes;
