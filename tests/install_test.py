@@ -153,10 +153,9 @@ class InstallTest(unittest.TestCase):
             self.assertEqual(len(run(f"{folder}/build/plain").split()), 10)
 
     def own_variables(self):
-        """Every variable in lower case that our CMake files set anywhere, whose names a user's project may have too."""
+        """Every variable in lower case that our CMake files read: a user's project may have one of that name too."""
         text = "".join(path.read_text() for path in (ROOT / "cmake").glob("*.cmake*"))
-        names = set(re.findall(r"(?:set|foreach|list\((?:APPEND|POP_FRONT|TRANSFORM)|string\((?:APPEND|TOUPPER))"
-                               r"[ (]([a-z][a-z_]*)\b", text))
+        names = set(re.findall(r"\$\{([a-z][a-z0-9_]*)\}", text))
         self.assertLessEqual({"root", "names", "rows", "options", "folder", "program", "objects", "name"}, names)
         return sorted(names)
 
