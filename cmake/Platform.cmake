@@ -33,6 +33,6 @@ endfunction()
 # Stops where a file or folder has a character in its path that CMake, its lists or its generators take for something else.
 function(_shufflenet_check_path path)
   if("${path}" MATCHES "[][;#<>$\"\\\\`\n]")
-    message(FATAL_ERROR "ShuffleNet: ${path}: expected a path without [ ] ; # < > $ \" \\ ` and ends of lines")
+    message(FATAL_ERROR "ShuffleNet: ${path}: expected a path without ; # < > $, brackets, double or back quotes, and backslashes")
   endif()
 endfunction()

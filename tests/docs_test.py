@@ -258,6 +258,9 @@ class ErrorsTest(Folder):
             statements += re.findall(r"throw Error\((.*?)\);", source.read_text(), re.DOTALL)
         cmake = (ROOT / "cmake/ShuffleNetModel.cmake").read_text()
         statements += re.findall(r"message\(FATAL_ERROR (.*)\)", cmake)
+        statements += re.findall(r"set\(\$\{error\} (\".*) PARENT_SCOPE\)", (ROOT / "cmake/Platform.cmake").read_text())
+        statements += re.findall(r"message\(FATAL_ERROR (.*)\)", (ROOT / "cmake/Platform.cmake").read_text())
+        statements += re.findall(r"Code::k\w+,(.*?)};", (ROOT / "runtime/src/abi.h").read_text(), re.DOTALL)
         self.assertGreater(len(statements), 40)
         page, missing = PAGES[self.PAGE].replace('"', "'"), []
         for statement in statements:

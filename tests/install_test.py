@@ -152,6 +152,55 @@ class InstallTest(unittest.TestCase):
             run("cmake", "--build", f"{folder}/build")
             self.assertEqual(len(run(f"{folder}/build/plain").split()), 10)
 
+    def own_variables(self):
+        """Every variable in lower case that our CMake files read: a user's project may have one of that name too."""
+        text = "".join(path.read_text() for path in (ROOT / "cmake").glob("*.cmake*"))
+        names = set(re.findall(r"\$\{([a-z][a-z0-9_]*)\}", text))
+        self.assertLessEqual({"root", "names", "rows", "options", "folder", "program", "objects", "name"}, names)
+        return sorted(names)
+
+    def test_variables_are_left_alone(self):
+        names = " ".join(self.own_variables())
+        folder = self.folder / "variables"
+        folder.mkdir()
+        (folder / "CMakeLists.txt").write_text(
+            "cmake_minimum_required(VERSION 3.25)\nproject(variables LANGUAGES C CXX)\n"
+            f"foreach(each {names})\n  set(${{each}} \"mine;of ${{each}}\")\nendforeach()\nunset(each)\n"
+            "get_cmake_property(BEFORE VARIABLES)\n"
+            "find_package(ShuffleNet REQUIRED)\n"
+            "shufflenet_add_model(NAME pets NETWORK test_tiny INPUT 1 1 CLASSES 10 "
+            f"METADATA [[{WEIGHTS.with_suffix('.json')}]])\n"
+            "get_cmake_property(AFTER VARIABLES)\nlist(REMOVE_ITEM AFTER ${BEFORE})\n"
+            "list(FILTER AFTER INCLUDE REGEX \"^[a-z]\")\n"
+            "if(AFTER)\n  message(FATAL_ERROR \"new: ${AFTER}\")\nendif()\n"
+            f"foreach(EACH {names})\n  if(NOT \"${{${{EACH}}}}\" STREQUAL \"mine;of ${{EACH}}\")\n"
+            "    message(FATAL_ERROR \"${EACH} became ${${EACH}}\")\n  endif()\nendforeach()\n")
+        build = self.configure(folder, "variables-build")
+        # Nor does a model depend on them.
+        run("cmake", "--build", build, "--target", "pets")
+
+    def test_projects_in_c(self):
+        folder = self.folder / "c"
+        folder.mkdir()
+        shutil.copy(ROOT / "tests/link/plain.c", folder)
+        for finding, enabled in (("find_package(ShuffleNet REQUIRED)", True),
+                                 ("function(find)\n  find_package(ShuffleNet REQUIRED)\nendfunction()\nfind()", False)):
+            (folder / "CMakeLists.txt").write_text(
+                f"cmake_minimum_required(VERSION 3.25)\nproject(app C)\n{finding}\nadd_executable(plain plain.c)\n"
+                "target_link_libraries(plain PRIVATE ShuffleNet::cifar10_x0_5)\nif(WITH_MODEL)\n"
+                "  shufflenet_add_model(NAME pets NETWORK test_tiny INPUT 1 1 CLASSES 10)\n"
+                "  add_executable(own own.c)\n  target_link_libraries(own PRIVATE pets)\nendif()\n")
+            (folder / "own.c").write_text('#include "pets.h"\nint main(void) { return pets_isa == 0; }\n')
+            with self.subTest(finding):
+                build = self.configure(folder, f"c-{enabled}", "-D", f"WITH_MODEL={'ON' if enabled else 'OFF'}")
+                run("cmake", "--build", build)
+                self.assertEqual(len(run(build / "plain").split()), 10)
+                if enabled:
+                    run(build / "own")
+                else:
+                    with self.assertRaisesRegex(AssertionError, r"C\+\+\s+is\s+not\s+enabled"):
+                        self.configure(folder, f"c-{enabled}", "-D", "WITH_MODEL=ON")
+
     def check_backbone(self, program):
         # Heights and widths are 8, 16 and 32 times smaller than 192x320.
         lines = run(*self.emulator, program, WEIGHTS).splitlines()
@@ -171,7 +220,8 @@ class InstallTest(unittest.TestCase):
         """Another processor's package, or the target's without the host's."""
         toolchain = self.folder / "toolchain.cmake"
         toolchain.write_text("set(CMAKE_SYSTEM_NAME Linux)\nset(CMAKE_SYSTEM_PROCESSOR riscv64)\n")
-        cases = [([self.prefix], ["-D", f"CMAKE_TOOLCHAIN_FILE={toolchain}"], r"version:\s+\S+\s+for\s+\w+")]
+        cases = [([self.prefix], ["-D", f"CMAKE_TOOLCHAIN_FILE={toolchain}"],
+                  r"version:\s+\S+\s+for\s+\w+,\s+but\s+CMAKE_SYSTEM_PROCESSOR:\s+expected\s+one\s+of")]
         if ARGUMENTS.host_build:
             cases.append(([self.prefix], self.compilers(), r"needs\s+this\s+machine's\s+package\s+too"))
         for i, (prefixes, options, words) in enumerate(cases):

@@ -53,6 +53,35 @@ class LinkTest(unittest.TestCase):
         plain = self.logits(ARGUMENTS.cc, "plain.c", "-std=c99")
         self.assertEqual(plain, self.logits(ARGUMENTS.cxx, "program.cc", "-std=c++20"))
 
+    def test_headers_compile_alone_without_a_warning(self):
+        (model,) = {path.name for folder in ARGUMENTS.include for path in pathlib.Path(folder).glob("*.h")}
+        headers = {f"shufflenet/{path.name}" for folder in ARGUMENTS.include
+                   for path in pathlib.Path(folder, "shufflenet").glob("*.h")}
+        self.assertLessEqual({"shufflenet/model.h", "shufflenet/image.h", "shufflenet/version.h"}, headers)
+        warnings = [*STRICT, "-Wshadow", "-Wconversion"]
+        for_cxx = ["-x", "c++", *warnings, "-Wold-style-cast", "-fno-rtti"]
+        plain = {model, "shufflenet/version.h", "shufflenet/descriptor.h"}
+        exceptions = {"shufflenet/c_interface.h"}
+        cases = [(name, [*for_cxx, "-std=c++20", *(["-fno-exceptions"] if name not in exceptions else [])])
+                 for name in sorted(headers | plain)]
+        cases += [(name, [*for_cxx, "-std=c++17"]) for name in sorted(plain)]
+        cases += [(name, ["-x", "c", *warnings, "-std=c99"]) for name in sorted(plain)]
+        for compiler in (ARGUMENTS.cxx, *filter(shutil.which, ["clang++-14"])):
+            for name, options in cases:
+                with self.subTest(compiler=compiler, header=name, options=options):
+                    source = self.folder / "source"
+                    source.write_text(f'#include "{name}"\nextern int used;\n')
+                    run(compiler, *options, *self.include, "-fsyntax-only", source)
+
+    def test_headers_say_which_one_is_for_older_standards(self):
+        for name in ("model.h", "image.h", "device.h", "status.h"):
+            source = self.folder / "source.cc"
+            source.write_text(f'#include "shufflenet/{name}"\n')
+            with self.assertRaises(AssertionError) as failed:
+                run(ARGUMENTS.cxx, "-std=c++17", *self.include, "-fsyntax-only", source)
+            first = re.search("error: .*", str(failed.exception))[0]
+            self.assertRegex(first, r"need C\+\+20; .*<name>\.h, which is plain C", name)
+
     def test_a_halide_runtime_of_the_program_is_left_alone(self):
         plain = self.logits(ARGUMENTS.cc, "plain.c", "-std=c99")
         own = ["-isystem", ARGUMENTS.halide_include.split(";")[0], ARGUMENTS.halide_runtime]

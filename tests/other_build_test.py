@@ -2,7 +2,7 @@
 """A build that is not ours: another project has this one as a subfolder, in a folder with an odd name, with flags and
 variables of its own, in another version, beside a library of this one.
 
-    python3 tests/other_build_test.py --build build/x86 --isa sse41 --cxx c++ --readelf readelf --nm nm \\
+    python3 tests/other_build_test.py --build build/x86 --version 1.0.0 --isa sse41 --cxx c++ --readelf readelf --nm nm \\
         [unittest arguments]
 
 Needs Python's standard library only.
@@ -64,7 +64,7 @@ class OtherBuildTest(unittest.TestCase):
             "-D", "CMAKE_UNITY_BUILD=ON", "-D", "CMAKE_COMPILE_WARNING_AS_ERROR=ON", "-D", f"WEIGHTS={WEIGHTS}",
             "-D", f"SHUFFLENET_TARGETS={ARGUMENTS.isa}",
             "-D", f"SHUFFLENET_GENERATORS={ours / 'bin/shufflenet_generators'}")
-        run("cmake", "--build", cls.build)
+        run("cmake", "--build", cls.build, "--target", "program", "plugin")
         cls.include = [f"-I{ROOT}/runtime/include", f"-I{ours}/include"]
         cls.libraries = [ours / "lib/libcifar10_x0_5.a", ours / "lib/libshufflenet_image.a"]
         cls.system = ["-ljpeg", "-lpng", "-lpthread"]

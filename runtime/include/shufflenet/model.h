@@ -43,7 +43,7 @@ struct FeatureShape {
     int height = 0;    ///< Rows.
     int width = 0;     ///< Columns.
     /// Floats of one image.
-    size_t elements() const { return size_t(channels) * height * width; }
+    size_t elements() const { return size_t(channels) * size_t(height) * size_t(width); }
 };
 
 /// A feature of the last image of the last run, in place and without a copy: element (c, y, x) is

@@ -8,6 +8,10 @@
 
 #include "shufflenet/version.h"
 
+#if __cplusplus <= 201703L
+#error "the C++ headers of shufflenet need C++20; programs in C++17 or older include the model's own header, <name>.h, which is plain C"
+#endif
+
 namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// Why a call failed. The C interface returns the same numbers. docs/errors.md lists the messages.
