@@ -1,6 +1,6 @@
-// ENTRY is main(), or a function that another one calls: PICTURE WEIGHTS. Prints the preprocessed picture, the logits of
-// MODEL with embedded weights, and the errors for what is not finite: in WEIGHTS, in a mean, in a standard deviation.
-// What it prints does not depend on how this file, or the library, was compiled.
+// ENTRY is main(), or a function that another one calls: PICTURE WEIGHTS. Prints the preprocessed picture, the logits
+// of MODEL with embedded weights, and the errors for what is not finite: in WEIGHTS, in a mean, in a standard
+// deviation. What it prints does not depend on how this file, or the library, was compiled.
 #include <array>
 #include <cstdio>
 #include <limits>
