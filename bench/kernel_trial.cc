@@ -48,6 +48,27 @@ int halide_do_par_for(void *user_context, halide_task_t task, int min, int size,
 }
 }
 
+// The device hooks, likewise: ours are hidden.
+extern "C" {
+#define FORWARD_DEVICE_HOOKS(api)                                                                                \
+    int halide_##api##_initialize_kernels(void *context, void **state, const char *source, int size) {           \
+        return SHUFFLENET_HALIDE(api##_initialize_kernels)(context, state, source, size);                        \
+    }                                                                                                            \
+    int halide_##api##_run(void *context, void *state, const char *name, int bx, int by, int bz, int tx, int ty, \
+                           int tz, int shared, size_t sizes[], void *values[], int8_t is_buffer[]) {             \
+        return SHUFFLENET_HALIDE(api##_run)(context, state, name, bx, by, bz, tx, ty, tz, shared, sizes, values, \
+                                            is_buffer);                                                          \
+    }                                                                                                            \
+    void halide_##api##_finalize_kernels(void *context, void *state) {                                           \
+        SHUFFLENET_HALIDE(api##_finalize_kernels)(context, state);                                               \
+    }                                                                                                            \
+    const halide_device_interface_t *halide_##api##_device_interface() {                                         \
+        return SHUFFLENET_HALIDE(api##_device_interface)();                                                      \
+    }
+FORWARD_DEVICE_HOOKS(cuda)
+FORWARD_DEVICE_HOOKS(opencl)
+}
+
 namespace shufflenet::bench {
 
 namespace {

@@ -28,4 +28,14 @@ int SHUFFLENET_HALIDE(copy_to_device)(void *context, halide_buffer_t *buffer,
 int SHUFFLENET_HALIDE(device_malloc)(void *context, halide_buffer_t *buffer,
                                      const halide_device_interface_t *interface);
 
+#define SHUFFLENET_DEVICE_HOOKS(api)                                                                                  \
+    int SHUFFLENET_HALIDE(api##_initialize_kernels)(void *context, void **state, const char *source, int size);       \
+    int SHUFFLENET_HALIDE(api##_run)(void *context, void *state, const char *name, int bx, int by, int bz, int tx,    \
+                                     int ty, int tz, int shared, size_t sizes[], void *values[], int8_t is_buffer[]); \
+    void SHUFFLENET_HALIDE(api##_finalize_kernels)(void *context, void *state);                                       \
+    const halide_device_interface_t *SHUFFLENET_HALIDE(api##_device_interface)();
+SHUFFLENET_DEVICE_HOOKS(cuda)
+SHUFFLENET_DEVICE_HOOKS(opencl)
+#undef SHUFFLENET_DEVICE_HOOKS
+
 }  // extern "C"
