@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "error.h"
 #include "runtime/src/file.h"
+#include "runtime/src/finite.h"
 #include "runtime/src/message.h"
 #include "runtime/src/npy.h"
 #include "terminal.h"
@@ -71,7 +72,7 @@ Npy read_input(const std::string &path, const ModelInfo &info) {
 }
 
 std::string non_finite_text(const Npy &input) {
-    const auto found = std::ranges::find_if(input.data, [](float value) { return !std::isfinite(value); });
+    const auto found = std::ranges::find_if(input.data, [](float value) { return !is_finite(value); });
     if (found == input.data.end()) return "";
     int64_t rest = found - input.data.begin();
     std::string text;
@@ -82,7 +83,7 @@ std::string non_finite_text(const Npy &input) {
         text = std::string(name) + " " + std::to_string(rest % extent) + (text.empty() ? "" : ", ") + text;
         rest /= extent;
     }
-    return (std::isnan(*found) ? "NaN" : *found > 0 ? "infinity" : "-infinity") + (" at " + text);
+    return (is_nan(*found) ? "NaN" : *found > 0 ? "infinity" : "-infinity") + (" at " + text);
 }
 
 namespace {
@@ -91,7 +92,7 @@ namespace {
 void note_non_finite(const Npy &input, std::span<const float> logits, const RunOptions &options) {
     if (const std::string text = non_finite_text(input); !text.empty()) {
         report_note(options.input + ": " + text + ": outputs that depend on it are not finite");
-    } else if (!std::ranges::all_of(logits, [](float value) { return std::isfinite(value); })) {
+    } else if (!std::ranges::all_of(logits, [](float value) { return is_finite(value); })) {
         report_note(options.output + ": the network's output is not finite: its weights overflow");
     }
 }

@@ -17,6 +17,7 @@
 #include "runtime/import/onnxruntime.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/file.h"
+#include "runtime/src/finite.h"
 #include "runtime/src/message.h"
 #include "runtime/src/metadata.h"
 #include "shufflenet/image.h"
@@ -223,7 +224,7 @@ int64_t ulp_distance(float a, float b) {
 /// Not-a-number counts as infinitely wrong.
 double error_of(double ours, double theirs) {
     const double error = std::abs(ours - theirs);
-    return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
+    return is_nan(error) ? std::numeric_limits<double>::infinity() : error;
 }
 
 /// What errors are relative to: the largest value less the smallest or, of equal values, their magnitude.

@@ -16,5 +16,7 @@ inline bool is_finite(double value) {
     constexpr uint64_t kExponent = uint64_t{0x7FF} << 52;
     return (std::bit_cast<uint64_t>(value) & kExponent) != kExponent;
 }
+/// Not a number; a float stays one as a double.
+inline bool is_nan(double value) { return !is_finite(value) && (std::bit_cast<uint64_t>(value) << 12) != 0; }
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI
