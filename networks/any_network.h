@@ -68,4 +68,4 @@ constexpr int64_t arena_bytes(const AnyNetwork &n, Size input) {
     return arena_bytes(*n.shufflenet_v2(), input);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

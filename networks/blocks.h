@@ -359,4 +359,4 @@ inline KernelSpec copy_kernel(const TensorLayout &from, const TensorLayout &to) 
                 parameter("pixels", from.size.pixels())};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -175,4 +175,4 @@ constexpr std::vector<Layer> chain_layers(const Chain &chain, int classes) {
     return layers;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -122,4 +122,4 @@ constexpr PointwiseLayout fc_layout(const Chain &chain, int classes) {
     return pointwise_layout(0, chain.features(), classes, kPanelFloats * kFcPanels);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

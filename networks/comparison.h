@@ -144,4 +144,4 @@ static_assert(std::all_of(kComparisons.begin(), kComparisons.end(), matches_tabl
 
 }  // namespace detail
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -98,4 +98,4 @@ inline std::vector<CountedBlock> network_blocks(const AnyNetwork &network) {
     return blocks;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

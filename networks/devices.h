@@ -184,4 +184,4 @@ std::vector<DeviceKernel> device_kernels(const Network &n, Size input, int class
     return kernels;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

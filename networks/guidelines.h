@@ -437,4 +437,4 @@ inline std::vector<KernelSpec> unfused_kernels(const Block &block) {
     return kernels;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

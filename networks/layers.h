@@ -207,4 +207,4 @@ static_assert(matches_published(0) && matches_published(1) && matches_published(
 
 }  // namespace detail
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -255,4 +255,4 @@ constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, i
     return detail::unit_parts(s.branch_channels, vec, machine_vec, unit_bytes({}, s.out, vectors * vec, 0));
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -43,4 +43,4 @@ constexpr Chain mobilenet_v1(int percent, Size input) {
     return chain;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -60,4 +60,4 @@ constexpr Chain mobilenet_v2(int percent, int multiple, Size input) {
     return chain;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -43,4 +43,4 @@ constexpr Chain shufflenet_v1(int stem_channels, int channels, int groups, Size 
     return chain;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -147,4 +147,4 @@ constexpr int count_fours(const std::vector<Slot> &slots) {
     return fours;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -38,4 +38,4 @@ constexpr const Table8Row *find_table8(std::string_view network) {
     return nullptr;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

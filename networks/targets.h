@@ -56,4 +56,4 @@ constexpr const TargetSpec *find_target(std::string_view name) {
     return nullptr;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

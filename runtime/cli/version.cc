@@ -1,8 +1,9 @@
 // shufflenet --version: what made this program, and what it uses of this machine.
+#include "shufflenet/version.h"
+
 #include "commands.h"
 #include "error.h"
 #include "models/compiled_models.h"
-#include "shufflenet/version.h"
 
 namespace shufflenet::cli {
 

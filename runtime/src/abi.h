@@ -20,4 +20,4 @@ inline Status check_abi(const shufflenet_descriptor &descriptor) {
                                     version};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

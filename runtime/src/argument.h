@@ -41,4 +41,4 @@ class Argument {
     halide_buffer_t buffer_{};
 };
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -186,4 +186,4 @@ void copy_feature(const Backbone &backbone, const PackedWeights &weights, const 
     }
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

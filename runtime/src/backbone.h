@@ -92,4 +92,4 @@ int feature_pixel_stride(const Backbone &backbone, Feature feature);
 void copy_feature(const Backbone &backbone, const PackedWeights &weights, const float *arena, Feature feature,
                   Layout layout, float *out);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

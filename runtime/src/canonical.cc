@@ -85,4 +85,4 @@ Status canonical_weights(const Safetensors &file, const std::string &file_name, 
     return message::from_exception(file_name);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

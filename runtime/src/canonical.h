@@ -22,4 +22,4 @@ struct CanonicalWeights {
 Status canonical_weights(const Safetensors &file, const std::string &file_name, Precision precision,
                          CanonicalWeights *out);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -297,4 +297,4 @@ Status read_checkpoint(const Safetensors &file, const std::string &file_name, co
     return message::from_exception(file_name);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -83,4 +83,4 @@ struct Checkpoint {
 Status read_checkpoint(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
                        Checkpoint *out);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -325,4 +325,4 @@ Status open_cuda(const DeviceOptions &options, std::shared_ptr<DeviceApi> *api) 
     return status;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -96,4 +96,4 @@ class Entered {
 Status open_cuda(const DeviceOptions &options, std::shared_ptr<DeviceApi> *api);
 Status open_opencl(const DeviceOptions &options, std::shared_ptr<DeviceApi> *api);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

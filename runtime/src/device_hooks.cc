@@ -73,7 +73,7 @@ int initialize(void *context, const char *source, int size) {
 
 }  // namespace
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet
 
 extern "C" {
 

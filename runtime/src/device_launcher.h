@@ -74,4 +74,4 @@ class DeviceLauncher {
     std::map<std::pair<const char *, const char *>, void *> kernels_;
 };
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -810,4 +810,4 @@ std::string compiled_devices(const shufflenet_descriptor &descriptor) {
     return names;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

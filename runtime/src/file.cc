@@ -233,4 +233,4 @@ Status write_files_atomically(std::span<const NewFile> files) try { return write
     return message::from_exception(files.front().path);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

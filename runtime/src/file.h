@@ -54,4 +54,4 @@ struct NewFile {
 /// there, so that an error leaves all of the old ones. What is written straight to gets its bytes before that.
 Status write_files_atomically(std::span<const NewFile> files);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -17,4 +17,4 @@ inline bool is_finite(double value) {
     return (std::bit_cast<uint64_t>(value) & kExponent) != kExponent;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -21,4 +21,4 @@ inline float half_to_float(uint16_t bits) {
     return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign | not_finite * 0x7F800000U);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -35,7 +35,7 @@ Scratch *scratch_of(void *context) {
 
 }  // namespace
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet
 
 extern "C" {
 

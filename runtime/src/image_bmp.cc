@@ -165,4 +165,4 @@ Status decode_bmp(Bytes file, const std::string &name, Image *image) {
     return {};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI::detail
+}  // namespace shufflenet::detail

@@ -108,4 +108,4 @@ Status decode_image_file(const std::string &path, Image *image) try {
     return message::from_exception(path);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

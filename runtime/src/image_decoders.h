@@ -32,4 +32,4 @@ Status decode_png(Bytes file, const std::string &name, Image *image);
 Status decode_bmp(Bytes file, const std::string &name, Image *image);
 Status decode_pnm(Bytes file, const std::string &name, Image *image);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI::detail
+}  // namespace shufflenet::detail

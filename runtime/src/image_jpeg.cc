@@ -128,4 +128,4 @@ Status decode_jpeg(Bytes file, const std::string &name, Image *image) {
     return {};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI::detail
+}  // namespace shufflenet::detail

@@ -137,4 +137,4 @@ Status decode_png(Bytes file, const std::string &name, Image *image) {
     return read_pixels(&reader, image->pixels.data()) ? Status() : failure(reader, name);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI::detail
+}  // namespace shufflenet::detail

@@ -102,4 +102,4 @@ Status decode_pnm(Bytes file, const std::string &name, Image *image) {
     return {};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI::detail
+}  // namespace shufflenet::detail

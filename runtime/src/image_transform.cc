@@ -332,4 +332,4 @@ Status preprocess(const Image &image, const Preprocess &how, std::span<float> in
     return message::from_exception("preprocess");
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -89,4 +89,4 @@ Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa) {
     });
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -21,4 +21,4 @@ std::string isa_names(const shufflenet_descriptor &descriptor);
 /// The best that both have, or what SHUFFLENET_ISA says; an error says what is missing.
 Status choose_kernels(const shufflenet_descriptor &descriptor, const shufflenet_kernels **kernels);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

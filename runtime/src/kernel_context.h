@@ -41,4 +41,4 @@ struct KernelContext {
     DeviceLauncher *device = nullptr;
 };
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -64,4 +64,4 @@ void log_debug(const char *format, ...) noexcept {
     va_end(arguments);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

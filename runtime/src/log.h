@@ -34,4 +34,4 @@ class LogTimer {
     std::chrono::steady_clock::time_point last_;
 };
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

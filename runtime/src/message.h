@@ -116,7 +116,7 @@ inline Status from_exception(std::string_view file) noexcept {
     }
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI::message
+}  // namespace shufflenet::message
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 
@@ -133,4 +133,4 @@ inline std::optional<int64_t> tensor_bytes(std::span<const int64_t> shape, int64
     return empty ? 0 : bytes;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -209,4 +209,4 @@ Status read_labels(const std::string &path, std::vector<std::string> *labels) {
     return parse_labels({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path, labels);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -32,4 +32,4 @@ Status read_labels(const std::string &path, std::vector<std::string> *labels);
 /// The same from memory; `name` is what error messages call it.
 Status parse_labels(std::string_view text, const std::string &name, std::vector<std::string> *labels);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -337,4 +337,4 @@ int Model::threads() const { return state_ == nullptr ? 0 : state_->pool.threads
 bool Model::has_weights() const { return state_ != nullptr && state_->weights != nullptr; }
 const char *Model::isa() const { return state_ == nullptr ? "" : state_->backbone.kernels->isa; }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

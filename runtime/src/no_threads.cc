@@ -24,4 +24,4 @@ void ThreadPool::run(int tasks, Task task, void *argument) noexcept {
 }
 // NOLINTEND(readability-convert-member-functions-to-static)
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -265,4 +265,4 @@ Status write_npy(const std::string &path, std::span<const int64_t> shape, std::s
     return write_file_atomically(path, file);
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -29,4 +29,4 @@ Status serialize_npy(std::span<const int64_t> shape, std::span<const float> data
 /// Version 1.0, written atomically. `data` has as many values as `shape` says.
 Status write_npy(const std::string &path, std::span<const int64_t> shape, std::span<const float> data);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -354,4 +354,4 @@ Status open_opencl(const DeviceOptions &options, std::shared_ptr<DeviceApi> *api
     return status;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

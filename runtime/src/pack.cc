@@ -190,4 +190,4 @@ Status pack_weights(const Safetensors &file, const std::string &file_name, const
     return {Code::kOutOfMemory, std::string(network.name()) + ": out of memory for the packed weights"};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

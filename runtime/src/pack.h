@@ -70,4 +70,4 @@ struct PackedWeights {
 Status pack_weights(const Safetensors &file, const std::string &file_name, const AnyNetwork &network, Size input,
                     int vec, PackedWeights *out);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -39,4 +39,4 @@ Status check_run(const RunShape &model, size_t input, int batch, size_t logits,
     return {};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

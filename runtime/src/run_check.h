@@ -23,4 +23,4 @@ struct RunShape {
 Status check_run(const RunShape &model, size_t input, int batch, size_t logits,
                  std::span<const FeatureRequest> features);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

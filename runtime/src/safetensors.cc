@@ -225,4 +225,4 @@ const Tensor *Safetensors::find(std::string_view name) const {
     return found != tensors_.end() && found->name == name ? &*found : nullptr;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

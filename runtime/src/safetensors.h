@@ -50,4 +50,4 @@ class Safetensors {
 /// data as long as shape and dtype say. Throws std::bad_alloc only.
 std::vector<std::byte> serialize_safetensors(std::span<const Tensor> tensors);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

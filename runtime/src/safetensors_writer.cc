@@ -48,4 +48,4 @@ std::vector<std::byte> serialize_safetensors(std::span<const Tensor> tensors) {
     return file;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

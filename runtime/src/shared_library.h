@@ -40,4 +40,4 @@ Status get_driver(const Driver **driver) {
     return {};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -129,4 +129,4 @@ Status parse_strict_json(std::string_view text, const std::string &file, const s
     return {};
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -36,4 +36,4 @@ std::string to_text(const Json &value);
 /// of the text. `what` is what error messages call the text. May throw std::bad_alloc.
 Status parse_strict_json(std::string_view text, const std::string &file, const std::string &what, Json *out);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

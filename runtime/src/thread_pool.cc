@@ -224,4 +224,4 @@ void ThreadPool::Workers::work(int thread) noexcept {
     }
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

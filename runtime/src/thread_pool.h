@@ -39,4 +39,4 @@ class ThreadPool {
     std::unique_ptr<Workers> workers_;  ///< None: the caller does everything.
 };
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

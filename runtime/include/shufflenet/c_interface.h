@@ -84,4 +84,4 @@ inline int c_run(CModel &model, const float *input, int batch, float *logits, si
     return static_cast<int>(status.code());
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -119,4 +119,4 @@ class DeviceModel {
 /// The devices that kernels were compiled for, comma separated; empty: none, or a model of another version.
 std::string compiled_devices(const shufflenet_descriptor &descriptor);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -55,4 +55,4 @@ Status center_crop(const Image &in, int height, int width, Image *out);
 /// of resize and crop, another size of `input`, a mean that is not finite, a std that is not finite or is 0.
 Status preprocess(const Image &image, const Preprocess &how, std::span<float> input);
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

@@ -132,4 +132,4 @@ class Model {
     std::unique_ptr<ModelState> state_;
 };
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet

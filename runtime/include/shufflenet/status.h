@@ -9,7 +9,7 @@
 #include "shufflenet/version.h"
 
 #if __cplusplus <= 201703L
-#error "the C++ headers of shufflenet need C++20; programs in C++17 or older include the model's own header, <name>.h, which is plain C"
+#error "the C++ headers of shufflenet need C++20; older C++ includes the model's own <name>.h, which is plain C"
 #endif
 
 namespace shufflenet::inline SHUFFLENET_ABI {
@@ -43,4 +43,4 @@ class [[nodiscard]] Status {
     std::string message_;
 };
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet
