@@ -149,7 +149,7 @@ class LayoutsTest(Folder):
             with self.subTest(name):
                 (self.folder / name).write_text(text)
                 run(ARGUMENTS.cxx, "-std=c++20", "-Wall", "-Wextra", "-Werror", "-I", ROOT, "-I", ROOT / "networks",
-                    self.folder / name, "-o", self.folder / "program")
+                    "-I", self.build / "include", self.folder / name, "-o", self.folder / "program")
                 self.assertEqual(run(self.folder / "program"), outputs[name])
 
     def test_functions_exist(self):

@@ -9,7 +9,7 @@
 #include "shufflenet/version.h"
 
 #if __cplusplus <= 201703L
-#error "the headers of shufflenet need C++20; older programs include the model's own header, <name>.h, plain C"
+#error "the headers need C++20; older programs include the model's own <name>.h, which is plain C"
 #endif
 
 namespace shufflenet::inline SHUFFLENET_ABI {
