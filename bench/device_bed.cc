@@ -74,6 +74,7 @@ class DeviceBed final : public Bed {
         for_each_kernel(only_, [](const std::string &name, auto &member) {
             set(member, name == "fc" ? reinterpret_cast<void *>(no_fc) : reinterpret_cast<void *>(no_kernel));
         });
+        descriptor_.abi = SHUFFLENET_VERSION_NUMBER;
         descriptor_.name = descriptor_.network = network_.name.data();
         descriptor_.height = request.at("height");
         descriptor_.width = request.at("width");

@@ -114,6 +114,7 @@ class CpuBed final : public Bed {
         : network_(*find_network(request.at("network").get<std::string>())),
           kernel_(request.at("kernel")),
           isa_(request.at("target")) {
+        descriptor_.abi = SHUFFLENET_VERSION_NUMBER;
         descriptor_.network = network_.name.data();
         descriptor_.height = request.at("height");
         descriptor_.width = request.at("width");

@@ -69,9 +69,9 @@ Status canonical_weights(const Safetensors &file, const std::string &file_name, 
     for (Tensor tensor : file.tensors()) {
         if (is_training_count(tensor.name)) continue;
         if (tensor.data.empty() && tensor.bytes > 0) {
-            std::vector<std::byte> &bytes = weights.made.emplace_back(tensor.bytes);
-            if (Status status = file.read(tensor, 0, bytes); !status.ok()) return status;
-            tensor.data = bytes;
+            Status status = file.read(tensor, 0, weights.made.emplace_back(tensor.bytes));
+            if (!status.ok()) return status;
+            tensor.data = weights.made.back();
         }
         if (const std::string target = target_type(tensor, precision);
             element_type(tensor.dtype) && target != tensor.dtype) {

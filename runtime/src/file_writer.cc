@@ -60,7 +60,8 @@ class HeldSignals {
         sigset_t one;
         ::sigemptyset(&one);
         ::sigaddset(&one, signal);
-        while (::sigtimedwait(&one, nullptr, &at_once) == signal) continue;
+        while (::sigtimedwait(&one, nullptr, &at_once) == signal) {
+        }
     }
 
     sigset_t before_{}, pending_{};
