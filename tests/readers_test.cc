@@ -303,7 +303,7 @@ TEST(WriteFile, WritesAFileWithOtherNamesInPlace) {
     fs::create_hard_link(folder / "file", folder / "other");
     const auto write = [&](const std::string &content) {
         testing::internal::CaptureStderr();
-        const Status status = write_file_atomically(folder / "file", as_bytes(content));
+        Status status = write_file_atomically(folder / "file", as_bytes(content));
         EXPECT_EQ(
             testing::internal::GetCapturedStderr(),
             status.ok() ? "shufflenet: note: " + folder / "file" + ": written in place: it has 2 hard links\n" : "");
@@ -788,7 +788,7 @@ std::vector<KnownStart> known_starts() {
         {"SVG", "<?xml version='1.0'?>\n<svg>", kImage, "an SVG image"},
         {"zeros", std::string(4096, '\0'), kZeros, "a file that starts with zeros: the download is incomplete"},
         {"empty", "", kEmpty, "an empty file"},
-        {"anything", "\x07\xF7\x01", kUnknown, "a file that starts with '\\x07\\xf7\\x01'"},
+        {"anything", "\x07\xF7\x01", kUnknown, R"(a file that starts with '\x07\xf7\x01')"},
         {"Latin-1", "cats\nH\xFCndin\n", kUnknown, "a file that starts with"},
     };
 }
@@ -1852,7 +1852,7 @@ TEST(Labels, RefusesOtherText) {
          "a",
          {"found text in UTF-16: save it as UTF-8"}},
         {"UTF-16 without a mark", std::string("c\0a\0t\0\n\0", 8), {"found text in UTF-16"}},
-        {"JSON", R"({"0": ["n01440764", "tench"]})", {"found JSON, '{\"0\": [\"n01440764\""}},
+        {"JSON", R"({"0": ["n01440764", "tench"]})", {R"(found JSON, '{"0": ["n01440764")"}},
         {"web page", "<!doctype html>\n<title>", {"found a web page"}},
         {"overlong, 2 bytes", "\xC1\x81", {"line 1 is not UTF-8"}},
         {"overlong, 3 bytes", "\xE0\x9F\xBF", {"line 1 is not UTF-8"}},

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
@@ -91,7 +92,9 @@ TEST(Layers, Relu) { EXPECT_EQ(relu(tensor(1, 1, 3, {-1, 0, 2})).data, (Values{0
 
 /// As torch.relu, clamp and max_pool2d do.
 TEST(Layers, WhatIsNotANumberStaysThat) {
-    const Tensor in = tensor(1, 1, 6, {-NAN, NAN, -INFINITY, INFINITY, 7, -0.0});
+    constexpr double kNan = std::numeric_limits<double>::quiet_NaN(),
+                     kInfinity = std::numeric_limits<double>::infinity();
+    const Tensor in = tensor(1, 1, 6, {-kNan, kNan, -kInfinity, kInfinity, 7, -0.0});
     const Values cut = activate(in, Activation::kRelu6).data;
     EXPECT_TRUE(std::isnan(cut[0]) && std::isnan(cut[1]));
     EXPECT_EQ(Values(cut.begin() + 2, cut.end()), (Values{0, 6, 6, 0}));

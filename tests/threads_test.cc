@@ -372,6 +372,7 @@ TEST_F(Hooks, LoopInALoopRunsOnItsThread) {
     static std::atomic<int> inner{0}, elsewhere{0};
     const auto outer_body = [](void *context, int, uint8_t *) {
         void *own = SHUFFLENET_HALIDE(malloc)(context, 100);
+        // NOLINTNEXTLINE(readability-non-const-parameter): the type of Halide's tasks.
         const auto inner_body = [](void *inner_context, int, uint8_t *outers) {
             void *next = SHUFFLENET_HALIDE(malloc)(inner_context, 100);
             // What a thread takes next lies behind what it has.

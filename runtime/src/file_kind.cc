@@ -190,7 +190,8 @@ bool starts_with_tag(std::string_view text, std::string_view tag) {
 bool is_json(std::string_view text) {
     if (text.empty() || (text[0] != '{' && text[0] != '[')) return false;
     const std::string_view next = without_space(text.substr(1));
-    return next.empty() || (text[0] == '{' ? "\"}"sv : "\"{[]-0123456789"sv).find(next[0]) != std::string_view::npos;
+    return next.empty() ||
+           (text[0] == '{' ? R"("})"sv : R"("{[]-0123456789)"sv).find(next[0]) != std::string_view::npos;
 }
 
 /// Of a text without its byte order mark.

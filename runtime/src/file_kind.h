@@ -42,9 +42,9 @@ struct KnownFile {
 /// As many bytes of a file's start as recognise_file() looks at.
 inline constexpr size_t kRecognisedBytes = 512;
 
-/// `start`: the first kRecognisedBytes of a file, or all of a shorter one. Any bytes are looked at safely; text and
+/// `bytes`: the first kRecognisedBytes of a file, or all of a shorter one. Any bytes are looked at safely; text and
 /// safetensors are guesses, for what was refused as something else.
-KnownFile recognise_file(std::span<const std::byte> start);
+KnownFile recognise_file(std::span<const std::byte> bytes);
 
 /// What follows "expected ..., found": name and advice, with the first line of a text; of an unknown file its first
 /// bytes.
