@@ -23,7 +23,7 @@ TILES = [(pixels, 4) for pixels in range(2, 7)]
 def target_of(isa):
     """Halide's target string and the features of every kernel, from the table."""
     table = (ROOT / "networks/targets.h").read_text()
-    row = re.search(rf'\{{"{isa}", "[^"]*", \d+, \d+, "([^"]+)"\}}', table)
+    row = re.search(rf'\{{"{isa}", "[^"]*", \d+, \d+, "([^"]+)"(?:, \d)?\}}', table)
     features = re.search(r'kKernelFeatures = "([^"]+)"', table)
     return f"{row[1]}-{features[1]}"
 

@@ -86,7 +86,8 @@ std::string TuningCompiler::assemble(const fs::path &folder, const Kernel &kerne
         "network=" + options_.network,
         "height=" + std::to_string(options_.height),
         "width=" + std::to_string(options_.width),
-        "kernel=" + kernel.name};
+        "kernel=" + kernel.name,
+        "fma_units=" + std::to_string(options_.spec.fma_units)};
     command.insert(command.end(), kernel.parameters.begin(), kernel.parameters.end());
     command.insert(command.end(), more.begin(), more.end());
     ChildResult made = run_child(command, "", kCompileSeconds);

@@ -7,7 +7,7 @@ namespace shufflenet::bench {
 
 namespace {
 
-constexpr int kMostTileVectors = 4;
+constexpr int kMostTileVectors = 7;
 // Fewer accumulators leave a multiply-add's latency uncovered.
 constexpr int kFewestAccumulators = 7;
 

@@ -31,9 +31,13 @@ function(_shufflenet_read_targets)
   _shufflenet_rows(rows targets "^    {\"[a-z0-9]+\", \"${processor}\", ")
   set(names "")
   foreach(row ${rows})
-    string(REGEX MATCH "\"([a-z0-9]+)\", \"[a-z0-9_]+\", [0-9]+, [0-9]+, \"([^\"]+)\"" matched "${row}")
+    string(REGEX MATCH "\"([a-z0-9]+)\", \"[a-z0-9_]+\", [0-9]+, [0-9]+, \"([^\"]+)\"(, ([0-9]))?" matched "${row}")
     list(APPEND names ${CMAKE_MATCH_1})
     set(SHUFFLENET_HALIDE_TARGET_${CMAKE_MATCH_1} ${CMAKE_MATCH_2} CACHE INTERNAL "")
+    set(SHUFFLENET_MACHINE_${CMAKE_MATCH_1} "" CACHE INTERNAL "")
+    if(CMAKE_MATCH_4)
+      set(SHUFFLENET_MACHINE_${CMAKE_MATCH_1} fma_units=${CMAKE_MATCH_4} CACHE INTERNAL "")
+    endif()
     # Architecture, bits and operating system, without features: what Halide's runtime is compiled for.
     string(REGEX MATCH "^[a-z0-9]+-[0-9]+-[a-z]+" base "${CMAKE_MATCH_2}")
   endforeach()
@@ -190,7 +194,7 @@ function(_shufflenet_generate out dir isa line)
   add_custom_command(
     OUTPUT "${dir}/${symbol}.o"
     COMMAND ShuffleNet::generators -g ${generator} -f ${symbol} -o "${dir}" -e assembly
-            target=${SHUFFLENET_HALIDE_TARGET_${isa}}-${SHUFFLENET_KERNEL_FEATURES}
+            target=${SHUFFLENET_HALIDE_TARGET_${isa}}-${SHUFFLENET_KERNEL_FEATURES} ${SHUFFLENET_MACHINE_${isa}}
             ${model} ${parameters}
     COMMAND "${CMAKE_COMMAND}" -D "OUTPUT=${dir}/${symbol}.o" -D "INPUT=${dir}/${symbol}.s" -D "CXX=${CMAKE_CXX_COMPILER}"
             -P "${SHUFFLENET_ROOT}/cmake/assemble_kernel.cmake"

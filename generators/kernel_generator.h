@@ -31,6 +31,8 @@ class Kernel : public Generator<T> {
     GeneratorParam<std::string> tuned{"tuned", ""};
     /// Of a device's kernel: images in a run, at least, for which of the tuned numbers.
     GeneratorParam<int> batch{"batch", 1, 1, kMostImages};
+    /// What the target does not say of the machine: vector multiply-adds a cycle.
+    GeneratorParam<int> fma_units{"fma_units", 2, 1, 2};
     /// Build with the reference schedule instead of the target's.
     GeneratorParam<bool> reference{"reference", false};
     /// Work to leave out, so that experiments see what it costs: "element_wise" (activations and additions),
@@ -51,7 +53,7 @@ class Kernel : public Generator<T> {
     /// The epilogue of ShuffleNetV2's convolutions with ReLU, and the width of depthwise windows.
     Epilogue rectifier() const { return leaves_out("element_wise") ? linear : relu; }
     int depthwise_window() const { return leaves_out("depthwise") ? 1 : 3; }
-    Machine machine() const { return schedules::machine_of(this->get_target()); }
+    Machine machine() const { return schedules::machine_of(this->get_target(), fma_units); }
 
     template <typename Funcs>
     void schedule(Funcs &funcs) const {

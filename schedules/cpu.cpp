@@ -217,6 +217,19 @@ class Cpu final : public Schedule {
         }
     }
 
+    /// Panels of pw1's channels that are computed together: as many as a register tile has, if they divide the part, the
+    /// scratch memory has room, and there are two tasks at least.
+    int panels_together(const Branch2 &f, const ChannelPart &part) const {
+        const int panels = part.lanes / part.vec, vectors = part.vec / vector_of(part);
+        const int lanes = f.dw.layout.lanes * std::max(1, f.dw.groups);
+        int together = std::clamp(tile_of(f.pw1, part, 1).vectors / vectors, 1, std::max(1, panels / 2));
+        for (; together > 1; --together) {
+            if (panels % together != 0) continue;
+            if (fits_scratch(unit_bytes(f.dw.in_size, f.dw.out_size, lanes, together * kPanelFloats))) break;
+        }
+        return together;
+    }
+
     int depthwise_columns(int width) const {
         if (tuning_.depthwise_columns > 0) return std::min(tuning_.depthwise_columns, width);
         return decide_->depthwise_columns(width);
@@ -317,15 +330,18 @@ void Cpu::in_rows(Branch2 &f) const {
 }
 
 void Cpu::in_channels(Branch2 &f) const {
-    // One vector of pw1's channels over the whole image stays in L1/L2 and is consumed at once by the same channels
+    // A few vectors of pw1's channels over the whole image stay in L1/L2 and are consumed at once by the same channels
     // of dw; dw's output (all channels) stays in L2 until pw2 has used it.
     for (size_t i = 0; i < f.dw.parts.size(); ++i) {
-        Var co("co"), po("po"), tile_co("tile_co");
+        Var co("co"), po("po"), tile_co("tile_co"), panel("panel");
+        const ChannelPart &channels = f.dw.parts[i].channels;
+        const int panels = panels_together(f, channels);
         f.dw.parts[i].out.compute_root();
         depthwise(f.dw, f.dw.parts[i], f.c, f.x, f.y, f.p, co);
+        if (panels > 1) f.dw.parts[i].out.split(co, co, panel, panels);
         f.dw.parts[i].out.parallel(co);
         f.pw1.parts[i].out.compute_at(f.dw.parts[i].out, co);
-        const Tile t = tile_of_panel(f.pw1, f.dw.parts[i].channels, f.pw1.pixels);
+        const Tile t = tile_of_panel(f.pw1, {channels.first, channels.lanes, panels * channels.vec}, f.pw1.pixels);
         tile(f.pw1, f.pw1.parts[i], f.c, f.p, t, po, tile_co);
     }
     store(f.pw2, f.c, f.p, blocks_of(f.dw.out_size));
@@ -448,7 +464,7 @@ void Cpu::apply(Stem &f) const {
     const int rows = tuning_.strip_rows > 0 ? tuning_.strip_rows : 14;
     for (Stem::Part &part : f.parts) {
         const int vec = vector_of(part.channels);
-        // All 27 taps are unrolled: a wider tile would not fit into the cache of decoded instructions.
+        // Taps are unrolled: a wider tile would not fit into the cache of decoded instructions.
         constexpr int kMostPixels = 16;
         const Tile t = choose_tile(tuned_tile(), {f.conv_size.width, vectors_of(part.channels), 1, kMostPixels});
         Var row("row"), px("px"), s("s"), cv("cv"), ci("ci"), xo("xo"), xi("xi"), co("co"), cu("cu");
@@ -475,8 +491,8 @@ void Cpu::apply(Stem &f) const {
             .unroll(cv)
             .unroll(f.x)
             .unroll(f.tap.x)
-            .unroll(f.tap.y)
-            .unroll(f.tap.z);
+            .unroll(f.tap.y);
+        if (decide_->unrolls_stem_channels()) part.sum.update().unroll(f.tap.z);
     }
 }
 

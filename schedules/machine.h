@@ -17,9 +17,11 @@ struct Machine {
     /// cache. 0 where the loads of a tile leave no room for prefetches.
     int prefetch_bytes;
     int shared_bytes = 0;  ///< Of a device: shared memory of a block.
+    int fma_units = 2;     ///< Vector multiply-adds that begin in a cycle; vector loads are two.
 };
 
-inline Machine machine_of(const Halide::Target &target) {
+/// `fma_units` is what an x86 target does not say of itself.
+inline Machine machine_of(const Halide::Target &target, int fma_units) {
     using Halide::Target;
     if (target.has_gpu_feature()) {
         const char *name = target.has_feature(Target::CUDA) ? "cuda" : "opencl";
@@ -50,6 +52,7 @@ inline Machine machine_of(const Halide::Target &target) {
         .broadcast_operand = avx512,
         .lane_operands = false,
         .prefetch_bytes = avx512 || avx2 ? 8 << 10 : 0,
+        .fma_units = fma_units,
     };
 }
 

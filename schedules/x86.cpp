@@ -19,27 +19,18 @@ class X86 final : public CpuDecisions {
 
     Tile tile(const TileProblem &wanted) const override {
         const auto [pixels, vectors, blocks, limit] = wanted;
-        // AVX-512 broadcasts within the multiply-add: a tile of one vector is then no slower than a wider one, and its
-        // weights are one run in memory, which prefetches well.
-        const int most_vectors = m_.broadcast_operand ? 1 : std::min(4, vectors);
+        const int most_vectors = std::min(widest_tile(), vectors);
         const int most_pixels = std::min(limit, pixels);
-        // Beyond this many multiply-adds a load is never what bounds the loop.
-        constexpr double kFewestLoads = 1.0 / 14;
         // Blocks only matter to several threads, tiles to every one.
         constexpr double kShareOfBlocks = 0.25;
         Tile best{1, 1};
         double best_cost = 1e9;
         for (int v = 1; v <= most_vectors; ++v) {
             for (int p = 1; p <= most_pixels; ++p) {
-                // Accumulators, one column of weights, one broadcast; without FMA a product needs a register too.
-                const int needed = p * v + v + (m_.broadcast_operand ? 0 : 1) + (m_.fma ? 0 : 1);
-                if (needed > m_.registers) continue;
-                // Two multiply-adds a cycle at latency four want eight accumulators; fewer stall in proportion.
-                const double stall = std::max(1.0, 8.0 / (p * v));
-                // Half a cycle for each multiply-add, half for each load beyond what overlaps.
+                if (registers_of({p, v}) > m_.registers) continue;
                 const double uneven = imbalance((pixels + p - 1) / p, blocks) - 1.0;
-                const double cost = padding({p, v}, pixels, vectors) * stall * (1.0 + kShareOfBlocks * uneven) *
-                                    (1.0 + 0.25 * std::max(kFewestLoads, loads({p, v})));
+                const double cost =
+                    padding({p, v}, pixels, vectors) * (1.0 + kShareOfBlocks * uneven) * step_cost({p, v});
                 if (cost < best_cost - 1e-9) {
                     best_cost = cost;
                     best = {p, v};
@@ -56,6 +47,8 @@ class X86 final : public CpuDecisions {
 
     bool prefetches_weights() const override { return true; }
 
+    bool unrolls_stem_channels() const override { return !loads_bound(); }
+
     /// The largest divisor of the width that the registers allow, because only then the borders fold to constants; 4
     /// for widths without a useful divisor.
     int depthwise_columns(int width) const override {
@@ -66,10 +59,41 @@ class X86 final : public CpuDecisions {
     }
 
   private:
-    /// Loads per multiply-add of the inner loop; a broadcast folded into the multiply-add is not a separate load.
-    double loads(Tile t) const {
-        const int broadcasts = m_.broadcast_operand ? 0 : t.pixels;
-        return double(t.vectors + broadcasts) / (t.pixels * t.vectors);
+    /// A core that begins two multiply-adds a cycle, each with a broadcast from memory, has no load left for weights.
+    bool loads_bound() const { return m_.broadcast_operand && m_.fma_units == 2; }
+
+    /// A broadcast that several vectors use stays in a register. Where loads do not bound, a tile of one vector is as
+    /// fast, and its weights are one run in memory, which prefetches well.
+    int widest_tile() const {
+        constexpr int kNoBroadcastOperand = 4, kLoadsBound = 7;
+        if (!m_.broadcast_operand) return kNoBroadcastOperand;
+        return loads_bound() ? kLoadsBound : 1;
+    }
+
+    /// Accumulators, one column of weights, one broadcast unless it is an operand; without FMA a product needs one too.
+    int registers_of(Tile t) const {
+        const bool operand = m_.broadcast_operand && t.vectors == 1;
+        return t.pixels * t.vectors + t.vectors + (operand ? 0 : 1) + (m_.fma ? 0 : 1);
+    }
+
+    /// What a step of k costs, in its multiply-adds.
+    double step_cost(Tile t) const {
+        const double loads = double(t.vectors + t.pixels) / (t.pixels * t.vectors);
+        if (loads_bound()) {
+            // More accumulators than hide the latency of a multiply-add: each waits for a broadcast too. Addresses come
+            // from a table that was loaded just before, so that a loop with as many loads as multiply-adds is later
+            // than its loads (measured: 75 % of the peak where their number alone would allow 93 %).
+            constexpr double kAccumulators = 20, kLateAddresses = 1.15, kEachLoad = 0.05;
+            return std::max(1.0, kAccumulators / (t.pixels * t.vectors)) *
+                   (std::max(1.0, kLateAddresses * loads) + kEachLoad * loads);
+        }
+        // Two multiply-adds a cycle at latency four want eight accumulators; fewer stall in proportion.
+        constexpr double kAccumulators = 8;
+        // Beyond this many multiply-adds a load is never what bounds the loop; a broadcast operand is not one.
+        constexpr double kFewestLoads = 1.0 / 14;
+        const double separate = m_.broadcast_operand ? 1.0 / t.pixels : loads;
+        // Half a cycle for each multiply-add, half for each load beyond what overlaps.
+        return std::max(1.0, kAccumulators / (t.pixels * t.vectors)) * (1.0 + 0.25 * std::max(kFewestLoads, separate));
     }
 
     Machine m_;

@@ -58,7 +58,7 @@ class AddModelTest(unittest.TestCase):
         good = "NAME pets NETWORK shufflenet_v2_x0_5"
         machine = platform.machine()
         names = {"x86_64": ["x86_64", "amd64", "AMD64", "x64"], "aarch64": ["aarch64", "arm64", "ARM64", "armv8-a"]}
-        isas = {"x86_64": "sse41 avx2 avx512".split(), "aarch64": ["neon"]}
+        isas = {"x86_64": "sse41 avx2 avx512 avx512x2".split(), "aarch64": ["neon"]}
         for processor, spelled in names.items():
             for name in spelled:
                 self.fails(f"{good} TARGETS none", "TARGETS none", *isas[processor], options=self.system("Linux", name))

@@ -68,7 +68,7 @@ class Benches(unittest.TestCase):
 
     def test_shuffled_units_equal_those_with_slots(self):
         # The program ends with an error where a unit's outputs differ.
-        for isa in ["avx2", "avx512"]:
+        for isa in ["avx2", "avx512", "avx512x2"]:
             with self.subTest(isa):
                 environment = {**os.environ, "SHUFFLENET_ISA": isa}
                 result = run("bench_shuffle", "--benchmark_list_tests", env=environment)

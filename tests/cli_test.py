@@ -356,7 +356,7 @@ class ListTest(CliTest):
         for key, value in {"network": "shufflenet_v2_x0_5", "input": [64, 64], "classes": 10,
                            "embedded_weights": True}.items():
             self.assertEqual(default[0][key], value)
-        self.assertIn(default[0]["targets"], [["sse41", "avx2", "avx512"], ["neon"]])
+        self.assertIn(default[0]["targets"], [["sse41", "avx2", "avx512", "avx512x2"], ["neon"]])
         for model in models:
             if model["name"] in NETWORKS:
                 self.assertEqual((model["network"], model["input"], model["classes"], model["embedded_weights"]),

@@ -150,6 +150,27 @@ TEST_P(EndToEnd, BitIdenticalOverThreadsBatchesAndRuns) {
     }
 }
 
+// One library chooses by the machine that it runs on, and answers must not depend on that.
+TEST_P(EndToEnd, BothKindsOfAvx512GiveTheSameBits) {
+    const shufflenet_descriptor &d = *GetParam().model;
+    const std::string other = std::string(GetParam().isa) + "x2";
+    const std::span kernels(d.kernels, d.kernels_count);
+    if (std::ranges::none_of(kernels, [&](const auto &k) { return k.isa == other; })) GTEST_SKIP() << "of one kind";
+    const auto outputs = [&](const char *isa) {
+        const ForcedIsa forced(isa);
+        Model model;
+        EXPECT_TRUE(model.open(d, 2).ok());
+        EXPECT_TRUE(model.load_weights(expected_of(d).safetensors, "random weights").ok());
+        EXPECT_STREQ(model.isa(), isa);
+        const size_t values = model.feature_shape(Feature::kStage2).elements();
+        std::vector<float> stage2(kImages * values, NAN);
+        std::vector<float> all = run(model, 0, kImages, std::array{FeatureRequest{Feature::kStage2, Layout::kNCHW, stage2}});
+        all.insert(all.end(), stage2.begin(), stage2.end());
+        return all;
+    };
+    EXPECT_EQ(outputs(GetParam().isa), outputs(other.c_str()));
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, EndToEnd, testing::ValuesIn(all_cases()),
                          [](const auto &info) { return case_name(info.param); });
 

@@ -55,7 +55,66 @@ TEST(Isa, BestOfTheCpuIsChosen) {
     for (const char *compiled : compiled_isas()) {
         if (cpu_has(compiled)) best = compiled;
     }
-    EXPECT_EQ(isa, best);
+    // Which kind of AVX-512 is told apart below.
+    EXPECT_EQ(isa.substr(0, isa.find("x2")), best.substr(0, best.find("x2")));
+}
+
+TEST(Isa, UnitsByProcessor) {
+    struct Row {
+        const char *processor;
+        CpuIdentity cpu;
+        int units;
+    };
+    constexpr bool kAmx = true;
+    for (const Row &row : {
+             Row{"Zen 4, EPYC 9004", {"AuthenticAMD", 0x19, 0x11, false}, 1},
+             Row{"Zen 4, Ryzen 7000", {"AuthenticAMD", 0x19, 0x61, false}, 1},
+             Row{"Zen 5, EPYC 9005", {"AuthenticAMD", 0x1a, 0x02, false}, 2},
+             Row{"Zen 5, Ryzen 9000", {"AuthenticAMD", 0x1a, 0x44, false}, 2},
+             Row{"Zen 5, Strix Point", {"AuthenticAMD", 0x1a, 0x24, false}, 1},
+             Row{"Zen 5, Strix Halo", {"AuthenticAMD", 0x1a, 0x70, false}, 2},
+             Row{"Skylake, Cascade Lake", {"GenuineIntel", 6, 0x55, false}, 2},
+             Row{"Ice Lake, servers", {"GenuineIntel", 6, 0x6a, false}, 2},
+             Row{"Ice Lake, clients", {"GenuineIntel", 6, 0x7e, false}, 1},
+             Row{"Tiger Lake", {"GenuineIntel", 6, 0x8c, false}, 1},
+             Row{"Rocket Lake", {"GenuineIntel", 6, 0xa7, false}, 1},
+             Row{"a virtual machine that shows Rocket Lake's model", {"GenuineIntel", 6, 0xa7, kAmx}, 2},
+             Row{"Sapphire Rapids", {"GenuineIntel", 6, 0x8f, kAmx}, 2},
+             Row{"a processor of tomorrow", {"GenuineIntel", 19, 1, false}, 2},
+         }) {
+        EXPECT_EQ(fma512_units(row.cpu), row.units) << row.processor;
+    }
+}
+
+TEST(Isa, KindOfAvx512ByUnits) {
+    if (!cpu_has("avx512")) GTEST_SKIP() << "this CPU does not have avx512";
+    struct Row {
+        std::vector<const char *> compiled;
+        int units;
+        std::string chosen;
+    };
+    for (const Row &row : {
+             Row{{"avx2", "avx512", "avx512x2"}, 1, "avx512"},
+             Row{{"avx2", "avx512", "avx512x2"}, 2, "avx512x2"},
+             Row{{"avx2", "avx512"}, 2, "avx512"},
+             Row{{"avx2", "avx512x2"}, 1, "avx512x2"},
+             Row{{"avx2"}, 2, "avx2"},
+         }) {
+        std::vector<shufflenet_kernels> kernels(row.compiled.size());
+        for (size_t i = 0; i < kernels.size(); ++i) kernels[i].isa = row.compiled[i];
+        shufflenet_descriptor d = cifar();
+        d.kernels = kernels.data();
+        d.kernels_count = static_cast<int>(kernels.size());
+        const shufflenet_kernels *chosen = nullptr;
+        ASSERT_TRUE(choose_kernels_for(row.units, d, &chosen).ok());
+        EXPECT_EQ(chosen->isa, row.chosen) << isa_names(d) << " on " << row.units;
+        // Who names one gets it.
+        for (const char *isa : row.compiled) {
+            const ForcedIsa forced(isa);
+            ASSERT_TRUE(choose_kernels_for(row.units, d, &chosen).ok());
+            EXPECT_STREQ(chosen->isa, isa);
+        }
+    }
 }
 
 TEST(Isa, ForcedOneRuns) {

@@ -87,10 +87,11 @@ void loop_sse41(int64_t iterations) {
 DEFINE_FMA_LOOP(loop_avx2, "ymm")
 DEFINE_FMA_LOOP(loop_avx512, "zmm")
 
-constexpr std::array<Loop, 3> kLoops = {{
+constexpr std::array<Loop, 4> kLoops = {{
     {"sse41", loop_sse41, 14.0 * 4},
     {"avx2", loop_avx2, 12.0 * 8 * 2},
     {"avx512", loop_avx512, 12.0 * 16 * 2},
+    {"avx512x2", loop_avx512, 12.0 * 16 * 2},
 }};
 
 #elif defined(__aarch64__)

@@ -34,7 +34,7 @@ typedef int (*shufflenet_fc_fn)(const void *context, struct halide_buffer_t *in,
 
 /** The kernels of one instruction set. */
 struct shufflenet_kernels {
-    const char *isa;                      /**< "sse41", "avx2", "avx512", "neon" */
+    const char *isa;                      /**< "sse41", "avx2", "avx512", "avx512x2", "neon" */
     shufflenet_stem_fn stem;              /**< Convolution and max-pool. */
     shufflenet_branch_fn down_branch1[3]; /**< Branch 1 of the downsampling unit of stages 2, 3, 4. */
     shufflenet_branch_fn down_branch2[3]; /**< Its branch 2. */

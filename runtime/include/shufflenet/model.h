@@ -76,7 +76,7 @@ struct ModelInfo {
 };
 
 /// Which instruction set a model would use here: the best that the CPU has, or the one that the environment
-/// variable SHUFFLENET_ISA names (sse41, avx2, avx512; neon).
+/// variable SHUFFLENET_ISA names (sse41, avx2, avx512, avx512x2; neon).
 Status chosen_isa(const shufflenet_descriptor &descriptor, std::string *isa);
 
 /// What was compiled in; needs no CPU support and no weights. Of another version's model, empty: open() says why.
@@ -132,7 +132,7 @@ class Model {
     int classes() const;       ///< Logits of an image: as the loaded weights say, or as built.
     int threads() const;       ///< As asked for, or as 0 came to; in a child process 1.
     bool has_weights() const;  ///< Whether run() can be called.
-    const char *isa() const;   ///< "sse41", "avx2", "avx512" or "neon".
+    const char *isa() const;   ///< "sse41", "avx2", "avx512", "avx512x2" or "neon".
 
   private:
     std::unique_ptr<ModelState> state_;
