@@ -3,6 +3,7 @@
 
 #include "generators/kernels.h"
 #include "networks/devices.h"
+#include "schedules/prefetch.h"
 #include "schedules/schedules.h"
 
 namespace shufflenet::generators {
@@ -56,7 +57,7 @@ class Kernel : public Generator<T> {
     Machine machine() const { return schedules::machine_of(this->get_target(), fma_units); }
 
     template <typename Funcs>
-    void schedule(Funcs &funcs) const {
+    void schedule(Funcs &funcs) {
         const Halide::Target target = this->get_target();
         const auto make = target.has_gpu_feature()             ? schedules::gpu_schedule
                           : target.arch == Halide::Target::ARM ? schedules::arm_schedule
@@ -64,6 +65,7 @@ class Kernel : public Generator<T> {
         const auto how =
             reference ? schedules::reference_schedule() : make(machine(), schedules::read_tuning(tuned, kernel, batch));
         how->apply(funcs);
+        this->get_pipeline().add_custom_lowering_pass(new schedules::SpreadPrefetches);
     }
 
     /// Fixes a buffer's dimension: [0, extent), with that stride.

@@ -105,10 +105,12 @@ class Cpu final : public Schedule {
         }
     }
 
-    /// Weights come from memory once a run, in order; the core's own prefetching stops at the end of every page. Only
-    /// for tiles of one panel: the weights of wider ones are several runs in memory.
-    void prefetch(Pointwise &f, Pointwise::Part &part) const {
-        const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec;
+    /// Weights come from memory once a run; the core's own prefetching stops at the end of every page. Those of one
+    /// panel are one run; of several panels the same step of the next tile is asked for, see SpreadPrefetches.
+    void prefetch(Pointwise &f, Pointwise::Part &part, int panels) const {
+        const int distance = panels == 1
+                                 ? m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec
+                                 : panels * f.layout.k;
         for (int i = 0; i < static_cast<int>(f.k.size()); ++i) {
             part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], distance, PrefetchBoundStrategy::NonFaulting);
         }
@@ -130,9 +132,8 @@ class Cpu final : public Schedule {
             .unroll(pi);
         if (f.shuffled) part.out.reorder(ci, parity).unroll(parity);
         accumulate(f, part, c, p, po);
-        if (decide_->prefetches_weights() && t.vectors * vector_of(part.channels) == part.channels.vec) {
-            prefetch(f, part);
-        }
+        const int lanes = t.vectors * vector_of(part.channels), panel = part.channels.vec;
+        if (decide_->prefetches_weights() && lanes % panel == 0) prefetch(f, part, lanes / panel);
     }
 
     /// A pointwise convolution stored as a whole. Tasks go through all channels of a block of pixels before the next

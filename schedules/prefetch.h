@@ -1,0 +1,18 @@
+// Prefetches that a schedule cannot ask for.
+#pragma once
+
+#include "generators/halide_compat.h"
+
+namespace shufflenet::schedules {
+
+/// A lowering pass. Where a tile's next weights are several runs in memory, Halide asks for all of their lines in every
+/// step; this leaves one line a step, which moves on with each tile of pixels, so that by the last tile all were asked
+/// for, and never more at a time than memory can deliver.
+class SpreadPrefetches : public Halide::Internal::IRMutator {
+    using IRMutator::visit;
+    Halide::Internal::Stmt visit(const Halide::Internal::For *loop) override;
+
+    Halide::Expr tile_, tiles_;  ///< Tile of pixels, and how many; undefined outside of their loop.
+};
+
+}  // namespace shufflenet::schedules
