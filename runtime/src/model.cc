@@ -18,8 +18,20 @@ namespace {
 
 /// Memory of one thread: activations of one image, and scratch.
 struct Arena {
+    HugePages pages;
     AlignedArray<float> activations;
     AlignedArray<std::byte> scratch;
+
+    /// `floats` of activations; false: out of memory.
+    [[nodiscard]] bool allocate(size_t floats) {
+        const size_t bytes = floats * sizeof(float);
+        if (!pages.map(HugePages::room(bytes) + kScratchBytes)) {
+            return activations.allocate(floats) && scratch.allocate(kScratchBytes);
+        }
+        activations.place(pages.take(bytes), floats);
+        scratch.place(pages.take(kScratchBytes), kScratchBytes);
+        return true;
+    }
 };
 
 using message::guarded;
@@ -58,9 +70,7 @@ Status ModelState::make(const shufflenet_descriptor &descriptor, int threads) {
     arenas.resize(active);
     scratch.resize(active);
     for (int t = 0; t < active; ++t) {
-        if (!arenas[t].activations.allocate(backbone.arena_size) || !arenas[t].scratch.allocate(kScratchBytes)) {
-            return out_of_memory("activations");
-        }
+        if (!arenas[t].allocate(backbone.arena_size)) return out_of_memory("activations");
         scratch[t] = {.begin = arenas[t].scratch.data(), .size = arenas[t].scratch.size()};
     }
     if (logging()) {

@@ -174,6 +174,34 @@ bool pack_chain(FoldingReader &layers, const Chain &chain, PackedWeights *out) {
     return true;
 }
 
+/// All kernels that have weights, in the order of a run.
+std::vector<KernelWeights *> all_kernels(PackedWeights &weights) {
+    std::vector<KernelWeights *> all = {&weights.stem};
+    for (std::vector<UnitWeights> &units : weights.stages) {
+        for (UnitWeights &unit : units) {
+            all.push_back(&unit.branch1);
+            all.push_back(&unit.branch2);
+        }
+    }
+    all.push_back(&weights.conv5);
+    for (KernelWeights &step : weights.steps) all.push_back(&step);
+    all.push_back(&weights.fc);
+    return all;
+}
+
+/// Moves them into huge pages, if there are such. Weights without gaps, so that a kernel that prefetches past its own
+/// finds the next one's.
+void gather(PackedWeights &weights) {
+    const std::vector<KernelWeights *> kernels = all_kernels(weights);
+    size_t bytes = 0;
+    for (const KernelWeights *kernel : kernels) {
+        bytes += HugePages::room(kernel->weights.bytes()) + HugePages::room(kernel->table.bytes());
+    }
+    if (!weights.pages.map(bytes)) return;
+    for (KernelWeights *kernel : kernels) kernel->weights.move_to(weights.pages.take(kernel->weights.bytes()));
+    for (KernelWeights *kernel : kernels) kernel->table.move_to(weights.pages.take(kernel->table.bytes()));
+}
+
 }  // namespace
 
 Status pack_weights(const Safetensors &file, const std::string &file_name, const AnyNetwork &network, Size input,
@@ -184,7 +212,10 @@ Status pack_weights(const Safetensors &file, const std::string &file_name, const
         const Comparison *comparison = network.comparison();
         const bool packed = comparison != nullptr ? pack_chain(layers, comparison->chain(input), out)
                                                   : pack_all(layers, *network.shufflenet_v2(), input, vec, out);
-        if (packed) return layers.status();
+        if (packed) {
+            gather(*out);
+            return layers.status();
+        }
     } catch (const std::bad_alloc &) {
     }
     return {Code::kOutOfMemory, std::string(network.name()) + ": out of memory for the packed weights"};

@@ -4,10 +4,12 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <vector>
 
 #include "checkpoint.h"
+#include "huge_pages.h"
 #include "networks/any_network.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
@@ -29,9 +31,21 @@ class AlignedArray {
         size_ = size;
         return true;
     }
+    /// Memory of somebody else, zero-filled and aligned.
+    void place(std::byte *memory, size_t size) {
+        data_ = reinterpret_cast<T *>(memory);
+        size_ = size;
+    }
+    /// Moves there what it has.
+    void move_to(std::byte *memory) {
+        if (size_ > 0) std::memcpy(memory, data_, size_ * sizeof(T));
+        place(memory, size_);
+        memory_.reset();
+    }
     T *data() { return data_; }
     const T *data() const { return data_; }
     size_t size() const { return size_; }
+    size_t bytes() const { return size_ * sizeof(T); }
 
   private:
     struct Free {
@@ -61,6 +75,8 @@ struct PackedWeights {
     KernelWeights conv5, fc;
     /// Of a comparison network: one for each step; then of the above there is only fc.
     std::vector<KernelWeights> steps;
+    /// Where all of these lie, if there are such pages: weights in the order of a run, then tables.
+    HugePages pages;
     /// Where a FeatureView finds each channel: stages 2, 3, 4, conv5.
     std::array<std::vector<int32_t>, kStages + 1> channel_offset;
 };
