@@ -19,7 +19,7 @@ class ShuffledUnitGenerator : public Kernel<ShuffledUnitGenerator> {
         const int lanes = round_up(2 * channels, vec());
         const int pixels = s.out.pixels();
         const Branch2Layout layout = branch2_layout(channels, channels, vec());
-        const std::vector<ChannelPart> parts = channel_parts(channels, vec(), machine().vec);
+        const std::vector<ChannelPart> parts = channel_parts(channels, vec(), machine().vectors());
         const Blob blob = [this](Expr i) { return weights(i); };
 
         const auto first_half = [this](Expr i, Expr pixel) { return in(i, pixel); };

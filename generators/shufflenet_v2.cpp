@@ -20,7 +20,7 @@ class StemGenerator : public Kernel<StemGenerator> {
         const WindowLayout layout = stem_layout(net(), vec());
         const Size size = input_size();
         Stem f = stem(
-            "stem", layout, channel_parts(net().stem_channels, vec(), machine().vec), size, true,
+            "stem", layout, channel_parts(net().stem_channels, vec(), machine().vectors()), size, true,
             [this](Expr i) { return weights(i); }, [this](Expr ix, Expr iy, Expr ci) { return in(ix, iy, ci); }, c, x,
             y, p, rectifier());
         fix(in, 0, size.width, 1);
@@ -53,7 +53,7 @@ class Branch2Generator : public Kernel<Branch2Generator> {
         const int fours = downsample ? from.fours : basic_fours(make_stage_plan(s.branch_channels, s.units));
         const Size in_size = downsample ? s.in : s.out;
         const Branch2Layout layout = branch2_layout(cin, s.branch_channels, vec());
-        const std::vector<ChannelPart> parts = branch2_parts(s, downsample, vec(), machine().vec);
+        const std::vector<ChannelPart> parts = branch2_parts(s, downsample, vec(), machine().vectors());
         const Blob blob = [this](Expr i) { return weights(i); };
 
         const auto gather = [&](const Expr &entry, const Expr &lanes, const Expr &pixel) {
@@ -109,7 +109,7 @@ class Branch1Generator : public Kernel<Branch1Generator> {
             const Expr lane = table(layout.vectors() + entry) + lanes;
             return f.dw.parts[0].out(unsafe_promise_clamped(lane, 0, layout.dw.lanes - 1), pixel);
         };
-        const std::vector<ChannelPart> parts = branch1_parts(net(), input_size(), stage, vec(), machine().vec);
+        const std::vector<ChannelPart> parts = branch1_parts(net(), input_size(), stage, vec(), machine().vectors());
         f.pw = pointwise("pw", layout.pw, parts, s.out.pixels(), blob,
                          gathered(s.in_channels, from.fours, machine().lane_operands, gather), c, p, rectifier());
 

@@ -53,6 +53,24 @@ constexpr std::vector<ChannelPart> channel_parts(int channels, int vec, int mach
     return {{0, whole, vec}, {whole, lanes, length}};
 }
 
+/// What parts depend on of a machine.
+struct VectorUnit {
+    int vec;                  ///< Floats of a register.
+    bool wide_tiles = false;  ///< Whole vectors, so many that register tiles two or three vectors wide divide them.
+};
+
+/// A remainder's narrow vectors cost a core that begins two multiply-adds a cycle as much as whole ones, which share
+/// their activations with the rest of a tile; the lanes of a block have room for them.
+constexpr std::vector<ChannelPart> channel_parts(int channels, int vec, VectorUnit machine) {
+    if (!machine.wide_tiles) return channel_parts(channels, vec, machine.vec);
+    const int vectors = round_up(channels, vec) / vec;
+    // By three the most; what that leaves, by two.
+    const int by_two = vectors % 2 == 0 ? 0 : vectors % 3 == 0 ? 0 : vectors % 3 == 2 ? 2 : 4;
+    const int first = vectors > by_two ? vectors - by_two : vectors;
+    if (first == vectors) return {{0, vectors * vec, vec}};
+    return {{0, first * vec, vec}, {first * vec, by_two * vec, vec}};
+}
+
 /// One part of whole vectors.
 constexpr std::vector<ChannelPart> whole_vectors(int channels, int vec) { return {{0, round_up(channels, vec), vec}}; }
 
@@ -235,24 +253,24 @@ constexpr bool fits_scratch(int64_t bytes) { return bytes <= kScratchBytes * 3 /
 namespace detail {
 
 /// In strips, the layers of a strip cannot be shared by two outputs, so that the channels are one part.
-constexpr std::vector<ChannelPart> unit_parts(int channels, int vec, int machine_vec, int64_t bytes) {
-    return fits_scratch(bytes) ? channel_parts(channels, vec, machine_vec) : whole_vectors(channels, vec);
+constexpr std::vector<ChannelPart> unit_parts(int channels, int vec, VectorUnit machine, int64_t bytes) {
+    return fits_scratch(bytes) ? channel_parts(channels, vec, machine) : whole_vectors(channels, vec);
 }
 
 }  // namespace detail
 
 /// Output channels of branch 2, as its kernel computes them.
-constexpr std::vector<ChannelPart> branch2_parts(const StageShape &s, bool down, int vec, int machine_vec) {
+constexpr std::vector<ChannelPart> branch2_parts(const StageShape &s, bool down, int vec, VectorUnit machine) {
     const Size in = down ? s.in : s.out;
-    return detail::unit_parts(s.branch_channels, vec, machine_vec,
+    return detail::unit_parts(s.branch_channels, vec, machine,
                               unit_bytes(in, s.out, round_up(s.branch_channels, vec), vec));
 }
 
 /// Output channels of branch 1 of the downsampling unit, as its kernel computes them.
-constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, int number, int vec, int machine_vec) {
+constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, int number, int vec, VectorUnit machine) {
     const StageShape s = stage_shape(n, input, number);
     const auto vectors = static_cast<int>(live_vectors(stage_input(n, input, number, vec).slots, vec).size());
-    return detail::unit_parts(s.branch_channels, vec, machine_vec, unit_bytes({}, s.out, vectors * vec, 0));
+    return detail::unit_parts(s.branch_channels, vec, machine, unit_bytes({}, s.out, vectors * vec, 0));
 }
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "shufflenet/version.h"
+#include "layout.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 
@@ -20,6 +20,8 @@ struct TargetSpec {
     /// Vector multiply-adds that a core of the kind begins in a cycle. Two of them want all loads that a core can do, so
     /// that loops with a load for each are slower than they need be; one a cycle leaves loads to spare.
     int fma_units = 2;
+
+    constexpr VectorUnit vectors() const { return {vec, vec == kPanelFloats && fma_units == 2}; }
 };
 
 /// The processor that this program is compiled for; empty: none of the table's.

@@ -4,6 +4,7 @@
 #include "generators/halide_compat.h"
 
 #include "devices.h"
+#include "layout.h"
 
 namespace shufflenet::schedules {
 
@@ -18,6 +19,10 @@ struct Machine {
     int prefetch_bytes;
     int shared_bytes = 0;  ///< Of a device: shared memory of a block.
     int fma_units = 2;     ///< Vector multiply-adds that begin in a cycle; vector loads are two.
+
+    /// A core that begins two multiply-adds a cycle, each with a broadcast from memory, has no load left for weights.
+    bool loads_bound() const { return broadcast_operand && fma_units == 2; }
+    VectorUnit vectors() const { return {vec, loads_bound()}; }
 };
 
 /// `fma_units` is what an x86 target does not say of itself.

@@ -47,7 +47,7 @@ class X86 final : public CpuDecisions {
 
     bool prefetches_weights() const override { return true; }
 
-    bool unrolls_stem_channels() const override { return !loads_bound(); }
+    bool unrolls_stem_channels() const override { return !m_.loads_bound(); }
 
     /// The largest divisor of the width that the registers allow, because only then the borders fold to constants; 4
     /// for widths without a useful divisor.
@@ -59,15 +59,12 @@ class X86 final : public CpuDecisions {
     }
 
   private:
-    /// A core that begins two multiply-adds a cycle, each with a broadcast from memory, has no load left for weights.
-    bool loads_bound() const { return m_.broadcast_operand && m_.fma_units == 2; }
-
     /// A broadcast that several vectors use stays in a register. Where loads do not bound, a tile of one vector is as
     /// fast, and its weights are one run in memory, which prefetches well.
     int widest_tile() const {
         constexpr int kNoBroadcastOperand = 4, kLoadsBound = 7;
         if (!m_.broadcast_operand) return kNoBroadcastOperand;
-        return loads_bound() ? kLoadsBound : 1;
+        return m_.loads_bound() ? kLoadsBound : 1;
     }
 
     /// Accumulators, one column of weights, one broadcast unless it is an operand; without FMA a product needs one too.
@@ -79,13 +76,14 @@ class X86 final : public CpuDecisions {
     /// What a step of k costs, in its multiply-adds.
     double step_cost(Tile t) const {
         const double loads = double(t.vectors + t.pixels) / (t.pixels * t.vectors);
-        if (loads_bound()) {
+        if (m_.loads_bound()) {
             // More accumulators than hide the latency of a multiply-add: each waits for a broadcast too. Addresses come
             // from a table that was loaded just before, so that a loop with as many loads as multiply-adds is later
             // than its loads (measured: 75 % of the peak where their number alone would allow 93 %).
-            constexpr double kAccumulators = 20, kLateAddresses = 1.15, kEachLoad = 0.05;
+            // Weights are more than a first-level cache where they are many vectors wide, and then come from the second.
+            constexpr double kAccumulators = 20, kLateAddresses = 1.15, kActivation = 0.05, kWeights = 0.2;
             return std::max(1.0, kAccumulators / (t.pixels * t.vectors)) *
-                   (std::max(1.0, kLateAddresses * loads) + kEachLoad * loads);
+                   (std::max(1.0, kLateAddresses * loads) + kActivation / t.vectors + kWeights / t.pixels);
         }
         // Two multiply-adds a cycle at latency four want eight accumulators; fewer stall in proportion.
         constexpr double kAccumulators = 8;

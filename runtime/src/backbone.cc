@@ -31,13 +31,13 @@ Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet
         b.stages[s] = stage_shape(network, b.input, s + 2);
         b.blocks[s] = stage_block(b.stages[s], vec);
     }
-    const int machine_vec = find_target(kernels.isa)->vec;
-    b.stem_parts = two_parts(channel_parts(network.stem_channels, vec, machine_vec));
+    const VectorUnit machine = find_target(kernels.isa)->vectors();
+    b.stem_parts = two_parts(channel_parts(network.stem_channels, vec, machine));
     for (int s = 0; s < kStages; ++s) {
         const StageShape &shape = b.stages[s];
-        b.unit_parts[s] = {two_parts(branch1_parts(network, b.input, s + 2, vec, machine_vec)),
-                           two_parts(branch2_parts(shape, true, vec, machine_vec)),
-                           two_parts(branch2_parts(shape, false, vec, machine_vec))};
+        b.unit_parts[s] = {two_parts(branch1_parts(network, b.input, s + 2, vec, machine)),
+                           two_parts(branch2_parts(shape, true, vec, machine)),
+                           two_parts(branch2_parts(shape, false, vec, machine))};
     }
     b.conv5_lanes = conv5_layout(network, vec).lanes;
     b.arena_size = b.arena.size;
