@@ -59,8 +59,7 @@ void serve(const std::vector<std::string> &arguments) {
               static_cast<std::streamsize>(output.size() * sizeof(float)));
     out.close();
     if (!out) throw std::runtime_error(arguments[5] + ": cannot be written");
-    const Json about = {
-        {"name", "ours"}, {"isa", model.isa()}, {"peak_gflops", peak_gflops(model.isa(), threads)}};
+    const Json about = {{"name", "ours"}, {"isa", model.isa()}, {"peak_gflops", peak_gflops(model.isa(), threads)}};
     std::cout << about.dump() << std::endl;
     for (int count = 0; std::cin >> count;) {
         Json times = Json::array();

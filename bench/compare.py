@@ -10,16 +10,17 @@ Peers compute in single precision, as we do; those that by themselves take anoth
 their own in that too.
 """
 import argparse
+import array
 import datetime
 import json
 import os
 import pathlib
+import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-
-import numpy
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -45,7 +46,8 @@ class Side:
     """A peer process; `absent` says why there is none. `default`: in the precision that it takes by itself."""
 
     def __init__(self, name, command, output, environment, missing=None, default=False):
-        self.name, self.output, self.times, self.absent, self.default = name, output, [], missing, default
+        self.name = f"{name} (default)" if default else name
+        self.output, self.times, self.absent, self.default = output, [], missing, default
         if missing:
             return
         self.errors = tempfile.TemporaryFile("w+")
@@ -111,8 +113,9 @@ class Side:
 def input_file(models, batch, side):
     path = models / f"input_b{batch}_{side}.f32"
     if not path.exists():
+        gauss = random.Random(batch).gauss
         temporary = path.with_suffix(".new")
-        numpy.random.default_rng(batch).standard_normal((batch, 3, side, side)).astype("float32").tofile(temporary)
+        temporary.write_bytes(array.array("f", (gauss(0, 1) for _ in range(batch * 3 * side * side))))
         temporary.rename(path)
     return path
 
@@ -152,14 +155,14 @@ def open_sides(args, network, batch, threads, model):
 
 def check_outputs(sides):
     """Also drops the sides whose default is single precision: they have the same bits as the one before them."""
-    outputs = [numpy.fromfile(side.output, dtype=numpy.float32) for side in sides]
+    outputs = [array.array("f", side.output.read_bytes()) for side in sides]
     expected, kept = outputs[0], []
     for side, before, found in zip(sides, [None, *outputs], outputs):
-        if side.default and numpy.array_equal(found, before):
+        if side.default and found == before:
             side.close()
             continue
         kept.append(side)
-        error = numpy.abs(found - expected).max() / (expected.max() - expected.min())
+        error = max(abs(a - b) for a, b in zip(found, expected, strict=True)) / (max(expected) - min(expected))
         if not error <= (DEFAULT_TOLERANCE if side.default else TOLERANCE):
             fail(f"{side.name} computes something else: worst difference {error:.2e} of the range")
     return kept
@@ -183,10 +186,10 @@ def measure(args, network, batch, threads, model):
     case = {"network": network, "batch": batch, "threads": threads, "gflop": flops * batch * 1e-9, "sides": []}
     for side in sides:
         if side.absent:
-            case["sides"].append({"name": side.name, "absent": side.absent})
+            case["sides"].append({"name": side.name, "default": side.default, "absent": side.absent})
         elif side in present:
             case["sides"].append({"name": side.name, "default": side.default, "about": side.about,
-                                  "min_us": min(side.times), "median_us": float(numpy.median(side.times)),
+                                  "min_us": min(side.times), "median_us": statistics.median(side.times),
                                   "runs": len(side.times)})
             side.close()
     case["peak_gflops"] = max(side.about["peak_gflops"] for side in present if side.ours)
@@ -205,12 +208,11 @@ def shufflenet(build, *arguments):
 
 
 def markdown(result):
-    """Sides that some cases lack have a dash there."""
-    sides = {}
-    for case in result["cases"]:
-        for side in case["sides"]:
-            sides[side["name"]] = sides.get(side["name"]) if "absent" in side else side
-    names = [name for name, side in sides.items() if not (side and side.get("default"))]
+    """Sides that all cases lack are named below; those that some lack have a dash there."""
+    every = [side for case in result["cases"] for side in case["sides"]]
+    sides = {side["name"]: side for side in every if "absent" not in side}
+    absent = {side["name"]: side["absent"] for side in every if "absent" in side}
+    names = [name for name, side in sides.items() if not side.get("default")]
     defaults = [name for name in sides if name not in names]
     lines = [f"Machine: {result['machine']}, {result['date']}. Milliseconds, minimum / median of {result['runs']} runs; "
              "floor: multiply-adds at the peak measured in the same process.", ""]
@@ -233,13 +235,12 @@ def markdown(result):
         cells = [case["network"], str(case["batch"]), str(case["threads"]), f"{case['floor_us'] / 1e3:.2f}", *times(names),
                  ratio(names), share, *times(defaults)] + ([ratio(defaults)] if defaults else [])
         lines.append("| " + " | ".join(cells) + " |")
-    versions = [f"{name} {side['about']['version']}" for name, side in sides.items()
-                if side and name in names and not name.startswith("ours")]
+    versions = [f"{name} {sides[name]['about']['version']}" for name in names if not name.startswith("ours")]
     if versions:
-        lines += ["", "In single precision: ours, " + ", ".join(versions) + "."]
+        lines += ["", f"In single precision, with outputs within {100 * TOLERANCE:g} % of their range of ours: {', '.join(versions)}."]
     if defaults:
-        lines += ["", "In the precision that a peer takes by itself on this processor: " + ", ".join(defaults) + "."]
-    absent = {side["name"]: side["absent"] for case in result["cases"] for side in case["sides"] if "absent" in side}
+        lines += ["", "In the precision that a peer takes by itself on this processor, with outputs within "
+                  f"{100 * DEFAULT_TOLERANCE:.1f} %: {', '.join(defaults)}."]
     for name, reason in absent.items():
         lines += ["", f"{name} is absent: {reason}"]
     return "\n".join(lines) + "\n"
