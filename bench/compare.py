@@ -1,54 +1,109 @@
 #!/usr/bin/python3
 """Our library and its peers, in turn: JSON, Markdown tables and charts.
 
-Every side is a process (bench_peer, torch_peer.py, ncnn_peer.py); they take turns within seconds, so that the noise of a shared
-machine hits all alike, and a pause between turns lets the threads that spin for their next job go to sleep. The
-outputs are compared before anything is timed. The floor is the multiply-adds of the network at the multiply-add peak
-that is measured in our process.
+Every side is a process (bench_peer, peer.py); they take turns within seconds, so that the noise of a shared machine hits
+all alike, and the next one waits until the threads that spin for their next job have gone to sleep. The outputs are
+compared before anything is timed. The floor is the multiply-adds of the network at the multiply-add peak that is
+measured in our process.
+
+Peers compute in single precision, as we do; those that by themselves take another one on this processor are sides of
+their own in that too.
 """
 import argparse
+import array
 import datetime
 import json
+import os
 import pathlib
-import platform
+import random
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
-import numpy
-
 HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
 NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
 # Sides compute in single precision and sum in another order; the logits' range is the unit.
 TOLERANCE = 1e-4
+# In another precision: bfloat16 keeps 8 bits, so a layer rounds by 2^-9 at most, and some 64 layers one after another add
+# up to the root of 64 times that; twice this, because a layer rounds its weights and its input.
+DEFAULT_TOLERANCE = 2 * 8 * 2**-9
 PAUSE = 0.02
-PEERS = ["onnxruntime", "pytorch", "ncnn"]
+PEERS = ["onnxruntime", "openvino", "pytorch", "ncnn", "mnn"]
+# Those that may take another precision by themselves; on which processors is found out by their outputs.
+WITH_DEFAULT = ["openvino", "ncnn", "mnn"]
 LAYER_RUNS = 400
 
 
-class Side:
-    """A peer process; `absent` says why there is none."""
+def fail(message):
+    # Over the line that says how far it is.
+    sys.exit(f"\r\033[Kcompare.py: error: {message}")
 
-    def __init__(self, name, command, output, environment=None, missing=None):
-        self.name, self.output, self.times, self.absent = name, output, [], missing
+
+class Side:
+    """A peer process; `absent` says why there is none. `default`: in the precision that it takes by itself."""
+
+    def __init__(self, name, command, output, environment, missing=None, default=False):
+        self.name = f"{name} (default)" if default else name
+        self.output, self.times, self.absent, self.default = output, [], missing, default
         if missing:
             return
+        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, env=environment)
+                                        stderr=self.errors, text=True, env=environment)
         line = self.process.stdout.readline()
         if not line:
-            errors = self.process.stderr.read().strip().splitlines() or ["no output"]
-            self.absent = errors[-1]
+            self.absent = self.last_words()
             return
         self.about = json.loads(line)
+        if default:
+            self.name = f"{name} ({self.about['precision']})"
+
+    @property
+    def ours(self):
+        return self.name.startswith("ours")
+
+    def last_words(self):
+        status = self.process.wait()
+        self.errors.seek(0)
+        return (self.errors.read().strip().splitlines() or [f"ended with status {status}"])[-1]
 
     def run(self, count):
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        try:
+            print(count, file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
-            raise RuntimeError(f"{self.name}: ended: {self.process.stderr.read().strip()}")
+            fail(f"{self.name}: {self.last_words()}")
         return json.loads(line)
+
+    def processor_time(self):
+        """Seconds that its threads have taken."""
+        total = 0
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
+            try:
+                total += int(task.read_text().split()[0])
+            except OSError:  # It has ended since.
+                pass
+        return total * 1e-9
+
+    def settle(self):
+        """Until its threads sleep; one that always spins is left to."""
+        for _ in range(50):
+            before = self.processor_time()
+            time.sleep(PAUSE)
+            if self.processor_time() - before < PAUSE / 10:
+                return
+
+    def check_threads(self, threads):
+        before = self.processor_time()
+        elapsed = sum(self.run(10)) * 1e-6
+        busy = (self.processor_time() - before) / elapsed
+        if busy > threads + 0.5:
+            fail(f"{self.name} takes {busy:.1f} processors with {threads} thread(s)")
 
     def close(self):
         self.process.stdin.close()
@@ -58,102 +113,141 @@ class Side:
 def input_file(models, batch, side):
     path = models / f"input_b{batch}_{side}.f32"
     if not path.exists():
+        gauss = random.Random(batch).gauss
         temporary = path.with_suffix(".new")
-        numpy.random.default_rng(batch).standard_normal((batch, 3, side, side)).astype("float32").tofile(temporary)
+        temporary.write_bytes(array.array("f", (gauss(0, 1) for _ in range(batch * 3 * side * side))))
         temporary.rename(path)
     return path
 
 
-def open_sides(args, network, batch, threads, side):
-    models, peer = args.models, args.build / "bin" / "bench_peer"
-    tail = [batch, threads, input_file(models, batch, side)]
-    weights, onnx = models / f"{network}.safetensors", models / f"{network}_b{batch}.onnx"
+def own_isas(model):
+    """Of `shufflenet list`'s model: what this processor chooses and, where that is a kind of AVX-512, AVX2."""
+    chosen = model["isa"]
+    return [isa for isa in model["targets"] if isa == "avx2" and chosen.startswith("avx512")] + [chosen]
+
+
+def open_sides(args, network, batch, threads, model):
+    tail = [batch, threads, input_file(args.models, batch, model["input"][0])]
+    weights = args.models / f"{network}.safetensors"
     sides = []
-    for isa in args.isa:
-        output = models / f"ours_{isa}.f32"
-        environment = {"PATH": "/usr/bin:/bin", "SHUFFLENET_ISA": isa}
-        sides.append(Side(f"ours ({isa})", [peer, "ours", network, weights if weights.exists() else "random", *tail,
-                                            output], output, environment))
-    no_models = None if onnx.exists() else "no ONNX file: ./dev peers installs what makes it"
-    output = models / "onnxruntime.f32"
-    missing = no_models if args.onnxruntime else "not installed: ./dev peers"
-    sides.append(Side("onnxruntime", [peer, "onnxruntime", args.onnxruntime, onnx, *tail, output], output,
-                      missing=missing))
-    output = models / "pytorch.f32"
-    missing = None if weights.exists() else "not installed: ./dev peers"
-    sides.append(Side("pytorch", ["/usr/bin/python3", HERE / "torch_peer.py", network, models / f"{network}.pt", *tail,
-                                  output], output, missing=missing))
-    output, param = models / "ncnn.f32", models / f"{network}.ncnn.param"
-    missing = None if param.exists() else "not installed: it is for pip (ncnn, pnnx), not in Debian"
-    sides.append(Side("ncnn", ["/usr/bin/python3", HERE / "ncnn_peer.py", param, param.with_suffix(".bin"), *tail,
-                               output], output, missing=missing))
-    return [side for side in sides if side.name.startswith("ours") or side.name in args.peers]
+    for isa in args.isa or own_isas(model):
+        output = args.models / f"ours_{isa}.f32"
+        command = [args.build / "bin" / "bench_peer", network, weights if weights.exists() else "random", *tail, output]
+        sides.append(Side(f"ours ({isa})", command, output, {"PATH": "/usr/bin:/bin", "SHUFFLENET_ISA": isa}))
+    # OpenBLAS would add a pool of its own, which spins, to that of PyTorch.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
+    for name in args.peers:
+        python = pathlib.Path("/usr/bin/python3") if name == "pytorch" else args.venv / "bin" / "python"
+        missing = None
+        if not python.exists():
+            missing = "not installed: ./dev peers"
+        elif not (args.models / f"{network}_b{batch}.onnx").exists():
+            missing = "no ONNX file: ./dev peers installs what makes it"
+        for precision in ["fp32", "default"] if name in WITH_DEFAULT else ["fp32"]:
+            output = args.models / f"{name}_{precision}.f32"
+            side = Side(name, [python, HERE / "peer.py", name, precision, args.models / network, *tail, output], output,
+                        environment, missing, precision == "default")
+            sides.append(side)
+            if side.absent:
+                break
+    return sides
 
 
 def check_outputs(sides):
-    expected = numpy.fromfile(sides[0].output, dtype=numpy.float32)
-    for side in sides[1:]:
-        found = numpy.fromfile(side.output, dtype=numpy.float32)
-        error = numpy.abs(found - expected).max() / (expected.max() - expected.min())
-        if not error <= TOLERANCE:
-            sys.exit(f"compare.py: error: {side.name} computes something else: worst difference {error:.2e} of the range")
+    """Also drops the sides whose default is single precision: they have the same bits as the one before them."""
+    outputs = [array.array("f", side.output.read_bytes()) for side in sides]
+    expected, kept = outputs[0], []
+    for side, before, found in zip(sides, [None, *outputs], outputs):
+        if side.default and found == before:
+            side.close()
+            continue
+        kept.append(side)
+        error = max(abs(a - b) for a, b in zip(found, expected, strict=True)) / (max(expected) - min(expected))
+        if not error <= (DEFAULT_TOLERANCE if side.default else TOLERANCE):
+            fail(f"{side.name} computes something else: worst difference {error:.2e} of the range")
+    return kept
 
 
-def measure(args, network, batch, threads):
-    flops, side = about(args.build, network)
-    sides = open_sides(args, network, batch, threads, side)
+def measure(args, network, batch, threads, model):
+    flops = about(args.build, network)
+    sides = open_sides(args, network, batch, threads, model)
     present = [side for side in sides if not side.absent]
-    if not any(side.name.startswith("ours") for side in present):
-        sys.exit(f"compare.py: error: {sides[0].name}: {sides[0].absent}")
-    check_outputs(present)
+    if not any(side.ours for side in present):
+        fail(f"{sides[0].name}: {sides[0].absent}")
+    present = check_outputs(present)
+    for side in present:
+        side.check_threads(threads)
+        side.settle()
     for round_number in range(args.rounds):
         for side in present:
-            time.sleep(PAUSE)
             side.run(2)
             side.times += side.run(args.runs)
+            side.settle()
     case = {"network": network, "batch": batch, "threads": threads, "gflop": flops * batch * 1e-9, "sides": []}
     for side in sides:
         if side.absent:
-            case["sides"].append({"name": side.name, "absent": side.absent})
-            continue
-        case["sides"].append({"name": side.name, "about": side.about, "min_us": min(side.times),
-                              "median_us": float(numpy.median(side.times)), "runs": len(side.times)})
-        side.close()
-    peaks = [side.about["peak_gflops"] for side in present if "peak_gflops" in side.about]
-    case["peak_gflops"] = max(peaks)
+            case["sides"].append({"name": side.name, "default": side.default, "absent": side.absent})
+        elif side in present:
+            case["sides"].append({"name": side.name, "default": side.default, "about": side.about,
+                                  "min_us": min(side.times), "median_us": statistics.median(side.times),
+                                  "runs": len(side.times)})
+            side.close()
+    case["peak_gflops"] = max(side.about["peak_gflops"] for side in present if side.ours)
     case["floor_us"] = case["gflop"] / case["peak_gflops"] * 1e6
     return case
 
 
 def about(build, network):
-    """FLOPs of an image, and its height."""
-    info = subprocess.run([build / "bin" / "shufflenet", "info", network, "--json"], check=True, capture_output=True)
-    info = json.loads(info.stdout)
-    return 2 * info["total"]["flops"], info["input"][0]
+    """FLOPs of an image."""
+    return 2 * shufflenet(build, "info", network)["total"]["flops"]
+
+
+def shufflenet(build, *arguments):
+    return json.loads(subprocess.run([build / "bin" / "shufflenet", *arguments, "--json"], check=True,
+                                     stdout=subprocess.PIPE).stdout)
 
 
 def markdown(result):
-    lines = [f"Machine: {result['machine']}, {result['date']}. Milliseconds, minimum / median of "
-             f"{result['runs']} runs; floor: multiply-adds at the peak measured in the same process.", ""]
-    names = [side["name"] for side in result["cases"][0]["sides"]]
-    lines.append("| network | batch | threads | floor | " + " | ".join(names) + " | best peer / ours | share of peak |")
-    lines.append("|---|--:|--:|--:|" + "--:|" * (len(names) + 2))
+    """Sides that all cases lack are named below; those that some lack have a dash there."""
+    every = [side for case in result["cases"] for side in case["sides"]]
+    sides = {side["name"]: side for side in every if "absent" not in side}
+    absent = {side["name"]: side["absent"] for side in every if "absent" in side}
+    names = [name for name, side in sides.items() if not side.get("default")]
+    defaults = [name for name in sides if name not in names]
+    lines = [f"Machine: {result['machine']}, {result['date']}. Milliseconds, minimum / median of {result['runs']} runs; "
+             "floor: multiply-adds at the peak measured in the same process.", ""]
+    header = ["network", "batch", "threads", "floor", *names, "best peer / ours", "share of peak", *defaults]
+    header += ["best of these / ours"] if defaults else []
+    lines += ["| " + " | ".join(header) + " |", "|---|" + "--:|" * (len(header) - 1)]
     for case in result["cases"]:
-        cells = []
-        for side in case["sides"]:
-            cells.append("absent" if "absent" in side else f"{side['min_us'] / 1e3:.2f} / {side['median_us'] / 1e3:.2f}")
-        ours = [s for s in case["sides"] if s["name"].startswith("ours") and "absent" not in s][-1]
-        peers = [s for s in case["sides"] if not s["name"].startswith("ours") and "absent" not in s]
-        ratio = "-"
-        if peers:
-            ratio = " / ".join(f"{min(p[k] for p in peers) / ours[k]:.2f}" for k in ("min_us", "median_us"))
+        found = {side["name"]: side for side in case["sides"] if "absent" not in side}
+        ours = [side for name, side in found.items() if name.startswith("ours")][-1]
+
+        def times(wanted):
+            return [pair(found[name]["min_us"] / 1e3, found[name]["median_us"] / 1e3) if name in found else "-"
+                    for name in wanted]
+
+        def ratio(wanted):
+            peers = [found[name] for name in wanted if name in found and not name.startswith("ours")]
+            return pair(*(min(p[k] for p in peers) / ours[k] for k in ("min_us", "median_us"))) if peers else "-"
+
         share = " / ".join(f"{100 * case['floor_us'] / ours[k]:.0f} %" for k in ("min_us", "median_us"))
-        lines.append(f"| {case['network']} | {case['batch']} | {case['threads']} | {case['floor_us'] / 1e3:.2f} | "
-                     + " | ".join(cells) + f" | {ratio} | {share} |")
-    for side in result["cases"][0]["sides"]:
-        if "absent" in side:
-            lines += ["", f"{side['name']} is absent: {side['absent']}"]
+        cells = [case["network"], str(case["batch"]), str(case["threads"]), f"{case['floor_us'] / 1e3:.2f}", *times(names),
+                 ratio(names), share, *times(defaults)] + ([ratio(defaults)] if defaults else [])
+        lines.append("| " + " | ".join(cells) + " |")
+    versions = [f"{name} {sides[name]['about']['version']}" for name in names if not name.startswith("ours")]
+    if versions:
+        lines += ["", f"In single precision, with outputs within {100 * TOLERANCE:g} % of their range of ours: {', '.join(versions)}."]
+    if defaults:
+        lines += ["", "In the precision that a peer takes by itself on this processor, with outputs within "
+                  f"{100 * DEFAULT_TOLERANCE:.1f} %: {', '.join(defaults)}."]
+    for name, reason in absent.items():
+        lines += ["", f"{name} is absent: {reason}"]
     return "\n".join(lines) + "\n"
+
+
+def pair(least, median):
+    return f"{least:.2f} / {median:.2f}"
 
 
 def measure_stages(build):
@@ -233,20 +327,38 @@ def save(path, text):
     temporary.rename(path)
 
 
+def positive(text):
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder, e.g. build/x86")
-    parser.add_argument("--models", type=pathlib.Path, required=True, help="folder of make_models.py")
-    parser.add_argument("--onnxruntime", help="path of libonnxruntime.so; without it that peer is absent")
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="folder for JSON, Markdown and charts")
-    parser.add_argument("--rounds", type=int, default=12, help="turns of every side")
-    parser.add_argument("--runs", type=int, default=8, help="runs of a turn")
-    parser.add_argument("--isa", nargs="+", help="our instruction sets, best last",
-                        default=["neon"] if platform.machine() == "aarch64" else ["avx2", "avx512"])
+    parser.add_argument("--models", type=pathlib.Path, help="folder of make_models.py (default: build/bench/models)",
+                        default=ROOT / "build/bench/models")
+    parser.add_argument("--venv", type=pathlib.Path, help="what ./dev peers makes (default: build/peers-venv)",
+                        default=ROOT / "build/peers-venv")
+    parser.add_argument("--output", type=pathlib.Path, help="folder for JSON, Markdown and charts (default: build/bench)",
+                        default=ROOT / "build/bench")
+    parser.add_argument("--rounds", type=positive, default=12, help="turns of every side")
+    parser.add_argument("--runs", type=positive, default=8, help="runs of a turn")
+    parser.add_argument("--isa", nargs="+", help="our instruction sets, best last (default: what the processor chooses "
+                        "and, where that is a kind of AVX-512, AVX2 before it)")
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--batches", nargs="+", type=positive, default=[1, 8])
     args = parser.parse_args()
+    for program in ("bench_peer", "machine_name", "shufflenet"):
+        if not (args.build / "bin" / program).exists():
+            fail(f"{args.build}/bin/{program}: no such program; ./dev bench builds it")
+    compiled = {model["name"]: model for model in shufflenet(args.build, "list")}
+    for network in args.networks:
+        if network not in compiled:
+            fail(f"{network}: not compiled in")
+        if not (args.isa or compiled[network]["isa"]):
+            fail(f"{network}: this processor has none of {', '.join(compiled[network]['targets'])}")
     args.output.mkdir(parents=True, exist_ok=True)
     args.models.mkdir(parents=True, exist_ok=True)
     cases = [(n, b, t) for b in args.batches for t in (1, 2) for n in args.networks]
@@ -254,7 +366,7 @@ def main():
     result = {"machine": machine, "date": datetime.date.today().isoformat(), "runs": args.rounds * args.runs, "cases": []}
     for number, (network, batch, threads) in enumerate(cases):
         print(f"\r\033[K[{number + 1}/{len(cases)}] {network} batch {batch} threads {threads}", end="", file=sys.stderr)
-        result["cases"].append(measure(args, network, batch, threads))
+        result["cases"].append(measure(args, network, batch, threads, compiled[network]))
         save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
     print("\r\033[K", end="", file=sys.stderr)
     # Stages, layers and charts are of ShuffleNetV2's kernels, of which comparison networks have none.

@@ -1,14 +1,10 @@
 #!/usr/bin/python3
 """The same random network for all sides: make_models.py FOLDER BATCH... [NETWORK...] writes, for each network and batch,
-NETWORK.safetensors, NETWORK.pt and NETWORK_bN.onnx, and, where pnnx is installed, NETWORK.ncnn.param and .ncnn.bin. Files
-that are there are kept."""
+NETWORK.safetensors, NETWORK.pt and NETWORK_bN.onnx. Files that are there are kept."""
 import json
 import pathlib
-import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 
 import torch
 import torchvision
@@ -69,17 +65,6 @@ def weight_arrays(model):
     return {k: v.numpy() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
-def write_ncnn(model, network, folder):
-    """pnnx writes a dozen files beside its input."""
-    with tempfile.TemporaryDirectory() as scratch:
-        traced = pathlib.Path(scratch, f"{network}.pt")
-        torch.jit.trace(model, torch.randn(1, 3, crop_of(network), crop_of(network))).save(str(traced))
-        subprocess.run(["pnnx", traced.name, f"inputshape=[1,3,{crop_of(network)},{crop_of(network)}]", "fp16=0"], cwd=scratch, check=True,
-                       stdout=subprocess.DEVNULL)
-        for suffix in [".ncnn.param", ".ncnn.bin"]:
-            whole(folder / (network + suffix), lambda path: shutil.copy(traced.with_suffix(suffix), path))
-
-
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +72,7 @@ def main():
     for network in [text for text in sys.argv[2:] if not text.isdigit()] or NETWORKS:
         wanted = [folder / f"{network}_b{batch}.onnx" for batch in batches]
         weights = [folder / f"{network}.safetensors", folder / f"{network}.pt"]
-        ncnn = [folder / f"{network}.ncnn.{part}" for part in ("param", "bin")] if shutil.which("pnnx") else []
-        if all(path.exists() for path in wanted + weights + ncnn):
+        if all(path.exists() for path in wanted + weights):
             continue
         model = random_model(network)
         whole(weights[0], lambda path: write_safetensors(path, weight_arrays(model)))
@@ -96,8 +80,6 @@ def main():
         for batch, path in zip(batches, wanted):
             image = torch.randn(batch, 3, crop_of(network), crop_of(network))
             whole(path, lambda path: torch.onnx.export(model, image, str(path), opset_version=13))
-        if ncnn:
-            write_ncnn(model, network, folder)
 
 
 if __name__ == "__main__":

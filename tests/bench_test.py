@@ -3,10 +3,12 @@
 
     python3 tests/bench_test.py --bin build/x86/bin [unittest arguments]
 
-Needs Python's standard library only. Nothing here depends on how fast the machine is.
+Needs Python's standard library only; what the system's Python has of NumPy and Matplotlib is tested too. Nothing here
+depends on how fast the machine is, or on peers that are installed.
 """
 
 import argparse
+import array
 import json
 import os
 import pathlib
@@ -18,8 +20,13 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+
+import compare
+
 ARGUMENTS = argparse.Namespace(bin="", target="", emulator="")
 
 
@@ -139,6 +146,261 @@ class Benches(unittest.TestCase):
     def test_unknown_flag(self):
         for program in ["bench_network", "bench_start", "bench_unit", "bench_shuffle"]:
             self.assertNotEqual(run(program, "--nonsense").returncode, 0)
+
+
+# Stands for bench_peer, for the Python that runs peer.py, and for the other programs; behaves as sides.json says.
+FAKE = """#!{python}
+import array, json, os, pathlib, sys
+program, arguments = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
+if program == "machine_name":
+    print("a machine")
+elif program == "shufflenet":
+    print(json.dumps({shufflenet}[arguments[0]]))
+else:
+    ours = program == "bench_peer"
+    name = os.environ["SHUFFLENET_ISA"] if ours else " ".join(arguments[1:3])
+    assert ours or pathlib.Path(arguments[0]).name == "peer.py" and os.environ["OMP_NUM_THREADS"] == arguments[5]
+    side = json.loads(pathlib.Path({sides!r}).read_text()).get(name, dict(error="peer.py: error: no " + name))
+    if "error" in side:
+        sys.exit("a warning before\\n" + side["error"])
+    pathlib.Path(arguments[-1]).write_bytes(array.array("f", [0, 1 + side.get("wrong", 0)]))
+    print(json.dumps(dict(version="1.2", precision=side.get("precision"), peak_gflops=1)), flush=True)
+    for line in sys.stdin:
+        if "last words" in side and line == "2\\n":
+            sys.exit(side["last words"])
+        print(json.dumps([1e3 * side["ms"]] * int(line)), flush=True)
+"""
+
+
+class Compare(unittest.TestCase):
+    SIDES = {
+        "avx2": {"ms": 4}, "avx512": {"ms": 3}, "avx512x2": {"ms": 2.5},
+        "onnxruntime fp32": {"ms": 6},
+        "openvino fp32": {"ms": 5}, "openvino default": {"ms": 1.25, "wrong": 0.01, "precision": "bf16"},
+        "ncnn fp32": {"ms": 7}, "ncnn default": {"ms": 8, "wrong": 1e-5, "precision": "fp16"},
+        "mnn fp32": {"ms": 9}, "mnn default": {"ms": 10, "precision": "normal"},
+    }
+    MODEL = {"name": "net", "input": [4, 4], "targets": ["sse41", "avx2", "avx512", "avx512x2"], "isa": "avx512x2"}
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = pathlib.Path(folder.name)
+        info = {"list": [self.MODEL], "info": {"total": {"flops": 10**6}}}
+        text = FAKE.format(python=sys.executable, shufflenet=info, sides=str(self.path / "sides.json"))
+        for program in ["build/bin/bench_peer", "build/bin/machine_name", "build/bin/shufflenet", "venv/bin/python"]:
+            path = self.path / program
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755)
+        (self.path / "models").mkdir()
+        (self.path / "models/net_b1.onnx").touch()
+
+    def compare(self, *more, **sides):
+        sides = {name.replace("_", " "): side for name, side in sides.items()}
+        (self.path / "sides.json").write_text(json.dumps({**self.SIDES, **sides}))
+        folders = [f"--{name}={self.path / name}" for name in ("build", "models", "output", "venv")]
+        return subprocess.run([sys.executable, ROOT / "bench/compare.py", *folders, "--networks=net", "--batches=1",
+                               "--rounds=1", "--peers", "onnxruntime", "openvino", "ncnn", "mnn", *more],
+                              capture_output=True, text=True)
+
+    def fails(self, result, text):
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("compare.py: error: " + text, result.stderr)
+        self.assertNotIn("Traceback", result.stderr)
+
+    def test_table(self):
+        result = self.compare(mnn_default={"error": "a crash"})
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertIn("a machine", lines[0])
+        self.assertEqual(lines[2:6], [
+            "| network | batch | threads | floor | ours (avx2) | ours (avx512x2) | onnxruntime | openvino | ncnn | mnn "
+            "| best peer / ours | share of peak | openvino (bf16) | ncnn (fp16) | best of these / ours |",
+            "|---|" + "--:|" * 14,
+            *[f"| net | 1 | {threads} | 2.00 | 4.00 / 4.00 | 2.50 / 2.50 | 6.00 / 6.00 | 5.00 / 5.00 | 7.00 / 7.00 "
+              "| 9.00 / 9.00 | 2.00 / 2.00 | 80 % / 80 % | 1.25 / 1.25 | 8.00 / 8.00 | 0.50 / 0.50 |" for threads in (1, 2)]])
+        self.assertIn("In single precision, with outputs within 0.01 % of their range of ours: onnxruntime 1.2, openvino 1.2, "
+                      "ncnn 1.2, mnn 1.2.", lines)
+        self.assertIn("In the precision that a peer takes by itself on this processor, with outputs within 3.1 %: "
+                      "openvino (bf16), ncnn (fp16).", lines)
+        self.assertIn("mnn (default) is absent: a crash", lines)
+        self.assertEqual((self.path / "output/peers.md").read_text().strip(), result.stdout.strip())
+
+    def test_defaults_that_are_single_precision_are_no_sides(self):
+        same = {"ms": 5, "precision": "fp32"}
+        result = self.compare("--isa", "avx512", openvino_default=same, ncnn_default=same)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        header, _, row = result.stdout.splitlines()[2:5]
+        self.assertEqual(header.count("(") + header.count("of these"), 1, header)
+        self.assertIn("| ours (avx512) |", header)
+        self.assertTrue(row.endswith("| 1.67 / 1.67 | 67 % / 67 % |"), row)
+        names = [side["name"] for side in json.loads((self.path / "output/peers.json").read_text())["cases"][0]["sides"]]
+        self.assertEqual(names, ["ours (avx512)", "onnxruntime", "openvino", "ncnn", "mnn"])
+
+    def test_absent_sides(self):
+        result = self.compare(mnn_fp32={"error": "peer.py: error: MNN is not installed: ./dev peers"})
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertNotIn(" mnn ", result.stdout.splitlines()[2])
+        self.assertIn("\nmnn is absent: peer.py: error: MNN is not installed: ./dev peers\n", result.stdout)
+        (self.path / "models/net_b1.onnx").unlink()
+        self.assertIn("ncnn is absent: no ONNX file", self.compare().stdout)
+        (self.path / "venv/bin/python").unlink()
+        result = self.compare()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("openvino is absent: not installed: ./dev peers", result.stdout)
+        self.assertTrue(result.stdout.splitlines()[4].endswith("| - | 80 % / 80 % |"), result.stdout)
+
+    def test_what_is_wrong_is_not_timed(self):
+        for sides, text in [
+                ({"onnxruntime_fp32": {"ms": 1, "wrong": 0.01}}, "onnxruntime computes something else: worst difference 1.00e-02"),
+                ({"openvino_default": {"ms": 1, "wrong": 0.1, "precision": "bf16"}}, "openvino (bf16) computes something else"),
+                ({"ncnn_fp32": {"ms": 1, "last words": "ncnn fails with -100"}}, "ncnn: ncnn fails with -100"),
+                ({"avx2": {"error": "no such CPU"}, "avx512x2": {"error": "nor this"}}, "ours (avx2): no such CPU")]:
+            with self.subTest(text):
+                self.fails(self.compare(**sides), text)
+
+    def test_bad_input(self):
+        self.fails(self.compare("--networks", "nonsense"), "nonsense: not compiled in")
+        for option in ["--rounds", "--runs", "--batches"]:
+            result = self.compare(option, "0")
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(f"argument {option}: invalid positive value: '0'", result.stderr)
+        (self.path / "build/bin/bench_peer").unlink()
+        self.fails(self.compare(), f"{self.path}/build/bin/bench_peer: no such program; ./dev bench builds it")
+
+    def test_own_instruction_sets(self):
+        for chosen, expected in [("sse41", ["sse41"]), ("avx2", ["avx2"]), ("avx512", ["avx2", "avx512"]),
+                                 ("avx512x2", ["avx2", "avx512x2"])]:
+            self.assertEqual(compare.own_isas({**self.MODEL, "isa": chosen}), expected)
+        self.assertEqual(compare.own_isas({"targets": ["neon"], "isa": "neon"}), ["neon"])
+
+    def test_more_threads_than_asked_for(self):
+        # What the side's threads have taken before and after runs of a second.
+        side = unittest.mock.Mock(run=lambda count: [1e6 / count] * count)
+        side.name = "peer"
+        for taken, threads, wrong in [(1.1, 1, False), (1.9, 1, True), (2.1, 2, False)]:
+            with self.subTest(taken=taken, threads=threads):
+                side.processor_time.side_effect = [5, 5 + taken]
+                if wrong:
+                    with self.assertRaisesRegex(SystemExit, "peer takes 1.9 processors with 1 thread"):
+                        compare.Side.check_threads(side, threads)
+                else:
+                    compare.Side.check_threads(side, threads)
+
+
+class Peer(unittest.TestCase):
+    """peer.py, with modules that stand for the frameworks."""
+
+    ARGUMENTS = ["fp32", "net", "1", "1", "input.f32", "output.f32"]
+    # As loud as some are.
+    ONNXRUNTIME = """
+import numpy
+__version__ = "1.2"
+print("a greeting")
+class SessionOptions: pass
+class OrtValue:
+    def __init__(self, array): self.array = array
+    ortvalue_from_numpy = classmethod(lambda self, array: self(array))
+    def numpy(self): return self.array
+class Argument:
+    name, shape = "a", [1, 2]
+class InferenceSession:
+    def __init__(self, path, options, providers): assert options.intra_op_num_threads == 1
+    def get_inputs(self): return [Argument()]
+    def get_outputs(self): return [Argument()]
+    def io_binding(self): return self
+    def bind_ortvalue_input(self, name, value): self.input = value
+    def bind_ortvalue_output(self, name, value): self.output = value
+    def run_with_iobinding(self, binding): self.output.array[:] = self.input.array.sum(), self.input.array.max()
+"""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = pathlib.Path(folder.name)
+        self.path.joinpath("input.f32").write_bytes(array.array("f", range(12)))
+        self.path.joinpath("net_b1.onnx").touch()
+        if subprocess.run(["/usr/bin/python3", "-c", "import numpy"], capture_output=True).returncode != 0:
+            self.skipTest("no NumPy")
+
+    def peer(self, *arguments, text="", **modules):
+        for name, source in modules.items():
+            self.path.joinpath(f"{name}.py").write_text(source)
+        return subprocess.run(["/usr/bin/python3", ROOT / "bench/peer.py", *arguments], input=text, cwd=self.path, text=True,
+                              capture_output=True, env={**os.environ, "PYTHONPATH": str(self.path)})
+
+    def test_protocol(self):
+        result = self.peer("onnxruntime", *self.ARGUMENTS, text="2\n3\n", onnxruntime=self.ONNXRUNTIME)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        about, *times = map(json.loads, result.stdout.splitlines())
+        self.assertEqual(about, {"name": "onnxruntime", "version": "1.2", "precision": "fp32"})
+        self.assertEqual([len(turn) for turn in times], [2, 3])
+        self.assertEqual(array.array("f", self.path.joinpath("output.f32").read_bytes()).tolist(), [66, 11])
+
+    def test_errors_are_one_line(self):
+        absent = "raise ModuleNotFoundError(name=__name__)"
+        broken = "raise RuntimeError('it breaks\\nat great length')"
+        for name, module in [("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("ncnn", "ncnn"), ("mnn", "MNN"),
+                             ("pytorch", "torch")]:
+            for source, text in [(absent, f"{module} is not installed: ./dev peers"), (broken, "it breaks")]:
+                with self.subTest(name, text=text):
+                    result = self.peer(name, *self.ARGUMENTS, **{module: source})
+                    self.assertEqual((result.returncode, result.stdout), (1, ""))
+                    self.assertEqual(result.stderr, f"peer.py: error: {text}\n")
+
+    def test_bad_input(self):
+        self.assertIn("expected onnxruntime|openvino|", self.peer("nonsense", *self.ARGUMENTS).stderr)
+        self.assertIn("expected onnxruntime|openvino|", self.peer("mnn").stderr)
+        self.path.joinpath("input.f32").write_bytes(b"12345678")
+        result = self.peer("onnxruntime", *self.ARGUMENTS, onnxruntime=self.ONNXRUNTIME)
+        self.assertIn("peer.py: error: input.f32: expected floats of 1 square images", result.stderr)
+        self.path.joinpath("input.f32").write_bytes(bytes(48))
+        self.path.joinpath("net_b1.onnx").unlink()
+        result = self.peer("onnxruntime", *self.ARGUMENTS)
+        self.assertIn("peer.py: error: net_b1.onnx: no such file; bench/make_models.py makes it", result.stderr)
+
+
+class Plot(unittest.TestCase):
+    RESULT = {"cases": [
+        {"network": f"shufflenet_v2_x{width}", "batch": 1, "threads": threads, "floor_us": floor / threads, "sides": [
+            {"name": "ours (avx2)", "min_us": 1.5 * floor / threads},
+            {"name": "openvino", "min_us": 3 * floor},
+            {"name": "openvino (bf16)", "min_us": floor / 2},
+            *([{"name": "ncnn", "absent": "why"}] if width == "0_5" else [{"name": "ncnn", "min_us": 20 * floor}])]}
+        for threads in (1, 2) for width, floor in (("0_5", 100), ("2_0", 1000))]}
+
+    def test_panels(self):
+        with unittest.mock.patch.dict(sys.modules, {"matplotlib": unittest.mock.Mock(), "matplotlib.pyplot": unittest.mock.Mock()}):
+            import plot
+        self.assertEqual(plot.panels(self.RESULT), [
+            ("batch 1, 1 thread", ["x0_5", "x2_0"],
+             {"ours (avx2)": [1.5, 1.5], "openvino": [3, 3], "ncnn": [None, 20], "openvino (bf16)": [0.5, 0.5]}),
+            ("batch 1, 2 threads", ["x0_5", "x2_0"],
+             {"ours (avx2)": [1.5, 1.5], "openvino": [6, 6], "ncnn": [None, 40], "openvino (bf16)": [1, 1]})])
+
+    def test_every_bar_is_drawn_and_labelled(self):
+        if subprocess.run(["/usr/bin/python3", "-c", "import matplotlib"], capture_output=True).returncode != 0:
+            self.skipTest("no Matplotlib")
+        with tempfile.TemporaryDirectory() as folder:
+            source = pathlib.Path(folder, "peers.json")
+            source.write_text(json.dumps(self.RESULT))
+            subprocess.run(["/usr/bin/python3", ROOT / "bench/plot.py", source, folder], check=True)
+            self.assertCountEqual(os.listdir(folder), ["peers.json", "peers.svg", "peers.png"])
+            # Text is drawn as paths, with the text itself in a comment.
+            texts = re.findall("<!-- (.*) -->", pathlib.Path(folder, "peers.svg").read_text())
+        for text, count in {"1.50": 4, "3.00": 2, "6.00": 2, "0.50": 2, "1.00": 2, "20.0": 1, "40.0": 1, "x0_5": 2,
+                            "OpenVINO (bf16)": 1, "ncnn": 1, "ours (avx2)": 1}.items():
+            self.assertEqual(texts.count(text), count, text)
+
+
+class Versions(unittest.TestCase):
+    def test_are_pinned(self):
+        lines = (ROOT / "bench/peers.txt").read_text().splitlines()
+        names = [line.split("==")[0] for line in lines if not line.startswith("#")]
+        self.assertEqual(names, ["numpy", "onnxruntime", "openvino", "ncnn", "pnnx", "MNN"])
+        for line in lines:
+            self.assertRegex(line, r"^(#.*|\w+==[0-9.]+)$")
 
 
 class Autotune(unittest.TestCase):

@@ -949,9 +949,9 @@ class VerifyTest(OnnxTest):
         self.fails(self.verify, str(self.onnx), "expected input 64x64", "found 96x64")
 
     def test_onnxruntime(self):
-        libraries = sorted(ROOT.glob("build/peers/node_modules/onnxruntime-node/bin/*/linux/x64/libonnxruntime.so.1"))
+        libraries = sorted(ROOT.glob("build/peers-venv/lib/*/site-packages/onnxruntime/capi/libonnxruntime.so.*"))
         if not libraries or ARGUMENTS.emulator:
-            self.skipTest("no ONNX Runtime in build/peers, or none that an emulated program could load")
+            self.skipTest("no ONNX Runtime in build/peers-venv, or none that an emulated program could load")
         styles = ConvertTest.STYLES | {"half": Style(dtype="float16"), "half cast": Style(dtype="float16", cast=True)}
         for name, style in styles.items():
             with self.subTest(name):
