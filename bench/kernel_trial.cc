@@ -172,7 +172,7 @@ class CpuBed final : public Bed {
     }
 
     double time() override {
-        evict();
+        prepare();
         const auto start = Clock::now();
         run(pool_.get());
         const std::chrono::duration<double, std::micro> took = Clock::now() - start;
@@ -191,14 +191,17 @@ class CpuBed final : public Bed {
         if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + error.message.data());
     }
 
-    /// Weights out of every core's own caches, as the rest of a network leaves them, and not out of the one that cores
-    /// share; the input is where the layer before leaves it.
-    void evict() {
-        const auto walk = [](void *bed, int task, int /*thread*/) {
-            read(static_cast<CpuBed *>(bed)->elsewhere_[task]);
+    /// As the rest of a network leaves things: weights are out of every core's own caches, but in the one that cores share;
+    /// each thread has its share of the input; and all threads are awake.
+    void prepare() {
+        const auto prepare_core = [](void *argument, int core, int /*thread*/) {
+            const auto &bed = *static_cast<CpuBed *>(argument);
+            read(bed.elsewhere_[core]);
+            const std::span<const float> all = bed.input();
+            const size_t share = all.size() / bed.elsewhere_.size();
+            read(all.subspan(core * share, share));
         };
-        pool_->run(pool_->active(), walk, this);
-        read(input());
+        pool_->run(pool_->active(), prepare_core, this);
     }
 
     /// Reads a float of every line.

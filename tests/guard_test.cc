@@ -57,6 +57,12 @@ void __wrap_free(void *memory) {
     if (memory != nullptr && !shufflenet::arrays.release(memory)) __real_free(memory);
 }
 
+// Without huge pages every array is a piece of its own.
+int __real_madvise(void *memory, size_t size, int advice);
+int __wrap_madvise(void *memory, size_t size, int advice) {
+    return shufflenet::arrays.edge ? -1 : __real_madvise(memory, size, advice);
+}
+
 // Halide asks for memory that is aligned to the longest vector.
 void *SHUFFLENET_REAL_HALIDE(malloc)(void *context, size_t size);
 void *SHUFFLENET_WRAP_HALIDE(malloc)(void *context, size_t size) {
