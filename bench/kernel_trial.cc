@@ -191,8 +191,8 @@ class CpuBed final : public Bed {
         if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + error.message.data());
     }
 
-    /// As the rest of a network leaves things: weights are out of every core's own caches, but in the one that cores share;
-    /// each thread has its share of the input; and all threads are awake.
+    /// As the rest of a network leaves things: weights are out of every core's own caches, but in the one that cores
+    /// share; each thread has its share of the input; and all threads are awake.
     void prepare() {
         const auto prepare_core = [](void *argument, int core, int /*thread*/) {
             const auto &bed = *static_cast<CpuBed *>(argument);

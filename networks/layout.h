@@ -267,7 +267,8 @@ constexpr std::vector<ChannelPart> branch2_parts(const StageShape &s, bool down,
 }
 
 /// Output channels of branch 1 of the downsampling unit, as its kernel computes them.
-constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, int number, int vec, VectorUnit machine) {
+constexpr std::vector<ChannelPart> branch1_parts(const Network &n, Size input, int number, int vec,
+                                                 VectorUnit machine) {
     const StageShape s = stage_shape(n, input, number);
     const auto vectors = static_cast<int>(live_vectors(stage_input(n, input, number, vec).slots, vec).size());
     return detail::unit_parts(s.branch_channels, vec, machine, unit_bytes({}, s.out, vectors * vec, 0));

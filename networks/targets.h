@@ -17,8 +17,8 @@ struct TargetSpec {
     int vec, registers;
     /// Halide's target string. The build reads this table line by line.
     std::string_view halide;
-    /// Vector multiply-adds that a core of the kind begins in a cycle. Two of them want all loads that a core can do, so
-    /// that loops with a load for each are slower than they need be; one a cycle leaves loads to spare.
+    /// Vector multiply-adds that a core of the kind begins in a cycle. Two of them want all loads that a core can do,
+    /// so that loops with a load for each are slower than they need be; one a cycle leaves loads to spare.
     int fma_units = 2;
 
     constexpr VectorUnit vectors() const { return {vec, vec == kPanelFloats && fma_units == 2}; }

@@ -108,9 +108,8 @@ class Cpu final : public Schedule {
     /// Weights come from memory once a run; the core's own prefetching stops at the end of every page. Those of one
     /// panel are one run; of several panels the same step of the next tile is asked for, see SpreadPrefetches.
     void prefetch(Pointwise &f, Pointwise::Part &part, int panels) const {
-        const int distance = panels == 1
-                                 ? m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec
-                                 : panels * f.layout.k;
+        const int distance =
+            panels == 1 ? m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec : panels * f.layout.k;
         for (int i = 0; i < static_cast<int>(f.k.size()); ++i) {
             part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], distance, PrefetchBoundStrategy::NonFaulting);
         }
@@ -218,8 +217,8 @@ class Cpu final : public Schedule {
         }
     }
 
-    /// Panels of pw1's channels that are computed together: as many as a register tile has, if they divide the part, the
-    /// scratch memory has room, and there are two tasks at least.
+    /// Panels of pw1's channels that are computed together: as many as a register tile has, if they divide the part,
+    /// the scratch memory has room, and there are two tasks at least.
     int panels_together(const Branch2 &f, const ChannelPart &part) const {
         const int panels = part.lanes / part.vec, vectors = part.vec / vector_of(part);
         const int lanes = f.dw.layout.lanes * std::max(1, f.dw.groups);

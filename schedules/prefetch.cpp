@@ -4,7 +4,7 @@ namespace shufflenet::schedules {
 
 using Halide::Expr;
 using Halide::max;
-using namespace Halide::Internal;  // NOLINT(google-build-using-namespace): what a lowering pass is made of.
+using namespace Halide::Internal;
 
 Stmt SpreadPrefetches::visit(const For *loop) {
     // The loops over tiles of pixels, as cpu.cpp names them, and over the lines of a prefetch, as Halide does.
@@ -25,8 +25,7 @@ Stmt SpreadPrefetches::visit(const For *loop) {
         std::vector<Expr> arguments = prefetch->args;
         arguments.at(1) = substitute(loop->name, loop->min, arguments.at(1)) +
                           tile_ * loop->extent / max(tiles_ - 1, 1) * arguments.at(3);
-        return simplify(Evaluate::make(
-            Call::make(prefetch->type, Call::prefetch, arguments, prefetch->call_type)));
+        return simplify(Evaluate::make(Call::make(prefetch->type, Call::prefetch, arguments, prefetch->call_type)));
     }
     return IRMutator::visit(loop);
 }

@@ -80,7 +80,8 @@ class X86 final : public CpuDecisions {
             // More accumulators than hide the latency of a multiply-add: each waits for a broadcast too. Addresses come
             // from a table that was loaded just before, so that a loop with as many loads as multiply-adds is later
             // than its loads (measured: 75 % of the peak where their number alone would allow 93 %).
-            // Weights are more than a first-level cache where they are many vectors wide, and then come from the second.
+            // Weights are more than a first-level cache where they are many vectors wide, and then come from the
+            // second.
             constexpr double kAccumulators = 20, kLateAddresses = 1.15, kActivation = 0.05, kWeights = 0.2;
             return std::max(1.0, kAccumulators / (t.pixels * t.vectors)) *
                    (std::max(1.0, kLateAddresses * loads) + kActivation / t.vectors + kWeights / t.pixels);

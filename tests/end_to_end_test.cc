@@ -164,7 +164,8 @@ TEST_P(EndToEnd, BothKindsOfAvx512GiveTheSameBits) {
         EXPECT_STREQ(model.isa(), isa);
         const size_t values = model.feature_shape(Feature::kStage2).elements();
         std::vector<float> stage2(kImages * values, NAN);
-        std::vector<float> all = run(model, 0, kImages, std::array{FeatureRequest{Feature::kStage2, Layout::kNCHW, stage2}});
+        std::vector<float> all =
+            run(model, 0, kImages, std::array{FeatureRequest{Feature::kStage2, Layout::kNCHW, stage2}});
         all.insert(all.end(), stage2.begin(), stage2.end());
         return all;
     };

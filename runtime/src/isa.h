@@ -28,10 +28,11 @@ int fma512_units(const CpuIdentity &cpu);
 /// Names of the compiled-in instruction sets, comma separated, best last.
 std::string isa_names(const shufflenet_descriptor &descriptor);
 
-/// The best that both have, or what SHUFFLENET_ISA says; an error says what is missing. Of the two kinds of AVX-512, where
-/// a model has both, the one for a core with so many multiply-adds a cycle.
+/// The best that both have, or what SHUFFLENET_ISA says; an error says what is missing. Of the two kinds of AVX-512,
+/// where a model has both, the one for a core with so many multiply-adds a cycle.
 Status choose_kernels(const shufflenet_descriptor &descriptor, const shufflenet_kernels **kernels);
 /// The same for a core that begins `fma512_units` 512-bit multiply-adds in a cycle.
-Status choose_kernels_for(int fma512_units, const shufflenet_descriptor &descriptor, const shufflenet_kernels **kernels);
+Status choose_kernels_for(int fma512_units, const shufflenet_descriptor &descriptor,
+                          const shufflenet_kernels **kernels);
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI
