@@ -106,12 +106,19 @@ class Cpu final : public Schedule {
     }
 
     /// Weights come from memory once a run; the core's own prefetching stops at the end of every page. Those of one
-    /// panel are one run; of several panels the same step of the next tile is asked for, see SpreadPrefetches.
-    void prefetch(Pointwise &f, Pointwise::Part &part, int panels) const {
-        const int distance =
-            panels == 1 ? m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec : panels * f.layout.k;
+    /// panel are one run. Those of several are not: of such a tile the same step of the next one is asked for, where
+    /// SpreadPrefetches makes one line of it.
+    void prefetch(Pointwise &f, Pointwise::Part &part, int lanes) const {
+        int rows = 0;
+        if (lanes == part.channels.vec) {
+            rows = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec;
+        } else if (m_.loads_bound() && lanes % f.layout.vec == 0) {
+            rows = lanes / f.layout.vec * f.layout.k;
+        } else {
+            return;
+        }
         for (int i = 0; i < static_cast<int>(f.k.size()); ++i) {
-            part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], distance, PrefetchBoundStrategy::NonFaulting);
+            part.sum.update(i).prefetch(f.blob, f.k[i], f.k[i], rows, PrefetchBoundStrategy::NonFaulting);
         }
     }
 
@@ -131,8 +138,7 @@ class Cpu final : public Schedule {
             .unroll(pi);
         if (f.shuffled) part.out.reorder(ci, parity).unroll(parity);
         accumulate(f, part, c, p, po);
-        const int lanes = t.vectors * vector_of(part.channels), panel = part.channels.vec;
-        if (decide_->prefetches_weights() && lanes % panel == 0) prefetch(f, part, lanes / panel);
+        if (decide_->prefetches_weights()) prefetch(f, part, t.vectors * vector_of(part.channels));
     }
 
     /// A pointwise convolution stored as a whole. Tasks go through all channels of a block of pixels before the next

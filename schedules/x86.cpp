@@ -28,7 +28,10 @@ class X86 final : public CpuDecisions {
         for (int v = 1; v <= most_vectors; ++v) {
             for (int p = 1; p <= most_pixels; ++p) {
                 if (registers_of({p, v}) > m_.registers) continue;
-                const double uneven = imbalance((pixels + p - 1) / p, blocks) - 1.0;
+                // A single block is shared out by tiles of channels, to two threads at least.
+                const double uneven = (m_.loads_bound() && blocks == 1 ? imbalance((vectors + v - 1) / v, 2)
+                                                                       : imbalance((pixels + p - 1) / p, blocks)) -
+                                      1.0;
                 const double cost =
                     padding({p, v}, pixels, vectors) * (1.0 + kShareOfBlocks * uneven) * step_cost({p, v});
                 if (cost < best_cost - 1e-9) {
