@@ -192,16 +192,17 @@ class TargetsTest(Folder):
 
     def test_journey(self):
         version = run(self.build / "bin/shufflenet", "--version")
-        generate, disassemble = blocks(self.PAGE, "sh", "root")
+        generate, disassemble, disassemble_wide = blocks(self.PAGE, "sh", "root")
         isas = re.findall(r'^    {"(\w+)", .*?"([^"]+)"(?:, \d)?},', (ROOT / "networks/targets.h").read_text(), re.MULTILINE)
         features = re.search(r'kKernelFeatures = "([^"]+)"', (ROOT / "networks/targets.h").read_text())[1]
         self.assertIn(f"target={dict(isas)['avx512']}-{features} ", generate)
         self.shell(generate, ROOT)
-        library = self.shell(disassemble, ROOT)
+        library, wide = self.shell(disassemble, ROOT), self.shell(disassemble_wide, ROOT)
         if "Halide 14." not in version:
             self.skipTest("the excerpts are Halide 14's")
         self.excerpt("stage3_basic.stmt", (self.folder / "journey/stage3_basic.stmt").read_text())
         self.excerpt("loop", re.sub(r"(?m)^ *[0-9a-f]+:\t", "", library))
+        self.excerpt("wide", re.sub(r"(?m)^ *[0-9a-f]+:\t", "", wide))
 
     def test_numbers_and_options(self):
         tuning = (ROOT / "schedules/tuning.cpp").read_text()

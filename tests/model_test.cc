@@ -12,6 +12,7 @@
 #include "allocation_count.h"
 #include "cifar10_x0_5.h"
 #include "emulated.h"
+#include "huge_pages.h"
 #include "model_cases.h"
 #include "reference/random_weights.h"
 #include "shufflenet/c_interface.h"
@@ -159,6 +160,27 @@ TEST(Isa, CpuWithoutAnyCompiledOneIsAnError) {
     const Status status = model.open(d);
     EXPECT_EQ(status.code(), Code::kUnsupported);
     EXPECT_NE(status.message().find("none of the instruction sets"), std::string::npos) << status.message();
+}
+
+TEST(HugePages, PartsAreLinesOfZeroesInOrder) {
+    constexpr size_t kMiB = 1 << 20;
+    struct Row {
+        size_t bytes;
+        bool mapped;
+    };
+    for (const Row &row :
+         {Row{0, false}, {kMiB, false}, {2 * kMiB - 1, false}, {2 * kMiB, true}, {5 * kMiB + 64, true}}) {
+        HugePages pages;
+        const bool mapped = pages.map(row.bytes);
+        if (!mapped && row.mapped) GTEST_SKIP() << "this system has no such pages";
+        ASSERT_EQ(mapped, row.mapped) << row.bytes;
+        if (!mapped) continue;
+        const std::byte *const first = pages.take(1);
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % (2 * kMiB), 0U) << "a page's beginning";
+        const std::byte *const second = pages.take(row.bytes - HugePages::room(1));
+        EXPECT_EQ(second, first + HugePages::room(1));
+        EXPECT_TRUE(std::all_of(first, first + row.bytes, [](std::byte b) { return b == std::byte{0}; }));
+    }
 }
 
 TEST(Descriptor, OfAnotherVersionIsAnErrorThatNamesBoth) {

@@ -534,36 +534,60 @@ TEST(StagePlan, SummationOrderStartsWithFours) {
 
 // layout.h
 
+constexpr VectorUnit kWide = {.vec = 16, .wide_tiles = true};
+
 struct PartsCase {
-    int channels, machine_vec;
+    int channels;
+    VectorUnit machine;
     std::vector<ChannelPart> parts;
 };
 
 TEST(Layout, ChannelPartsCoverTheChannels) {
     const PartsCase rows[] = {
-        {64, 16, {{0, 64, 16}}},
-        {64, 4, {{0, 64, 16}}},
-        {58, 16, {{0, 64, 16}}},
-        {58, 8, {{0, 64, 16}}},
-        {58, 4, {{0, 48, 16}, {48, 12, 4}}},  // Three vectors of four, not sixteen lanes.
-        {56, 16, {{0, 48, 16}, {48, 8, 8}}},
-        {56, 4, {{0, 48, 16}, {48, 8, 8}}},
-        {116, 16, {{0, 112, 16}, {112, 4, 4}}},
-        {61, 4, {{0, 64, 16}}},
-        {7, 16, {{0, 8, 8}}},
-        {11, 16, {{0, 16, 16}}},
-        {11, 4, {{0, 12, 4}}},
-        {1, 4, {{0, 4, 4}}},
+        {64, {16}, {{0, 64, 16}}},
+        {64, {4}, {{0, 64, 16}}},
+        {58, {16}, {{0, 64, 16}}},
+        {58, {8}, {{0, 64, 16}}},
+        {58, {4}, {{0, 48, 16}, {48, 12, 4}}},  // Three vectors of four, not sixteen lanes.
+        {56, {16}, {{0, 48, 16}, {48, 8, 8}}},
+        {56, {4}, {{0, 48, 16}, {48, 8, 8}}},
+        {116, {16}, {{0, 112, 16}, {112, 4, 4}}},
+        {61, {4}, {{0, 64, 16}}},
+        {7, {16}, {{0, 8, 8}}},
+        {11, {16}, {{0, 16, 16}}},
+        {11, {4}, {{0, 12, 4}}},
+        {1, {4}, {{0, 4, 4}}},
+        {1, kWide, {{0, 16, 16}}},
+        {24, kWide, {{0, 32, 16}}},
+        {112, kWide, {{0, 48, 16}, {48, 64, 16}}},  // Seven vectors: one tile of three and two of two.
+        {116, kWide, {{0, 128, 16}}},
+        {176, kWide, {{0, 144, 16}, {144, 32, 16}}},
+        {232, kWide, {{0, 240, 16}}},
+        {488, kWide, {{0, 432, 16}, {432, 64, 16}}},
     };
     for (const PartsCase &row : rows) {
-        SCOPED_TRACE(std::to_string(row.channels) + " channels, vectors of " + std::to_string(row.machine_vec));
-        const std::vector<ChannelPart> found = channel_parts(row.channels, 16, row.machine_vec);
+        SCOPED_TRACE(std::to_string(row.channels) + " channels, vectors of " + std::to_string(row.machine.vec));
+        const std::vector<ChannelPart> found = channel_parts(row.channels, 16, row.machine);
         ASSERT_EQ(found.size(), row.parts.size());
         for (size_t i = 0; i < found.size(); ++i) {
             EXPECT_EQ(found[i].first, row.parts[i].first);
             EXPECT_EQ(found[i].lanes, row.parts[i].lanes);
             EXPECT_EQ(found[i].vec, row.parts[i].vec);
         }
+    }
+}
+
+TEST(Layout, WideTilesDivideTheirParts) {
+    for (int channels = 17; channels <= 2048; ++channels) {
+        int lanes = 0;
+        for (const ChannelPart &part : channel_parts(channels, 16, kWide)) {
+            EXPECT_EQ(part.first, lanes) << channels;
+            EXPECT_EQ(part.vec, 16) << channels;
+            const int vectors = part.lanes / 16;
+            EXPECT_TRUE(vectors % 2 == 0 || vectors % 3 == 0) << channels << ": " << vectors;
+            lanes += part.lanes;
+        }
+        EXPECT_EQ(lanes, round_up(channels, 16)) << "a block has no room for more";
     }
 }
 
