@@ -1,5 +1,7 @@
 #include "prefetch.h"
 
+#include <utility>
+
 namespace shufflenet::schedules {
 
 using Halide::Expr;
@@ -9,25 +11,25 @@ using namespace Halide::Internal;
 Stmt SpreadPrefetches::visit(const For *loop) {
     // The loops over tiles of pixels, as cpu.cpp names them, and over the lines of a prefetch, as Halide does.
     if (ends_with(loop->name, ".po")) {
-        const Expr before = tile_, tiles_before = tiles_;
-        tile_ = Variable::make(Halide::Int(32), loop->name) - loop->min;
-        tiles_ = loop->extent;
+        const For *const before = std::exchange(tiles_, loop);
         Stmt mutated = IRMutator::visit(loop);
-        tile_ = before;
-        tiles_ = tiles_before;
+        tiles_ = before;
         return mutated;
     }
-    if (tile_.defined() && starts_with(loop->name, "prefetch_split_")) {
-        // Its arguments: buffer, index of the first element, lines, elements from line to line.
-        const auto *ask = loop->body.as<Evaluate>();
-        const auto *prefetch = ask == nullptr ? nullptr : ask->value.as<Call>();
-        if (prefetch == nullptr || !prefetch->is_intrinsic(Call::prefetch)) return loop;
-        std::vector<Expr> arguments = prefetch->args;
-        arguments.at(1) = substitute(loop->name, loop->min, arguments.at(1)) +
-                          tile_ * loop->extent / max(tiles_ - 1, 1) * arguments.at(3);
-        return simplify(Evaluate::make(Call::make(prefetch->type, Call::prefetch, arguments, prefetch->call_type)));
+    if (!starts_with(loop->name, "prefetch_split_")) return IRMutator::visit(loop);
+    // Its arguments: buffer, index of the first element, lines, elements from line to line.
+    const auto *ask = loop->body.as<Evaluate>();
+    const auto *prefetch = ask == nullptr ? nullptr : ask->value.as<Call>();
+    if (prefetch == nullptr || !prefetch->is_intrinsic(Call::prefetch)) return loop;
+    std::vector<Expr> arguments = prefetch->args;
+    Expr &index = arguments.at(1);
+    index = substitute(loop->name, loop->min, index);
+    // A single tile has no loop.
+    if (tiles_ != nullptr) {
+        const Expr tile = Variable::make(Halide::Int(32), tiles_->name) - tiles_->min;
+        index += tile * loop->extent / max(tiles_->extent - 1, 1) * arguments.at(3);
     }
-    return IRMutator::visit(loop);
+    return simplify(Evaluate::make(Call::make(prefetch->type, Call::prefetch, arguments, prefetch->call_type)));
 }
 
 }  // namespace shufflenet::schedules

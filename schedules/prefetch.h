@@ -12,7 +12,7 @@ class SpreadPrefetches : public Halide::Internal::IRMutator {
     using IRMutator::visit;
     Halide::Internal::Stmt visit(const Halide::Internal::For *loop) override;
 
-    Halide::Expr tile_, tiles_;  ///< Tile of pixels, and how many; undefined outside of their loop.
+    const Halide::Internal::For *tiles_ = nullptr;  ///< The loop over tiles of pixels that we are in.
 };
 
 }  // namespace shufflenet::schedules

@@ -137,13 +137,13 @@ class GeneratingTest(unittest.TestCase):
         ("fc", []),
     )
 
-    def generate(self, folder, generator, parameters):
-        command = [ARGUMENTS.generators, "-g", generator, "-f", "some_kernel", "-o", folder, "-e", "object",
+    def generate(self, folder, generator, parameters, output="object"):
+        command = [ARGUMENTS.generators, "-g", generator, "-f", "some_kernel", "-o", folder, "-e", output,
                    f"target={ARGUMENTS.target}-no_runtime-user_context",
                    "network=shufflenet_v2_x0_5", "height=64", "width=48", f"kernel={generator}", *parameters]
         result = subprocess.run(command, stderr=subprocess.PIPE, timeout=600)
         self.assertEqual(result.returncode, 0, result.stderr.decode())
-        content = pathlib.Path(folder, "some_kernel.o").read_bytes()
+        content = pathlib.Path(folder, "some_kernel" + {"object": ".o", "stmt": ".stmt"}[output]).read_bytes()
         self.assertGreater(len(content), 1000)
         return content
 
@@ -153,6 +153,15 @@ class GeneratingTest(unittest.TestCase):
                 with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
                     self.assertEqual(self.generate(one, generator, parameters),
                                      self.generate(other, generator, parameters))
+
+    def test_a_step_asks_for_one_line_of_weights(self):
+        # At this size conv5 has one tile of pixels, which has no loop.
+        for generator, parameters in [("branch2", ["stage=2"]), ("conv5_pool", [])]:
+            with self.subTest(generator), tempfile.TemporaryDirectory() as folder:
+                text = self.generate(folder, generator, parameters, "stmt").decode()
+                if "avx512" in ARGUMENTS.target:
+                    self.assertIn("prefetch(", text)
+                self.assertNotIn("prefetch_split", text, "a loop over lines, in each step")
 
     def test_mistakes_leave_no_object(self):
         for wrong, word in (("network=resnet18", "resnet18"), ("no_such_parameter=1", "no_such_parameter")):
