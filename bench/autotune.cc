@@ -184,9 +184,8 @@ class Search {
     /// there was one.
     std::optional<Version> tune(const Kernel &kernel, int batch, const Candidate &start, double until) {
         const Size input{options_.height, options_.width};
-        const std::vector<Gene> genes = options_.device != nullptr
-                                            ? device_genes_of(kernel, network_, input)
-                                            : genes_of(kernel, network_, input, options_.spec.registers);
+        const std::vector<Gene> genes = options_.device != nullptr ? device_genes_of(kernel, network_, input)
+                                                                   : genes_of(kernel, network_, input, options_.spec);
         const Version oracle = compiler_.oracle(kernel);
         const Version first = compiler_.version(kernel, {});
         Version best = compiler_.version(kernel, start);

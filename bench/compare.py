@@ -6,8 +6,8 @@ all alike, and the next one waits until the threads that spin for their next job
 compared before anything is timed. The floor is the multiply-adds of the network at the multiply-add peak that is
 measured in our process.
 
-Peers compute in single precision, as we do; those that by themselves take another one on this processor are sides of
-their own in that too.
+Peers compute in single precision, as we do; those that by themselves take another one on this processor run twice, once in
+each.
 """
 import argparse
 import array

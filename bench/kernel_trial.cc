@@ -191,17 +191,17 @@ class CpuBed final : public Bed {
         if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + error.message.data());
     }
 
-    /// As the rest of a network leaves things: weights are out of every core's own caches, but in the one that cores
-    /// share; each thread has its share of the input; and all threads are awake.
+    /// Nearly as the rest of a network leaves things: weights are out of every core's own caches, but in the one that
+    /// cores share; the threads, which are awake, have just read a share of the input each.
     void prepare() {
-        const auto prepare_core = [](void *argument, int core, int /*thread*/) {
+        const auto prepare_thread = [](void *argument, int task, int /*thread*/) {
             const auto &bed = *static_cast<CpuBed *>(argument);
-            read(bed.elsewhere_[core]);
+            read(bed.elsewhere_[task]);
             const std::span<const float> all = bed.input();
             const size_t share = all.size() / bed.elsewhere_.size();
-            read(all.subspan(core * share, share));
+            read(all.subspan(task * share, share));
         };
-        pool_->run(pool_->active(), prepare_core, this);
+        pool_->run(pool_->active(), prepare_thread, this);
     }
 
     /// Reads a float of every line.

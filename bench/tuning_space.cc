@@ -32,9 +32,13 @@ Gene numbers(const std::string &name, const std::set<int> &values) {
     return gene;
 }
 
-Gene tail_tiles(int registers) {
+/// Register tiles as wide as the part: the second of a branch's output channels.
+Gene tail_tiles(const ChannelPart &part, const TargetSpec &target) {
+    const int vectors = part.lanes / std::min(part.vec, target.vec);
     std::set<int> pixels;
-    for (int p = kFewestAccumulators; p + 2 <= registers; ++p) pixels.insert(p);
+    for (int p = 2; p * vectors + vectors + 1 <= target.registers; ++p) {
+        if (p * vectors >= kFewestAccumulators) pixels.insert(p);
+    }
     return numbers("tail_pixels", pixels);
 }
 
@@ -70,15 +74,22 @@ std::vector<Kernel> kernels_of(const Network &network) {
     return kernels;
 }
 
-std::vector<Gene> genes_of(const Kernel &kernel, const Network &network, Size input, int registers) {
+std::vector<Gene> genes_of(const Kernel &kernel, const Network &network, Size input, const TargetSpec &target) {
+    const int registers = target.registers;
     if (kernel.generator == "fc") return {};
     if (kernel.generator == "conv5_pool") return {tiles(registers)};
     if (kernel.generator == "stem") {
         return {tiles(registers), numbers("strip_rows", row_counts(stem_size(input).height))};
     }
-    const Size out = stage_shape(network, input, kernel.name.at(5) - '0').out;
-    std::vector<Gene> genes = {tiles(registers), tail_tiles(registers), numbers("block_rows", row_counts(out.height)),
-                               columns(out.width)};
+    const int stage = kernel.name.at(5) - '0';
+    const StageShape shape = stage_shape(network, input, stage);
+    const bool down = kernel.name.find("_down_") != std::string::npos;
+    const std::vector<ChannelPart> parts = kernel.generator == "branch1"
+                                               ? branch1_parts(network, input, stage, kPanelFloats, target.vectors())
+                                               : branch2_parts(shape, down, kPanelFloats, target.vectors());
+    std::vector<Gene> genes = {tiles(registers), numbers("block_rows", row_counts(shape.out.height)),
+                               columns(shape.out.width)};
+    if (parts.size() > 1) genes.push_back(tail_tiles(parts[1], target));
     if (kernel.generator == "branch2") genes.push_back(numbers("order", {1, 2}));
     return genes;
 }

@@ -7,6 +7,7 @@
 
 #include "networks/devices.h"
 #include "networks/network.h"
+#include "networks/targets.h"
 
 namespace shufflenet::bench {
 
@@ -29,8 +30,7 @@ struct Kernel {
 /// All kernels of a network; conv5 without pooling is left out, a run without features does not call it.
 std::vector<Kernel> kernels_of(const Network &network);
 
-/// `registers`: vector registers of the target.
-std::vector<Gene> genes_of(const Kernel &kernel, const Network &network, Size input, int registers);
+std::vector<Gene> genes_of(const Kernel &kernel, const Network &network, Size input, const TargetSpec &target);
 
 /// The same of a device: what a model has of them, and those that are worth tuning for it.
 std::vector<Kernel> all_device_kernels();

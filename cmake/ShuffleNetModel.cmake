@@ -420,7 +420,7 @@ function(shufflenet_add_model)
   set(kernel_declarations "")
   set(kernel_tables "")
   set(step_tables "")
-  # Dispatch takes the last that the CPU has, so the order is ours, not the caller's.
+  # Dispatch goes by the table's order, so the order is ours, not the caller's.
   foreach(isa ${SHUFFLENET_ALL_TARGETS})
     if(NOT isa IN_LIST ARG_TARGETS)
       continue()

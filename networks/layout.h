@@ -59,6 +59,8 @@ struct VectorUnit {
     bool wide_tiles = false;  ///< Whole vectors, so many that register tiles two or three vectors wide divide them.
 };
 
+constexpr VectorUnit vector_unit(int vec, int fma_units) { return {vec, vec == kPanelFloats && fma_units == 2}; }
+
 /// A remainder's narrow vectors cost a core that begins two multiply-adds a cycle as much as whole ones, which share
 /// their activations with the rest of a tile; the lanes of a block have room for them.
 constexpr std::vector<ChannelPart> channel_parts(int channels, int vec, VectorUnit machine) {

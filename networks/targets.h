@@ -21,7 +21,7 @@ struct TargetSpec {
     /// so that loops with a load for each are slower than they need be; one a cycle leaves loads to spare.
     int fma_units = 2;
 
-    constexpr VectorUnit vectors() const { return {vec, vec == kPanelFloats && fma_units == 2}; }
+    constexpr VectorUnit vectors() const { return vector_unit(vec, fma_units); }
 };
 
 /// The processor that this program is compiled for; empty: none of the table's.

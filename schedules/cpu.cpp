@@ -159,7 +159,7 @@ class Cpu final : public Schedule {
         }
     }
 
-    /// Blocks of a part: a tail is too narrow to be divided by channels.
+    /// Blocks of a part: a second one has too few channels to be divided by them.
     static int runs_of(const ChannelPart &part, int blocks) { return part.first == 0 ? blocks : std::max(blocks, 2); }
 
     /// Channel tiles of one task: enough tasks for a few threads, but no smaller ones.

@@ -22,7 +22,7 @@ struct Machine {
 
     /// A core that begins two multiply-adds a cycle, each with a broadcast from memory, has no load left for weights.
     bool loads_bound() const { return broadcast_operand && fma_units == 2; }
-    VectorUnit vectors() const { return {vec, loads_bound()}; }
+    VectorUnit vectors() const { return vector_unit(vec, fma_units); }
 };
 
 /// `fma_units` is what an x86 target does not say of itself.

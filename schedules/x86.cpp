@@ -80,11 +80,9 @@ class X86 final : public CpuDecisions {
     double step_cost(Tile t) const {
         const double loads = double(t.vectors + t.pixels) / (t.pixels * t.vectors);
         if (m_.loads_bound()) {
-            // More accumulators than hide the latency of a multiply-add: each waits for a broadcast too. Addresses come
-            // from a table that was loaded just before, so that a loop with as many loads as multiply-adds is later
-            // than its loads (measured: 75 % of the peak where their number alone would allow 93 %).
-            // Weights are more than a first-level cache where they are many vectors wide, and then come from the
-            // second.
+            // More accumulators than hide the latency of a multiply-add, because a broadcast's is added to it. Where
+            // loads are as many as multiply-adds, their addresses, from a table, are late (measured: 75 % of the peak,
+            // where the number of loads would allow 93 %). A wide tile's weights do not fit into a first-level cache.
             constexpr double kAccumulators = 20, kLateAddresses = 1.15, kActivation = 0.05, kWeights = 0.2;
             return std::max(1.0, kAccumulators / (t.pixels * t.vectors)) *
                    (std::max(1.0, kLateAddresses * loads) + kActivation / t.vectors + kWeights / t.pixels);

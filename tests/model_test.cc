@@ -14,7 +14,9 @@
 #include "emulated.h"
 #include "huge_pages.h"
 #include "model_cases.h"
+#include "pack.h"
 #include "reference/random_weights.h"
+#include "safetensors.h"
 #include "shufflenet/c_interface.h"
 #include "shufflenet/model.h"
 
@@ -84,6 +86,27 @@ TEST(Isa, UnitsByProcessor) {
              Row{"a processor of tomorrow", {"GenuineIntel", 19, 1, false}, 2},
          }) {
         EXPECT_EQ(fma512_units(row.cpu), row.units) << row.processor;
+    }
+}
+
+TEST(Isa, IdentityFromCpuid) {
+    struct Row {
+        const char *processor;
+        unsigned signature, features;
+        int family, model;
+        bool amx;
+    };
+    for (const Row &row : {
+             Row{"EPYC 9004", 0x00a10f11, 0, 0x19, 0x11, false},
+             Row{"EPYC 9005", 0x00b00f21, 0, 0x1a, 0x02, false},
+             Row{"Sapphire Rapids", 0x000806f8, 1U << 24, 6, 0x8f, true},
+             Row{"Skylake server", 0x00050654, 0xbc000400, 6, 0x55, false},
+         }) {
+        const CpuIdentity found = cpu_identity("a vendor", row.signature, row.features);
+        EXPECT_EQ(found.vendor, "a vendor");
+        EXPECT_EQ(found.family, row.family) << row.processor;
+        EXPECT_EQ(found.model, row.model) << row.processor;
+        EXPECT_EQ(found.amx, row.amx) << row.processor;
     }
 }
 
@@ -180,6 +203,32 @@ TEST(HugePages, PartsAreLinesOfZeroesInOrder) {
         const std::byte *const second = pages.take(row.bytes - HugePages::room(1));
         EXPECT_EQ(second, first + HugePages::room(1));
         EXPECT_TRUE(std::all_of(first, first + row.bytes, [](std::byte b) { return b == std::byte{0}; }));
+    }
+}
+
+TEST(HugePages, WeightsLieInTheOrderOfARun) {
+    // Its fully connected layer alone is 4 MB.
+    const shufflenet_descriptor &d = model_named("x0_5_33x47");
+    const std::vector<std::byte> file = reference::random_safetensors(*find_network(d.network), d.classes, 1);
+    Safetensors tensors;
+    ASSERT_TRUE(Safetensors::parse(file, "random weights", &tensors).ok());
+    PackedWeights weights;
+    ASSERT_TRUE(pack_weights(tensors, "random weights", *find_any_network(d.network), {d.height, d.width}, kPanelFloats,
+                             &weights)
+                    .ok());
+    if (!HugePages().map(4 << 20)) GTEST_SKIP() << "this system has no such pages";
+    std::vector<const KernelWeights *> run = {&weights.stem};
+    for (const auto &units : weights.stages) {
+        for (const UnitWeights &unit : units) {
+            if (unit.branch1.weights.size() > 0) run.push_back(&unit.branch1);
+            run.push_back(&unit.branch2);
+        }
+    }
+    run.push_back(&weights.conv5);
+    run.push_back(&weights.fc);
+    for (size_t i = 1; i < run.size(); ++i) {
+        const size_t floats = HugePages::room(run[i - 1]->weights.bytes()) / sizeof(float);
+        EXPECT_EQ(run[i]->weights.data(), run[i - 1]->weights.data() + floats) << "kernel " << i;
     }
 }
 

@@ -11,7 +11,9 @@ namespace {
 constexpr size_t kPage = 2 << 20;
 
 // Where the sanitizer watches arrays of their own, ends in common would hide what it looks for.
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__has_feature)
+constexpr bool kUsed = !__has_feature(address_sanitizer);
+#elif defined(__SANITIZE_ADDRESS__)
 constexpr bool kUsed = false;
 #else
 constexpr bool kUsed = true;
@@ -37,7 +39,9 @@ bool HugePages::map(size_t bytes) {
     size_t space = mapped;
     next_ = static_cast<std::byte *>(std::align(kPage, bytes, aligned, space));
     // Whole pages only: what is left at the end stays in small ones, and costs no more than it has.
-    return madvise(next_, bytes / kPage * kPage, MADV_HUGEPAGE) == 0;
+    if (madvise(next_, bytes / kPage * kPage, MADV_HUGEPAGE) == 0) return true;
+    memory_.reset();
+    return false;
 }
 
 std::byte *HugePages::take(size_t bytes) {

@@ -29,25 +29,21 @@ bool cpu_has_f16c() {
 
 int units_of_this_cpu() {
     std::array<char, 12> vendor{};
-    unsigned a = 0, b = 0, c = 0, d = 0;
+    unsigned a = 0, b = 0, c = 0, d = 0, signature = 0;
     __cpuid(0, a, b, c, d);
     std::memcpy(vendor.data(), &b, 4);
     std::memcpy(vendor.data() + 4, &d, 4);
     std::memcpy(vendor.data() + 8, &c, 4);
-    unsigned signature = 0;
     __get_cpuid(1, &signature, &b, &c, &d);
-    constexpr unsigned kAmxTile = 1U << 24;
-    const bool amx = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kAmxTile) != 0;
-    // Extended family and model, as both vendors' manuals for CPUID have them.
-    const unsigned family = (signature >> 8 & 15) + ((signature >> 8 & 15) == 15 ? signature >> 20 & 255 : 0);
-    const unsigned model = (signature >> 4 & 15) | (signature >> 12 & 240);
-    return fma512_units({{vendor.data(), vendor.size()}, static_cast<int>(family), static_cast<int>(model), amx});
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) d = 0;
+    return fma512_units(cpu_identity({vendor.data(), vendor.size()}, signature, d));
 }
 #else
 int units_of_this_cpu() { return 1; }
 #endif
 
-/// Processors whose cores begin one 512-bit multiply-add a cycle, by their models of a family.
+/// Processors whose cores begin one 512-bit multiply-add a cycle, by their models of a family. Intel's model 0x55
+/// (Skylake and Cascade Lake servers) is not among them: most have two, some Bronze, Silver and Gold ones have one.
 struct OneUnit {
     std::string_view vendor;
     int family, first_model, last_model;
@@ -73,6 +69,15 @@ bool passes_over(std::string_view isa, int units, std::span<const shufflenet_ker
 }
 
 }  // namespace
+
+CpuIdentity cpu_identity(std::string_view vendor, unsigned signature, unsigned features) {
+    constexpr unsigned kAmxTile = 1U << 24;
+    // The extended family counts where the family is 15, the extended model for all families that there are.
+    const unsigned base = signature >> 8 & 15;
+    const unsigned family = base == 15 ? base + (signature >> 20 & 255) : base;
+    const unsigned model = (signature >> 4 & 15) | (signature >> 12 & 240);
+    return {vendor, static_cast<int>(family), static_cast<int>(model), (features & kAmxTile) != 0};
+}
 
 int fma512_units(const CpuIdentity &cpu) {
     // Only servers' cores have tiles, and all of these have two units; virtual machines may show another model.

@@ -22,6 +22,9 @@ struct CpuIdentity {
     bool amx;                 ///< Has matrix tiles.
 };
 
+/// From CPUID: `signature` is EAX of leaf 1, `features` EDX of leaf 7.
+CpuIdentity cpu_identity(std::string_view vendor, unsigned signature, unsigned features);
+
 /// 512-bit multiply-adds that a core of this processor begins in a cycle, 1 or 2.
 int fma512_units(const CpuIdentity &cpu);
 
