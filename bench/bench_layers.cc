@@ -185,10 +185,6 @@ std::vector<LoopTime> sum_up(const std::vector<LoopCall> &run, const std::string
         sum->busy += *std::ranges::max_element(call.busy);
         for (const double busy : call.busy) sum->mean_busy += busy / threads;
     }
-    for (const LoopTime &sum : sums) {
-        // A loop of one task is no loop, and its time is nowhere: a small network's.
-        if (sum.calls == 0) throw std::runtime_error(prefix + sum.kernel + ": " + sum.func + " has but one task");
-    }
     return sums;
 }
 
@@ -252,13 +248,20 @@ Json measure(const shufflenet_descriptor &descriptor, int threads, int runs) {
     const std::vector<LoopTime> loops = sum_up(fastest, prefix, threads);
     double total = 0;
     for (const LoopTime &loop : loops) total += loop.wall;
+    const std::vector<Layer> layers = network_layers(workload.network(), workload.size(), descriptor.classes);
+    Json described = describe(loops, layers);
+    // A loop of one task is no loop, and its time is nowhere: a small network's.
+    double missing = 0;
+    for (const Layer &layer : layers) missing += 2.0 * static_cast<double>(layer.flops());
+    for (const Json &loop : described) missing -= loop.at("flops").get<double>();
+    if (missing != 0) throw std::runtime_error(prefix + "*: some layers have but one task");
     return {{"model", descriptor.name},
             {"isa", model.isa()},
             {"threads", threads},
             {"peak_gflops", peak_gflops(model.isa(), threads)},
             {"run_us", best},
             {"loops_us", total},
-            {"loops", describe(loops, network_layers(workload.network(), workload.size(), descriptor.classes))}};
+            {"loops", std::move(described)}};
 }
 
 int number(const char *text, int most) {

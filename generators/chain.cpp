@@ -197,7 +197,7 @@ class ChainGenerator : public Kernel<ChainGenerator> {
         Func total("total");
         if (s_.expanded == 0) {
             const int panel = chain_panel(s_.in_channels);
-            total(c) += input(c, pixel);
+            sum_pixels(total, c, input(c, pixel));
             out(c, p, g) = total(c) * share;
             GlobalPool f{c, in_lanes_, panel, pixel, total, out};
             emit_groups(in_lanes_, in_lanes_, 1, in_lanes_);
@@ -215,7 +215,7 @@ class ChainGenerator : public Kernel<ChainGenerator> {
                     pixel,
                     total,
                     {}};
-        total(c) += f.pw.parts[0].out(c, pixel);
+        sum_pixels(total, c, f.pw.parts[0].out(c, pixel));
         out(c, p, g) = total(c) * share;
         f.out = out;
         emit_groups(layout.lanes, layout.lanes, 1, layout.lanes);

@@ -22,6 +22,11 @@ std::vector<T> with_group(std::vector<T> at, const std::vector<Var> &group) {
 
 }  // namespace
 
+void sum_pixels(Func total, Var c, const Expr &value) {
+    total(c) = 0.0F;
+    total(c) = strict_float(total(c) + value);
+}
+
 // select() in this order, and strict: x86's maxps and minps then have the value as the operand that they return where
 // the comparison fails, and ARM's fmax and fmin never lose it. max() would leave the order to the compiler.
 Expr at_least(const Expr &value, float bound) { return strict_float(select(value < bound, bound, value)); }

@@ -41,6 +41,10 @@ std::vector<Summands> gathered(int count, int fours, bool lane_operands, const G
 /// Index, within a blob's weights[lanes / vec][rows][vec], of row `row` at lane `c` of a part.
 Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, int rows);
 
+/// Adds the values of all pixels to zero, one after another: a compiler may not add in another order, which would
+/// depend on the schedule.
+void sum_pixels(Func total, Var c, const Expr &value);
+
 /// A value, or the bound that it is beyond. What is not a number stays that.
 Expr at_least(const Expr &value, float bound);
 Expr at_most(const Expr &value, float bound);

@@ -173,7 +173,7 @@ class Conv5PoolGenerator : public HeadKernel<Conv5PoolGenerator> {
     void generate() {
         Conv5Pool f{c, p, conv5(), {}, Func("total"), {}};
         f.pixel = RDom(0, f.pw.pixels, "pixel");
-        f.total(c) += f.pw.parts[0].out(c, f.pixel);
+        sum_pixels(f.total, c, f.pw.parts[0].out(c, f.pixel));
         out(c) = f.total(c) * (1.0F / static_cast<float>(f.pw.pixels));
         f.out = out;
         fix_line(out, f.pw.layout.lanes);

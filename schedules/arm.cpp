@@ -63,9 +63,6 @@ class Arm final : public CpuDecisions {
     /// in memory that the core's own prefetching follows.
     bool prefetches_weights() const override { return false; }
 
-    /// 27 taps are more weights than registers.
-    bool unrolls_stem_channels() const override { return false; }
-
     /// Nine weights and as many outputs and inputs at a time as the registers then hold; a divisor of the width where
     /// there is one, because only then the borders fold to constants.
     int depthwise_columns(int width) const override {

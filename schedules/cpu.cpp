@@ -470,7 +470,8 @@ void Cpu::apply(Stem &f) const {
     const int rows = tuning_.strip_rows > 0 ? tuning_.strip_rows : 14;
     for (Stem::Part &part : f.parts) {
         const int vec = vector_of(part.channels);
-        // Taps are unrolled: a wider tile would not fit into the cache of decoded instructions.
+        // The taps of a channel are unrolled; those of all would not fit into the cache of decoded instructions, and
+        // LLVM then adds some in another order.
         constexpr int kMostPixels = 16;
         const Tile t = choose_tile(tuned_tile(), {f.conv_size.width, vectors_of(part.channels), 1, kMostPixels});
         Var row("row"), px("px"), s("s"), cv("cv"), ci("ci"), xo("xo"), xi("xi"), co("co"), cu("cu");
@@ -498,7 +499,6 @@ void Cpu::apply(Stem &f) const {
             .unroll(f.x)
             .unroll(f.tap.x)
             .unroll(f.tap.y);
-        if (decide_->unrolls_stem_channels()) part.sum.update().unroll(f.tap.z);
     }
 }
 

@@ -40,9 +40,6 @@ class CpuDecisions {
     /// Whether a pointwise convolution asks for weights ahead.
     virtual bool prefetches_weights() const = 0;
 
-    /// Whether the stem's taps are written out for all three channels, and not for one.
-    virtual bool unrolls_stem_channels() const = 0;
-
     /// Outputs of a row that a depthwise convolution computes together.
     virtual int depthwise_columns(int width) const = 0;
 };

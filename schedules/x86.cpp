@@ -50,8 +50,6 @@ class X86 final : public CpuDecisions {
 
     bool prefetches_weights() const override { return true; }
 
-    bool unrolls_stem_channels() const override { return !m_.loads_bound(); }
-
     /// The largest divisor of the width that the registers allow, because only then the borders fold to constants; 4
     /// for widths without a useful divisor.
     int depthwise_columns(int width) const override {
