@@ -67,7 +67,7 @@ class PlainStage {
           block_(pieces.backbone().blocks[number - 2]),
           plan_(make_stage_plan(block_.channels, block_.blocks - 1)),
           slots_(pieces.arena() + pieces.backbone().arena.stage[number - 2]),
-          lanes_(2 * round_up(block_.channels, kPanelFloats)),
+          lanes_(shuffled_lanes(block_.channels, kPanelFloats)),
           parts_(two_parts(channel_parts(block_.channels, kPanelFloats, find_target(pieces.isa())->vectors()))) {
         for (AlignedArray<float> &tensor : tensors_) allocate(tensor, lanes_ * block_.pixels);
         const std::vector<UnitWeights> &units = pieces.weights().stages[number - 2];

@@ -16,7 +16,7 @@ class ShuffledUnitGenerator : public Kernel<ShuffledUnitGenerator> {
     void generate() {
         const StageShape s = stage_shape(net(), input_size(), stage);
         const int channels = s.branch_channels;
-        const int lanes = 2 * round_up(channels, vec());
+        const int lanes = shuffled_lanes(channels, vec());
         const int pixels = s.out.pixels();
         const Branch2Layout layout = branch2_layout(channels, channels, vec());
         const std::vector<ChannelPart> parts = channel_parts(channels, vec(), machine().vectors());

@@ -20,7 +20,7 @@ class StemGenerator : public Kernel<StemGenerator> {
         const WindowLayout layout = stem_layout(net(), vec());
         const Size size = input_size();
         Stem f = stem(
-            "stem", layout, channel_parts(net().stem_channels, vec(), machine().vec), size, true,
+            "stem", layout, stem_parts(net(), vec(), machine().vectors()), size, true,
             [this](Expr i) { return weights(i); }, [this](Expr ix, Expr iy, Expr ci) { return in(ix, iy, ci); }, c, x,
             y, p, rectifier());
         fix(in, 0, size.width, 1);

@@ -73,6 +73,14 @@ constexpr std::vector<ChannelPart> channel_parts(int channels, int vec, VectorUn
     return {{0, first * vec, vec}, {first * vec, by_two * vec, vec}};
 }
 
+/// The stem's output channels, as its kernel computes them. Whole vectors are no faster here: 24 channels would be two.
+constexpr std::vector<ChannelPart> stem_parts(const Network &n, int vec, VectorUnit machine) {
+    return channel_parts(n.stem_channels, vec, machine.vec);
+}
+
+/// Lanes of a unit's two halves side by side, with room for whole vectors of each.
+constexpr int shuffled_lanes(int branch_channels, int vec) { return 2 * round_up(branch_channels, vec); }
+
 /// One part of whole vectors.
 constexpr std::vector<ChannelPart> whole_vectors(int channels, int vec) { return {{0, round_up(channels, vec), vec}}; }
 

@@ -32,7 +32,7 @@ Backbone make_backbone(const shufflenet_descriptor &descriptor, const shufflenet
         b.blocks[s] = stage_block(b.stages[s], vec);
     }
     const VectorUnit machine = find_target(kernels.isa)->vectors();
-    b.stem_parts = two_parts(channel_parts(network.stem_channels, vec, machine.vec));
+    b.stem_parts = two_parts(stem_parts(network, vec, machine));
     for (int s = 0; s < kStages; ++s) {
         const StageShape &shape = b.stages[s];
         b.unit_parts[s] = {two_parts(branch1_parts(network, b.input, s + 2, vec, machine)),

@@ -213,7 +213,7 @@ Status pack_weights(const Safetensors &file, const std::string &file_name, const
         const bool packed = comparison != nullptr ? pack_chain(layers, comparison->chain(input), out)
                                                   : pack_all(layers, *network.shufflenet_v2(), input, vec, out);
         if (packed) {
-            gather(*out);
+            if (layers.status().ok()) gather(*out);
             return layers.status();
         }
     } catch (const std::bad_alloc &) {

@@ -21,7 +21,7 @@ class AlignedArray {
     /// Zero-filled; false: out of memory.
     [[nodiscard]] bool allocate(size_t size) {
         constexpr size_t line = sizeof(float) * kLineFloats;
-        const size_t bytes = (size * sizeof(T) + line - 1) / line * line;
+        const size_t bytes = HugePages::room(size * sizeof(T));
         // calloc() does not touch pages that come zero-filled from the system: what is never used costs nothing.
         memory_.reset(std::calloc(bytes + line, 1));
         if (memory_ == nullptr) return false;
