@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "shufflenet/version.h"
+#include "size.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 
@@ -73,12 +74,6 @@ constexpr const Network *find_network(std::string_view name) {
 /// Output size of a 3x3 window with stride 2 and padding 1 (conv1, max-pool and the downsampling units).
 constexpr int halved(int size) { return (size - 1) / 2 + 1; }
 
-struct Size {
-    int height, width;
-    constexpr int pixels() const { return height * width; }
-    constexpr bool operator==(const Size &) const = default;
-};
-
 constexpr Size halved(Size s) { return {halved(s.height), halved(s.width)}; }
 
 /// Spatial size after conv1 and the max-pool.
@@ -106,8 +101,5 @@ constexpr StageShape stage_shape(const Network &n, Size input, int number) {
 
 /// Spatial size of the last stage, of conv5 and of the global average pool's input.
 constexpr Size head_size(const Network &n, Size input) { return stage_shape(n, input, 4).out; }
-
-constexpr int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
-constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI

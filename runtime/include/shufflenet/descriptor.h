@@ -1,10 +1,11 @@
 /** @file
- * What a generated model library tells the runtime: names, shapes, kernels and embedded data. Plain C. Programs pass
- * its address on, and need not look inside. */
+ * What a generated model library tells the runtime: the program, its kernels, and embedded data. Plain C. Programs pass
+ * a descriptor's address on, and need not look inside. */
 #ifndef SHUFFLENET_DESCRIPTOR_H
 #define SHUFFLENET_DESCRIPTOR_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "shufflenet/version.h"
 
@@ -14,74 +15,151 @@ extern "C" {
 
 struct halide_buffer_t;
 
-/** A kernel: returns 0 or an error; the first argument is the runtime's context. `tail` receives the channels that do
- * not fill a vector; it lies in the same tensor as `out`, and may be empty. */
-typedef int (*shufflenet_stem_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *weights,
-                                  struct halide_buffer_t *out, struct halide_buffer_t *tail);
-/** A branch of a unit; `table` says where its input channels are. */
-typedef int (*shufflenet_branch_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
+/** A generated function: returns 0 or an error; the first argument is the runtime's context. All but `table`, of 32-bit
+ * integers, are floats.
+ * - `in` (float): the arena of an image; for a kernel that reads the image, that: [channel][row][column]; for a last
+ *   linear layer the rows of a group of images, [image][row_floats].
+ * - `table` (entry), `weights` (float): what the call has of each; may be empty.
+ * - `out`, `tail` (lane, pixel, plane, group): the planes that it writes, lanes[0] and lanes[1] of shufflenet_kernel; a
+ *   linear layer's are (class, image), and its tail is empty. */
+typedef int (*shufflenet_kernel_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
                                     struct halide_buffer_t *weights, struct halide_buffer_t *out,
                                     struct halide_buffer_t *tail);
-/** conv5, alone or with the global average pool. */
-typedef int (*shufflenet_conv5_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
-                                   struct halide_buffer_t *weights, struct halide_buffer_t *out);
-/** A step of a comparison network, or several that are computed together. */
-typedef int (*shufflenet_step_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *weights,
-                                  struct halide_buffer_t *out);
-/** The fully connected layer. */
-typedef int (*shufflenet_fc_fn)(const void *context, struct halide_buffer_t *in, int classes,
-                                struct halide_buffer_t *weights, struct halide_buffer_t *out);
 
-/** The kernels of one instruction set. */
+/** A kernel as one instruction set has it. */
+struct shufflenet_kernel {
+    shufflenet_kernel_fn run; /**< The function. */
+    int lanes[2];             /**< Of each group, those that go to `out`, and those after them that go to `tail`. */
+};
+
+/** All kernels of the program for one instruction set. */
 struct shufflenet_kernels {
-    const char *isa;                      /**< "sse41", "avx2", "avx512", "avx512x2", "neon" */
-    shufflenet_stem_fn stem;              /**< Convolution and max-pool. */
-    shufflenet_branch_fn down_branch1[3]; /**< Branch 1 of the downsampling unit of stages 2, 3, 4. */
-    shufflenet_branch_fn down_branch2[3]; /**< Its branch 2. */
-    shufflenet_branch_fn basic[3];        /**< Branch 2 of a basic unit; NULL where a stage has none. */
-    shufflenet_conv5_fn conv5;            /**< conv5 as a tensor, for who asks for it. */
-    shufflenet_conv5_fn conv5_pool;       /**< conv5 and the mean over its pixels. */
-    shufflenet_fc_fn fc;                  /**< Pooled features of some images to logits. */
-    /** Kernels of a comparison network, numbered by step_kernels() of networks/chain.h; all others but fc are NULL
-     *  then. NULL for ShuffleNetV2. */
-    const shufflenet_step_fn *steps;
+    const char *isa;                        /**< "sse41", "avx2", "avx512", "avx512x2", "neon" */
+    const struct shufflenet_kernel *kernels; /**< In the order of shufflenet_program::shapes. */
+    int scratch_bytes;                      /**< Memory that a thread needs beside the arena. */
 };
 
-/** The kernels of a device for some batches: a whole batch each. `in` of a branch is (offset), the tensors of
- * images are (lane, pixel, image), or (lane, x, y, image) where the stem and a whole branch 2 write them. A unit's
- * branch 2 is either one kernel, or expand, into a tensor of its own, and project. Arrays: stages 2, 3, 4. */
-struct shufflenet_device_kernels {
-    const char *device;                  /**< "opencl", "cuda" */
-    int from_batch;                      /**< For runs of so many images and more, unless a later row says more. */
-    shufflenet_step_fn stem;             /**< Convolution and max-pool. */
-    shufflenet_conv5_fn down_branch1[3]; /**< Branch 1 of the downsampling unit. */
-    shufflenet_conv5_fn down_branch2[3]; /**< Its branch 2. */
-    shufflenet_conv5_fn down_expand[3];  /**< Its first convolution alone. */
-    shufflenet_conv5_fn basic[3];        /**< Branch 2 of a basic unit. */
-    shufflenet_conv5_fn basic_expand[3]; /**< Its first convolution alone. */
-    shufflenet_step_fn down_project[3];  /**< What follows down_expand. */
-    shufflenet_step_fn basic_project[3]; /**< What follows basic_expand. */
-    shufflenet_conv5_fn conv5;           /**< conv5 as a tensor, for who asks for it. */
-    shufflenet_conv5_fn conv5_pool;      /**< conv5 and the mean over its pixels. */
-    shufflenet_fc_fn fc;                 /**< Pooled features to logits. */
+/** What a kernel reads. */
+enum shufflenet_source {
+    SHUFFLENET_ARENA, /**< Activations of one image. */
+    SHUFFLENET_IMAGE, /**< The caller's input. */
+    SHUFFLENET_ROWS   /**< The rows of a group of images. */
 };
 
-/** A model, as shufflenet_add_model() made it. */
+/** A kernel's operands, whatever the instruction set. Its output is [group][plane][pixel][16]. */
+struct shufflenet_shape {
+    enum shufflenet_source in; /**< What it reads. */
+    int table;                 /**< Entries of its table. */
+    int weights;               /**< Floats of its weights; of SHUFFLENET_ROWS as built: loaded ones may differ. */
+    int pixels;                /**< Of its output. */
+    int planes;                /**< Of a group of its output. */
+    int groups;                /**< Of its output. */
+};
+
+/** Where a call writes. */
+enum shufflenet_destination {
+    SHUFFLENET_TO_ARENA, /**< `out` floats from the arena's beginning. */
+    SHUFFLENET_TO_ROW,   /**< The image's row. */
+    SHUFFLENET_TO_OUTPUT /**< The caller's memory of output number `out`. */
+};
+
+/** One call of a kernel. */
+struct shufflenet_call {
+    const char *id;                     /**< For messages: "stage2_unit0_branch2". */
+    int kernel;                         /**< Number of its shape. */
+    enum shufflenet_destination to;     /**< Where it writes. */
+    int out;                            /**< See `to`. */
+    int table;                          /**< First entry of its table in shufflenet_program::tables. */
+    int64_t weights;                    /**< First float of its packed weights. */
+};
+
+/** A layer with weights, as weight files have it. */
+struct shufflenet_layer {
+    const char *module;  /**< torch's name, "stage2.0.branch1.0". */
+    const char *norm;    /**< Of its batch normalisation; "": none. */
+    int linear;          /**< Whether its tensor is (out, in) and not (out, in, rows, columns). */
+    int bias;            /**< Whether it has a bias; with a normalisation it has none. */
+    int out_channels;    /**< Of a last linear layer as built: a file's count wins. */
+    int in_channels;     /**< That one output channel reads: those of its group. */
+    int kernel_height;   /**< Of its window. */
+    int kernel_width;    /**< Of its window. */
+};
+
+/** How a layer's weights are packed: bias[lane], then [lane / panel][row][lane % panel], group after group. A row is
+ * (window's row, its column, summand), or, with `taps_last`, (summand, row, column). */
+struct shufflenet_pack {
+    int panel;                /**< Lanes of a panel. */
+    int rows;                 /**< Summands of an output. */
+    int lanes;                /**< Of a group. */
+    int groups;               /**< Of lanes. */
+    int stride;               /**< Floats from a group to the next. */
+    int bias;                 /**< First float of the first group's biases in the blob. */
+    int weights;              /**< Likewise of its weights. */
+    int64_t blob;             /**< First float of the blob in the packed weights. */
+    int taps_last;            /**< See above. */
+    const int16_t *lane_of;   /**< Of each output channel, group * lanes + lane; NULL: its own number. */
+    const int16_t *order;     /**< Of each group of the layer, the input channels in summation order; NULL: their own. */
+    int order_count;          /**< Entries of `order`. */
+};
+
+/** A value that a run returns. */
+struct shufflenet_output {
+    const char *name;       /**< "logits", "stage3" */
+    int channels;           /**< Of logits the classes as built: loaded weights may have others. */
+    int height;             /**< Rows. */
+    int width;              /**< Columns. */
+    const int32_t *offsets; /**< Of each channel in the arena at pixel 0; the next pixel is 16 floats further. NULL:
+                             *   calls write it, [image][channel]. */
+};
+
+/** What a network is compiled to: calls over an arena. */
+struct shufflenet_program {
+    const struct shufflenet_shape *shapes;   /**< One for each kernel. */
+    int kernels_count;                       /**< Kernels. */
+    const struct shufflenet_call *calls;     /**< In order. */
+    int calls_count;                         /**< Calls. */
+    int image_calls;                         /**< The first calls are for each image, the others for a group of images. */
+    int arena_floats;                        /**< Activations of one image. */
+    int row_floats;                          /**< Of a row; 0: there are none. */
+    int64_t weight_floats;                   /**< Packed weights, as built. */
+    const int32_t *tables;                   /**< Tables of all calls. */
+    int tables_count;                        /**< Entries. */
+    const struct shufflenet_layer *layers;   /**< Those with weights, in order. */
+    const struct shufflenet_pack *packing;   /**< One for each layer. */
+    int layers_count;                        /**< Layers with weights. */
+    const struct shufflenet_output *outputs; /**< What a run returns. */
+    int outputs_count;                       /**< Outputs. */
+    const char *graph;                       /**< The network as text, for tools: see networks/graph_text.h. */
+};
+
+/** A model, as shufflenet_compile made it. */
 struct shufflenet_descriptor {
     unsigned abi;                             /**< SHUFFLENET_VERSION_NUMBER of what made the model; first in
                                                *   every version. A runtime of another one refuses it. */
-    const char *name;                         /**< NAME. */
-    const char *network;                      /**< NETWORK. */
+    const char *name;                         /**< Of the model. */
+    const char *network;                      /**< What it is a model of. */
     int height;                               /**< Of the input, in pixels. */
     int width;                                /**< Of the input, in pixels. */
-    int classes;                              /**< CLASSES; loaded weights may have another count. */
-    const struct shufflenet_kernels *kernels; /**< From the plainest instruction set to the best. */
+    int classes;                              /**< Of a last linear layer, as built; 0: there is none. */
+    const struct shufflenet_program *program; /**< What a run does. */
+    const struct shufflenet_kernels *kernels; /**< From the baseline instruction set to the best. */
     int kernels_count;                        /**< Instruction sets. */
-    const unsigned char *weights;             /**< Embedded safetensors file; NULL: none. */
+    const float *packed;                      /**< Embedded weights, packed, 64-byte aligned; NULL: none. */
+    const unsigned char *weights;             /**< Embedded safetensors file, which is packed when it is opened; NULL:
+                                               *   none. */
     const unsigned char *weights_end;         /**< Its end. */
     const char *metadata;                     /**< Embedded JSON; NULL: none. */
-    const struct shufflenet_device_kernels *device_kernels; /**< DEVICES, each from 1 image up; NULL: none. */
-    int device_kernels_count;                               /**< Of all devices. */
+    const struct shufflenet_device *devices;  /**< DEVICES; NULL: none. */
+    int devices_count;                        /**< How many. */
+};
+
+/** A device: a program of its own, whose kernels compute a whole batch. */
+struct shufflenet_device {
+    const char *device;                         /**< "opencl", "cuda" */
+    const struct shufflenet_program *program;   /**< Its program. */
+    int variants_count;                         /**< Tables of kernels. */
+    const int *from_batch;                      /**< Of each: for runs of so many images and more; the first is 1. */
+    const struct shufflenet_kernel *const *kernels; /**< Of each, in the order of the program's shapes. */
 };
 
 #ifdef __cplusplus
