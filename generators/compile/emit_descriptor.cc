@@ -1,18 +1,15 @@
 #include "emit_descriptor.h"
 
+#include <array>
 #include <map>
 #include <span>
+#include <type_traits>
 
-#include "networks/graph_text.h"
 #include "text.h"
 
 namespace shufflenet::compile {
 
 namespace {
-
-using networks::Destination;
-using networks::KernelKind;
-using networks::LayerKind;
 
 constexpr std::string_view kSource = R"(// Made by shufflenet_compile: the descriptor and the C interface of @name@.
 // A shared library that contains the model has its interface, and nothing else of it.
@@ -116,7 +113,7 @@ std::string rows_text(const std::string &declaration, std::span<const std::strin
 
 /// An array of numbers, in lines of bounded length.
 template <typename T>
-std::string numbers_text(const std::string &declaration, const std::vector<T> &numbers) {
+std::string numbers_text(const std::string &declaration, std::span<const T> numbers) {
     constexpr size_t kLongest = 120;
     std::string text = "static constexpr " + declaration + " = {\n", line = "   ";
     for (const T number : numbers) {
@@ -133,99 +130,87 @@ std::string numbers_text(const std::string &declaration, const std::vector<T> &n
 /// Arrays of small numbers, equal ones once.
 class Arrays {
   public:
-    /// The name of an array; of an empty one no pointer.
-    std::string name(const std::vector<int> &numbers) {
-        if (numbers.empty()) return "nullptr";
-        const auto [at, added] = names_.try_emplace(numbers, "order" + std::to_string(names_.size()));
-        if (added) text_ += numbers_text("int16_t " + at->second + "[]", numbers);
+    /// The name of an array; of no array no pointer.
+    std::string name(const int16_t *numbers, int count) {
+        if (numbers == nullptr) return "nullptr";
+        const std::span all(numbers, static_cast<size_t>(count));
+        const auto [at, added] =
+            names_.try_emplace({all.begin(), all.end()}, "order" + std::to_string(names_.size()));
+        if (added) text_ += numbers_text("int16_t " + at->second + "[]", all);
         return at->second;
     }
     const std::string &text() const { return text_; }
 
   private:
-    std::map<std::vector<int>, std::string> names_;
+    std::map<std::vector<int16_t>, std::string> names_;
     std::string text_;
 };
 
-std::string source_of(const networks::Kernel &kernel) {
-    if (kernel.kind == KernelKind::kStem) return "SHUFFLENET_IMAGE";
-    return kernel.kind == KernelKind::kLinear ? "SHUFFLENET_ROWS" : "SHUFFLENET_ARENA";
+std::string_view source_name(shufflenet_source source) {
+    constexpr std::array<std::string_view, 3> kNames = {"SHUFFLENET_ARENA", "SHUFFLENET_IMAGE", "SHUFFLENET_ROWS"};
+    return kNames[source];
 }
 
-std::string destination_text(Destination destination) {
-    switch (destination) {
-    case Destination::kRow:
-        return "SHUFFLENET_TO_ROW";
-    case Destination::kOutput:
-        return "SHUFFLENET_TO_OUTPUT";
-    case Destination::kArena:
-        break;
-    }
-    return "SHUFFLENET_TO_ARENA";
+std::string_view destination_name(shufflenet_destination destination) {
+    constexpr std::array<std::string_view, 3> kNames = {"SHUFFLENET_TO_ARENA", "SHUFFLENET_TO_ROW",
+                                                        "SHUFFLENET_TO_OUTPUT"};
+    return kNames[destination];
 }
 
-std::string shapes_text(const networks::Program &program) {
+std::string shapes_text(const ProgramData &data) {
     std::vector<std::string> rows;
-    for (const networks::Kernel &kernel : program.kernels) {
-        rows.push_back(row(source_of(kernel), table_layout(kernel).size(), weight_floats(kernel), kernel.out.pixels(),
-                           kernel.planes(), kernel.groups) +
-                       "  /* " + key(kernel) + " */");
+    for (const networks::Kernel &kernel : data.source().kernels) {
+        const shufflenet_shape &shape = data.program().shapes[rows.size()];
+        rows.push_back("/* " + key(kernel) + " */ " + row(source_name(shape.in), shape.table, shape.weights, shape.pixels,
+                                                          shape.planes, shape.groups));
     }
     return rows_text("shufflenet_shape shapes[]", rows);
 }
 
-std::string calls_text(const networks::Program &program) {
+std::string calls_text(const shufflenet_program &program) {
     std::vector<std::string> rows;
-    for (const networks::Call &call : program.calls) {
-        rows.push_back(row(quoted(call.id), call.kernel, destination_text(call.destination), call.out, call.table,
-                           call.weights));
+    for (const shufflenet_call &call : std::span(program.calls, program.calls_count)) {
+        rows.push_back(
+            row(quoted(call.id), call.kernel, destination_name(call.to), call.out, call.table, call.weights));
     }
     return rows_text("shufflenet_call calls[]", rows);
 }
 
-bool counts_up(const std::vector<int> &numbers) {
-    for (size_t i = 0; i < numbers.size(); ++i) {
-        if (numbers[i] != static_cast<int>(i)) return false;
-    }
-    return true;
-}
-
 /// Layers, and how each is packed.
-std::string layers_text(const networks::Program &program) {
+std::string layers_text(const shufflenet_program &program) {
     std::vector<std::string> layers, packs;
     Arrays arrays;
-    for (const networks::PackStep &step : program.packing) {
-        const networks::Layer &layer = program.graph.layers[static_cast<size_t>(step.layer)];
-        layers.push_back(row(quoted(layer.module), quoted(layer.norm), int{layer.kind == LayerKind::kLinear},
-                             int{layer.norm.empty() && layer.bias}, layer.out_channels, layer.group_channels(),
-                             layer.window.kernel.height, layer.window.kernel.width));
-        const networks::WeightLayout &layout = step.layout;
-        packs.push_back(row(layout.panel, layout.rows, layout.lanes, layout.groups, layout.stride, layout.bias,
-                            layout.weights, step.blob, int{step.taps_last},
-                            counts_up(step.lanes) ? "nullptr" : arrays.name(step.lanes), arrays.name(step.order),
-                            step.order.size()));
+    for (int i = 0; i < program.layers_count; ++i) {
+        const shufflenet_layer &layer = program.layers[i];
+        layers.push_back(row(quoted(layer.module), quoted(layer.norm), layer.linear, layer.bias, layer.out_channels,
+                             layer.in_channels, layer.kernel_height, layer.kernel_width));
+        const shufflenet_pack &pack = program.packing[i];
+        packs.push_back(row(pack.panel, pack.rows, pack.lanes, pack.groups, pack.stride, pack.bias, pack.weights,
+                            pack.blob, pack.taps_last, arrays.name(pack.lane_of, layer.out_channels),
+                            arrays.name(pack.order, pack.order_count), pack.order_count));
     }
     if (layers.empty()) return {};
     return arrays.text() + rows_text("shufflenet_layer layers[]", layers) + rows_text("shufflenet_pack packing[]", packs);
 }
 
-std::string outputs_text(const networks::Program &program) {
+std::string outputs_text(const shufflenet_program &program) {
     std::vector<std::string> rows;
     std::string arrays;
-    for (const networks::ProgramOutput &output : program.outputs) {
+    for (const shufflenet_output &output : std::span(program.outputs, program.outputs_count)) {
         std::string offsets = "nullptr";
-        if (!output.offsets.empty()) {
+        if (output.offsets != nullptr) {
             offsets = "offsets" + std::to_string(rows.size());
-            arrays += numbers_text("int32_t " + offsets + "[]", output.offsets);
+            arrays += numbers_text("int32_t " + offsets + "[]",
+                                   std::span(output.offsets, static_cast<size_t>(output.channels)));
         }
-        rows.push_back(row(quoted(output.name), output.channels, output.size.height, output.size.width, offsets));
+        rows.push_back(row(quoted(output.name), output.channels, output.height, output.width, offsets));
     }
     return arrays + rows_text("shufflenet_output outputs[]", rows);
 }
 
-std::string graph_text(const networks::Graph &graph) {
+std::string graph_text(std::string_view graph) {
     std::string text = "static constexpr char graph[] =\n", line;
-    for (const char ch : graph_to_text(graph)) {
+    for (const char ch : graph) {
         line += ch;
         if (ch != '\n') continue;
         line.pop_back();
@@ -267,32 +252,33 @@ std::string declarations_text(const Model &model) {
 }  // namespace
 
 std::string descriptor_text(const Model &model) {
-    const networks::Program &program = model.program;
-    const bool has_layers = !program.packing.empty();
+    const shufflenet_program &program = model.data.program();
+    const networks::Graph &graph = model.data.graph();
+    const bool has_layers = program.layers_count > 0;
     const auto embedded = [&](bool there, const char *suffix) { return there ? model.name + suffix : "nullptr"; };
-    const auto count = [](const auto &of) { return std::to_string(of.size()); };
-    const std::string tables = shapes_text(program) + calls_text(program) +
-                               numbers_text("int32_t tables[]", program.tables) + layers_text(program) +
+    const std::span entries(program.tables, static_cast<size_t>(program.tables_count));
+    const std::string tables = shapes_text(model.data) + calls_text(program) +
+                               numbers_text("alignas(64) int32_t tables[]", entries) + layers_text(program) +
                                outputs_text(program) + graph_text(program.graph) + kernels_text(model.targets);
     return fill(kSource, {{"name", model.name},
                           {"network", literal(model.network)},
-                          {"height", std::to_string(program.graph.input.height)},
-                          {"width", std::to_string(program.graph.input.width)},
-                          {"classes", std::to_string(classes_of(program.graph))},
+                          {"height", std::to_string(graph.input.height)},
+                          {"width", std::to_string(graph.input.width)},
+                          {"classes", std::to_string(classes_of(graph))},
                           {"declarations", declarations_text(model)},
                           {"tables", tables},
-                          {"kernels_count", count(program.kernels)},
-                          {"calls_count", count(program.calls)},
+                          {"kernels_count", std::to_string(program.kernels_count)},
+                          {"calls_count", std::to_string(program.calls_count)},
                           {"image_calls", std::to_string(program.image_calls)},
                           {"arena_floats", std::to_string(program.arena_floats)},
                           {"row_floats", std::to_string(program.row_floats)},
                           {"weight_floats", std::to_string(program.weight_floats)},
-                          {"tables_count", count(program.tables)},
+                          {"tables_count", std::to_string(program.tables_count)},
                           {"layers", has_layers ? "layers" : "nullptr"},
                           {"packing", has_layers ? "packing" : "nullptr"},
-                          {"layers_count", count(program.packing)},
-                          {"outputs_count", count(program.outputs)},
-                          {"targets_count", count(model.targets)},
+                          {"layers_count", std::to_string(program.layers_count)},
+                          {"outputs_count", std::to_string(program.outputs_count)},
+                          {"targets_count", std::to_string(model.targets.size())},
                           {"packed", embedded(model.packed, "_packed")},
                           {"weights", embedded(model.weights, "_weights")},
                           {"weights_end", embedded(model.weights, "_weights_end")},

@@ -95,7 +95,7 @@ std::string comment(std::string text) {
 std::string output_macros(const Model &model, const std::string &upper) {
     std::string text;
     std::set<std::string> taken;
-    const std::vector<networks::ProgramOutput> &outputs = model.program.outputs;
+    const std::vector<networks::ProgramOutput> &outputs = model.program().outputs;
     for (size_t i = 0; i < outputs.size(); ++i) {
         std::string macro = macro_name(outputs[i].name);
         // Names of an ONNX file may differ in what no macro has.
@@ -121,7 +121,7 @@ std::string isas(const Model &model) {
 }  // namespace
 
 std::string header_text(const Model &model) {
-    const networks::Graph &graph = model.program.graph;
+    const networks::Graph &graph = model.program().graph;
     const std::string upper = macro_name(model.name);
     const int classes = classes_of(graph);
     const std::string classes_macro =
@@ -134,11 +134,11 @@ std::string header_text(const Model &model) {
                           {"width", std::to_string(graph.input.width)},
                           {"image_channels", std::to_string(graph.image_channels)},
                           {"classes", classes > 0 ? classes_macro : ""},
-                          {"arena_bytes", std::to_string(arena_bytes(model.program, model.targets))},
+                          {"arena_bytes", std::to_string(arena_bytes(model.program(), model.targets))},
                           {"weights_file", literal(model.weights_file)},
-                          {"outputs", std::to_string(model.program.outputs.size())},
+                          {"outputs", std::to_string(model.program().outputs.size())},
                           {"output_macros", output_macros(model, upper)},
-                          {"first_output", shape_text(model.program.outputs.front()) + " floats (channels, rows, columns)"},
+                          {"first_output", shape_text(model.program().outputs.front()) + " floats (channels, rows, columns)"},
                           {"link_options", SHUFFLENET_LINK_OPTIONS},
                           {"isas", isas(model)}});
 }

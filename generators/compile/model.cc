@@ -6,14 +6,6 @@
 
 namespace shufflenet::compile {
 
-int classes_of(const networks::Graph &graph) {
-    int classes = 0;
-    for (const networks::Layer &layer : graph.layers) {
-        if (layer.kind == networks::LayerKind::kLinear) classes = layer.out_channels;
-    }
-    return classes;
-}
-
 int64_t arena_bytes(const networks::Program &program, const std::vector<CompiledTarget> &targets) {
     int scratch = 0;
     for (const CompiledTarget &target : targets) scratch = std::max(scratch, target.scratch_bytes());

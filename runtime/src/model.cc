@@ -117,6 +117,8 @@ Status Model::load_embedded_weights() {
         if (state_ == nullptr) return {Code::kBadInput, "embedded weights for a model that is not open"};
         const shufflenet_descriptor &d = *state_->descriptor;
         if (d.packed != nullptr) {
+            // Where they are. A copy of x1.0's 9 MB in huge pages makes the first result 2 to 12 ms later, on a CPU
+            // that then reads them all in 0.32 ms either way; and what is not copied, processes have in common.
             auto packed = std::make_shared<PackedWeights>();
             packed->classes = d.classes;
             packed->floats = {d.packed, size_t(d.program->weight_floats)};
