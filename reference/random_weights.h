@@ -101,11 +101,12 @@ inline void add_convolution(std::vector<NamedTensor> &tensors, const Layer &laye
     const int64_t fan_in = layer.weight_elements() / layer.out_channels;
 
     const std::string weight = name_of(layer.module, ".weight");
-    tensors.push_back(make_tensor(weight, {layer.out_channels, layer.group_channels(), layer.window.kernel.height, layer.window.kernel.width},
-                                  [&, stream = Stream(seed, weight)](size_t i) {
-                                      const double row = row_variance(var, i / fan_in);
-                                      return stream.normal(i, gain(layer, after_relu) * row / double(fan_in));
-                                  }));
+    tensors.push_back(make_tensor(
+        weight, {layer.out_channels, layer.group_channels(), layer.window.kernel.height, layer.window.kernel.width},
+        [&, stream = Stream(seed, weight)](size_t i) {
+            const double row = row_variance(var, i / fan_in);
+            return stream.normal(i, gain(layer, after_relu) * row / double(fan_in));
+        }));
     const auto add_norm = [&](const char *field, const auto &element) {
         const Stream stream(seed, name_of(layer.norm, field));
         tensors.push_back(make_tensor(name_of(layer.norm, field), {layer.out_channels},

@@ -106,7 +106,8 @@ Tensor image_tensor(const networks::Graph &graph, std::span<const float> chw) {
 }
 
 std::vector<Tensor> values_of(const networks::Graph &graph, std::span<const LayerWeights> layers, const Tensor &image) {
-    if (layers.size() != graph.layers.size()) throw std::invalid_argument("reference::run: layers do not fit the graph");
+    if (layers.size() != graph.layers.size())
+        throw std::invalid_argument("reference::run: layers do not fit the graph");
     std::vector<Tensor> values;
     for (size_t i = 0; i < graph.layers.size(); ++i) {
         const Layer &layer = graph.layers[i];
