@@ -25,7 +25,8 @@ struct PublishedNetwork {
     std::string name;
     /// Side of the square images that its complexity is published for, and of the short side that they are cut from.
     int crop = 224, resize = 256;
-    /// Complexity in millions of multiply-adds as the ShuffleNetV2 paper gives it (Tables 5 and 8); 0: it is not in there.
+    /// Complexity in millions of multiply-adds as the ShuffleNetV2 paper gives it (Tables 5 and 8); 0: it is not in
+    /// there.
     int paper_mflops = 0;
     /// Whether it is one of the networks that the paper compares with, and not a ShuffleNetV2.
     bool comparison = false;

@@ -19,7 +19,11 @@ bool is_whole(const Tensor &tensor, int layer, const Graph &graph) { return tens
 class Fuser {
   public:
     Fuser(const Graph &graph, const PlanOptions &options)
-        : g_(graph), options_(options), node_of_(graph.layers.size(), -1), readers_(graph.layers.size()), taken_(graph.layers.size()) {
+        : g_(graph),
+          options_(options),
+          node_of_(graph.layers.size(), -1),
+          readers_(graph.layers.size()),
+          taken_(graph.layers.size()) {
         for (int i = 0; i < count(); ++i) {
             for (const Tensor &tensor : g_.layers[i].in) note(tensor, i);
         }
@@ -107,7 +111,7 @@ class Fuser {
             return add(KernelKind::kConvolution, {number}, layer.in);
         }
         const int reader = options_.fuse ? only_reader(number) : -1;
-        if (reader >= 0 && g_.layers[reader].depthwise() && reads_each_once(reader, number)) {
+        if (!options_.expand_apart && reader >= 0 && g_.layers[reader].depthwise() && reads_each_once(reader, number)) {
             if (const int last = last_of_unit(reader); last >= 0) return unit({number, reader, last}, layer.in[0]);
         }
         const bool pooled = reader >= 0 && g_.layers[reader].kind == LayerKind::kGlobalPool && layer.groups == 1 &&
@@ -122,7 +126,8 @@ class Fuser {
         std::ranges::sort(channels);
         const bool whole = layer.in_channels() == g_.image_channels && channels.back() == g_.image_channels - 1 &&
                            std::ranges::adjacent_find(channels) == channels.end();
-        if (!whole || layer.groups > 1) refuse(layer, "reads the image, and not as one convolution of all its channels");
+        if (!whole || layer.groups > 1)
+            refuse(layer, "reads the image, and not as one convolution of all its channels");
         const int pool = options_.fuse ? only_reader(number) : -1;
         if (pool >= 0 && g_.layers[pool].kind == LayerKind::kMaxPool && is_whole(g_.layers[pool].in[0], number, g_)) {
             const Window &window = g_.layers[pool].window;

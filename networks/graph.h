@@ -1,8 +1,8 @@
 // WHAT a network is: layers over lists of channels.
 //
-// A tensor is a list of channels, each of which says which layer computes it and as which of its outputs. Concatenation,
-// split, slice, channel shuffle and any other permutation of channels are operations on such lists, done while the graph
-// is built: they are no layers, and nothing computes them.
+// A tensor is a list of channels, each of which says which layer computes it and as which of its outputs.
+// Concatenation, split, slice, channel shuffle and any other permutation of channels are operations on such lists, done
+// while the graph is built: they are no layers, and nothing computes them.
 #pragma once
 
 #include <compare>
@@ -62,12 +62,12 @@ struct Tensor {
 };
 
 enum class LayerKind : uint8_t {
-    kConvolution,   ///< Any window, any groups; 1x1 and depthwise ones included.
-    kMaxPool,       ///< What is beyond the border does not count.
-    kAveragePool,   ///< See Layer::counts_padding.
-    kGlobalPool,    ///< The mean of all pixels.
-    kLinear,        ///< Fully connected, of one pixel.
-    kAdd,           ///< Two tensors.
+    kConvolution,  ///< Any window, any groups; 1x1 and depthwise ones included.
+    kMaxPool,      ///< What is beyond the border does not count.
+    kAveragePool,  ///< See Layer::counts_padding.
+    kGlobalPool,   ///< The mean of all pixels.
+    kLinear,       ///< Fully connected, of one pixel.
+    kAdd,          ///< Two tensors.
 };
 
 /// A window that slides over rows and columns.

@@ -142,10 +142,11 @@ Layer read_layer(std::string_view kind, Fields &fields) {
 }  // namespace
 
 std::string graph_to_text(const Graph &graph) {
-    std::string text = "graph " + graph.name + " " + size_text(graph.input) + " " +
-                       std::to_string(graph.image_channels) + "\n";
+    std::string text =
+        "graph " + graph.name + " " + size_text(graph.input) + " " + std::to_string(graph.image_channels) + "\n";
     for (const Layer &layer : graph.layers) text += layer_text(layer) + "\n";
-    for (const Output &output : graph.outputs) text += "output " + output.name + " " + tensor_text(output.tensor) + "\n";
+    for (const Output &output : graph.outputs)
+        text += "output " + output.name + " " + tensor_text(output.tensor) + "\n";
     return text;
 }
 

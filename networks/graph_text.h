@@ -1,5 +1,5 @@
-// A graph as text, one line a layer: what a library carries of its network, for tools (info, verify), and what a graph is
-// compared by.
+// A graph as text, one line a layer: what a library carries of its network, for tools (info, verify), and what a graph
+// is compared by.
 #pragma once
 
 #include <string>

@@ -57,8 +57,8 @@ struct Kernel {
     bool ordered = false;
     /// Whether the last convolution adds a tensor that lies as its output does, before the activation.
     bool shortcut = false;
-    Window window{};         ///< Of the stem, convolution, depthwise convolution or pool.
-    Window pool{{0, 0}};     ///< The max-pool of a stem; {0, 0}: none.
+    Window window{};      ///< Of the stem, convolution, depthwise convolution or pool.
+    Window pool{{0, 0}};  ///< The max-pool of a stem; {0, 0}: none.
     bool counts_padding = true;
     Activation first{}, second{}, activation{};  ///< Of a unit: each layer; otherwise `activation` alone.
 

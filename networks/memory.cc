@@ -112,9 +112,8 @@ Memory allocate(const Nodes &nodes, const Places &places, const std::vector<bool
     };
     // No one order is best for all graphs: the largest first, the longest-lived first, as they come.
     try_order([](const Block &a, const Block &b) { return a.size() > b.size(); });
-    try_order([](const Block &a, const Block &b) {
-        return (a.last() - a.born) * a.size() > (b.last() - b.born) * b.size();
-    });
+    try_order(
+        [](const Block &a, const Block &b) { return (a.last() - a.born) * a.size() > (b.last() - b.born) * b.size(); });
     try_order([](const Block &a, const Block &b) { return a.born < b.born; });
     return best;
 }

@@ -1,5 +1,5 @@
-// Panels of packed weights, and how channels are computed: the ABI between packer and kernels, as far as it is common to
-// all kernels.
+// Panels of packed weights, and how channels are computed: the ABI between packer and kernels, as far as it is common
+// to all kernels.
 //
 // Where things lie does not depend on the instruction set or on tuning; which lanes a kernel computes depends on the
 // machine's vectors, too.

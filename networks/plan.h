@@ -19,7 +19,7 @@ struct Node {
     std::vector<Tensor> in{};
     int out_channels = 0;
     Size out{};
-    int groups = 1;  ///< Of the output channels, each in planes of its own.
+    int groups = 1;        ///< Of the output channels, each in planes of its own.
     std::string reason{};  ///< Of a copy: what made it necessary.
 
     /// Whether operand `number` is read in whole planes, and output j lies in the lane where its channel j lies.
@@ -59,15 +59,16 @@ struct Places {
     std::vector<std::vector<int>> lane;  ///< Of each node and output channel.
     std::vector<int> planes;             ///< Of each node: planes of one group.
     std::vector<int> lanes;              ///< Of each node: lanes of one group that are used, at least.
-    /// Of each node and plane, the planes of its tied operands: (node, plane), one an operand. Empty where there is none.
+    /// Of each node and plane, the planes of its tied operands: (node, plane), one an operand. Empty where there is
+    /// none.
     std::vector<std::vector<std::vector<std::pair<int, int>>>> operands;
 };
 
 /// Inserts copies into `nodes` where a channel cannot lie where all who read it want it.
 Places place_channels(const Graph &graph, Nodes *nodes);
 
-/// Offsets of each node's output in the arena, in floats, and the arena's size. `resident[i]`: whether node i's output is
-/// in the arena at all.
+/// Offsets of each node's output in the arena, in floats, and the arena's size. `resident[i]`: whether node i's output
+/// is in the arena at all.
 struct Memory {
     std::vector<int> offset;
     int floats = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <stdexcept>
 
 #include "plan.h"
@@ -52,8 +53,7 @@ int count_quads(std::vector<Summand> summands) {
 /// Writes the program of a graph whose channels have places.
 class Writer {
   public:
-    Writer(const Graph &graph, Nodes nodes, Places places)
-        : nodes_(std::move(nodes)), places_(std::move(places)) {
+    Writer(const Graph &graph, Nodes nodes, Places places) : nodes_(std::move(nodes)), places_(std::move(places)) {
         program_.graph = graph;
     }
 
@@ -106,9 +106,11 @@ class Writer {
     }
     bool is_last(int n, const std::vector<std::vector<int>> &readers) {
         // The only linear layer, an output as it is, of pooled features that nothing else reads.
-        const bool output = std::ranges::any_of(nodes_.outputs, [&](const Tensor &tensor) { return is_whole(tensor, n); });
+        const bool output =
+            std::ranges::any_of(nodes_.outputs, [&](const Tensor &tensor) { return is_whole(tensor, n); });
         const auto linear = [](const Node &other) { return other.kind == KernelKind::kLinear; };
-        if (!output || readers[n] != std::vector<int>{-1} || std::ranges::count_if(nodes_.nodes, linear) > 1) return false;
+        if (!output || readers[n] != std::vector<int>{-1} || std::ranges::count_if(nodes_.nodes, linear) > 1)
+            return false;
         const auto pooled = [&](const Channel &channel) {
             const KernelKind kind = channel.layer == kImage ? KernelKind::kStem : node(channel.layer).kind;
             return (kind == KernelKind::kGlobalPool || kind == KernelKind::kPooledPointwise) &&
@@ -148,10 +150,24 @@ class Writer {
         return all;
     }
 
+    /// A plane that is read whole. One that has a channel which is read several times is read as often.
+    struct Plane {
+        int node = 0, plane = 0, time = 0;
+        auto operator<=>(const Plane &) const = default;
+    };
+    /// Of each channel of an operand, the plane that it is read in.
+    std::vector<Plane> planes_of_channels(const Tensor &in) const {
+        std::map<Channel, int> times;
+        std::vector<Plane> planes;
+        for (const Channel &channel : in.channels) {
+            planes.push_back({channel.layer, lane_of(channel) / kPlane, times[channel]++});
+        }
+        return planes;
+    }
     /// The planes that a unit without a first convolution reads, in memory order.
-    std::vector<std::pair<int, int>> planes_read(const Tensor &in) const {
-        std::set<std::pair<int, int>> planes;
-        for (const Channel &channel : in.channels) planes.emplace(channel.layer, lane_of(channel) / kPlane);
+    std::vector<Plane> planes_read(const Tensor &in) const {
+        const std::vector<Plane> all = planes_of_channels(in);
+        const std::set<Plane> planes(all.begin(), all.end());
         return {planes.begin(), planes.end()};
     }
 
@@ -176,12 +192,12 @@ class Writer {
             for (const Channel &from : depthwise.in[0].channels) unit.lane.push_back(middle_lane(unit, from.index));
             return unit;
         }
-        const std::vector<std::pair<int, int>> planes = planes_read(node(n).in[0]);
+        const Tensor &in = node(n).in[0];
+        const std::vector<Plane> planes = planes_read(in), of_channels = planes_of_channels(in);
         unit.lanes = static_cast<int>(planes.size()) * kPlane;
-        for (const Channel &from : node(n).in[0].channels) {
-            const std::pair<int, int> plane{from.layer, lane_of(from) / kPlane};
-            const auto number = std::ranges::find(planes, plane) - planes.begin();
-            unit.lane.push_back(static_cast<int>(number) * kPlane + lane_of(from) % kPlane);
+        for (int j = 0; j < in.count(); ++j) {
+            const auto number = std::ranges::lower_bound(planes, of_channels[j]) - planes.begin();
+            unit.lane.push_back(static_cast<int>(number) * kPlane + lane_of(in.channels[j]) % kPlane);
         }
         return unit;
     }
@@ -450,8 +466,8 @@ class Writer {
                 first.lanes.push_back(j / unit.lanes * first.layout.lanes + j % unit.lanes);
             }
         } else {
-            for (const auto &[from, plane] : planes_read(node(n).in[0])) {
-                program_.tables.push_back(plane_offset(from, plane));
+            for (const Plane &plane : planes_read(node(n).in[0])) {
+                program_.tables.push_back(plane_offset(plane.node, plane.plane));
             }
         }
         PackStep depthwise = pack_step(n, unit.depthwise, unit.depthwise);
@@ -500,9 +516,9 @@ class Writer {
     Nodes nodes_;
     Places places_;
     Memory memory_;
-    std::vector<Kernel> kernels_;   ///< Of each node.
-    std::vector<bool> in_row_;      ///< Of each node: whether it writes to a row,
-    std::vector<int> row_offset_;   ///< and where in it.
+    std::vector<Kernel> kernels_;  ///< Of each node.
+    std::vector<bool> in_row_;     ///< Of each node: whether it writes to a row,
+    std::vector<int> row_offset_;  ///< and where in it.
 };
 
 }  // namespace

@@ -20,9 +20,9 @@ enum class Destination : uint8_t {
 };
 
 struct Call {
-    std::string id;  ///< For messages and logs: "stage2_unit0_branch2".
-    int kernel = 0;  ///< In Program::kernels.
-    int table = 0;   ///< First entry in Program::tables, a whole number of lines.
+    std::string id;       ///< For messages and logs: "stage2_unit0_branch2".
+    int kernel = 0;       ///< In Program::kernels.
+    int table = 0;        ///< First entry in Program::tables, a whole number of lines.
     int64_t weights = 0;  ///< First float in the packed weights.
     Destination destination{};
     int out = 0;
@@ -31,8 +31,8 @@ struct Call {
 
 /// How one layer's weights are packed: where each output channel and each summand go.
 struct PackStep {
-    int layer = 0;        ///< In the graph.
-    int64_t blob = 0;     ///< First float of the kernel's blob in the packed weights; `layout` counts from there.
+    int layer = 0;     ///< In the graph.
+    int64_t blob = 0;  ///< First float of the kernel's blob in the packed weights; `layout` counts from there.
     WeightLayout layout;
     /// Of each output channel: group * layout.lanes + lane.
     std::vector<int> lanes;
@@ -56,10 +56,10 @@ struct Program {
     Graph graph;
     std::vector<Kernel> kernels;
     std::vector<Call> calls;
-    int image_calls = 0;       ///< The first of the calls are for one image; the others for a group of images.
-    int arena_floats = 0;      ///< Activations of one image.
-    int row_floats = 0;        ///< Floats of a row: a whole number of lines. 0: there are no calls for groups.
-    int64_t weight_floats = 0; ///< Packed weights, those of a last linear layer as built.
+    int image_calls = 0;        ///< The first of the calls are for one image; the others for a group of images.
+    int arena_floats = 0;       ///< Activations of one image.
+    int row_floats = 0;         ///< Floats of a row: a whole number of lines. 0: there are no calls for groups.
+    int64_t weight_floats = 0;  ///< Packed weights, those of a last linear layer as built.
     std::vector<int32_t> tables;
     std::vector<PackStep> packing;  ///< In the order of the graph's layers with weights.
     std::vector<ProgramOutput> outputs;
@@ -74,9 +74,11 @@ struct Program {
     int64_t bytes_moved() const;
 };
 
-/// Fused: layers become one kernel where one computes them; otherwise each is a kernel of its own.
 struct PlanOptions {
+    /// Layers become one kernel where one computes them; otherwise each is a kernel of its own.
     bool fuse = true;
+    /// A unit's first convolution is a kernel of its own: a device has more threads than a unit's rows would occupy.
+    bool expand_apart = false;
 };
 
 /// Throws std::runtime_error, naming the layer, where a graph has what no kernel computes.

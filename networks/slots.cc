@@ -159,7 +159,8 @@ class Placer {
         if (added <= copy) return true;
         rows_.undo(*log);
         log->clear();
-        *reason = "tying it would add " + std::to_string(added / in.size.pixels()) + " vectors a pixel to other kernels";
+        *reason =
+            "tying it would add " + std::to_string(added / in.size.pixels()) + " vectors a pixel to other kernels";
         return false;
     }
 
@@ -220,7 +221,7 @@ class Placer {
     }
     /// Groups of the convolution that reads a node's first operand through the table.
     int reading_groups(int n) const {
-        return node(n).layers.empty() ? 1
+        return node(n).layers.empty()                     ? 1
                : g_.layers[node(n).layers[0]].depthwise() ? 1
                                                           : g_.layers[node(n).layers[0]].groups;
     }
@@ -250,8 +251,8 @@ class Placer {
     };
     using Run = std::vector<Placed>;
 
-    /// Rows held by the same nodes that fix lanes start at a plane of their own; inside, those that more planes' readers
-    /// share come first, whole planes of them without padding.
+    /// Rows held by the same nodes that fix lanes start at a plane of their own; inside, those that more planes'
+    /// readers share come first, whole planes of them without padding.
     std::vector<std::vector<Run>> groups_of(int n, int group) const {
         struct Outer {
             std::map<std::pair<std::vector<int>, std::vector<int>>, Run> inner;
@@ -293,7 +294,8 @@ class Placer {
         std::vector<std::vector<std::pair<int, int>>> at(node(n).groups);
         for (int group = 0; group < node(n).groups; ++group) {
             int end = 0;
-            for (const std::vector<Run> &outer : groups_of(n, group)) end = lay(outer, round_up(end, kPlane), &at[group]);
+            for (const std::vector<Run> &outer : groups_of(n, group))
+                end = lay(outer, round_up(end, kPlane), &at[group]);
             places_.lanes[n] = std::max(places_.lanes[n], end);
         }
         places_.planes[n] = planes_of(places_.lanes[n]);

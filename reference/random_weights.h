@@ -21,7 +21,6 @@
 #include <string_view>
 #include <vector>
 
-#include "networks/any_network.h"
 #include "reference.h"
 
 namespace shufflenet::reference {
@@ -71,6 +70,8 @@ struct NamedTensor {
 namespace detail {
 
 using Element = std::function<double(size_t)>;
+using networks::Layer;
+using networks::LayerKind;
 
 inline NamedTensor make_tensor(const std::string &name, const std::vector<int64_t> &shape, const Element &element) {
     int64_t elements = 1;
@@ -91,20 +92,21 @@ inline double row_variance(const Stream &running_var, size_t row) {
 
 /// What makes up for a ReLU, which halves the mean square, on the layer's input: 2 after a ReLU, else 1.
 inline double gain(const Layer &layer, bool after_relu) {
-    return layer.kind == LayerKind::kConv || !after_relu ? 1 : 2;
+    return (!layer.pointwise() && !layer.depthwise()) || !after_relu ? 1 : 2;
 }
 
 inline void add_convolution(std::vector<NamedTensor> &tensors, const Layer &layer, bool after_relu, uint64_t seed) {
-    const auto name_of = [](const Name &module, const char *field) { return std::string(module.view()) + field; };
+    const auto name_of = [](const std::string &module, const char *field) { return module + field; };
     const Stream var(seed, name_of(layer.norm, ".running_var"));
     const int64_t fan_in = layer.weight_elements() / layer.out_channels;
 
-    const std::string weight = name_of(layer.conv, ".weight");
-    tensors.push_back(make_tensor(weight, {layer.out_channels, layer.group_channels(), layer.kernel(), layer.kernel()},
-                                  [&, stream = Stream(seed, weight)](size_t i) {
-                                      const double row = row_variance(var, i / fan_in);
-                                      return stream.normal(i, gain(layer, after_relu) * row / double(fan_in));
-                                  }));
+    const std::string weight = name_of(layer.module, ".weight");
+    tensors.push_back(make_tensor(
+        weight, {layer.out_channels, layer.group_channels(), layer.window.kernel.height, layer.window.kernel.width},
+        [&, stream = Stream(seed, weight)](size_t i) {
+            const double row = row_variance(var, i / fan_in);
+            return stream.normal(i, gain(layer, after_relu) * row / double(fan_in));
+        }));
     const auto add_norm = [&](const char *field, const auto &element) {
         const Stream stream(seed, name_of(layer.norm, field));
         tensors.push_back(make_tensor(name_of(layer.norm, field), {layer.out_channels},
@@ -118,10 +120,10 @@ inline void add_convolution(std::vector<NamedTensor> &tensors, const Layer &laye
 }
 
 inline void add_fully_connected(std::vector<NamedTensor> &tensors, const Layer &layer, uint64_t seed) {
-    const std::string name(layer.conv.view());
+    const std::string &name = layer.module;
     const Stream weight(seed, name + ".weight"), bias(seed, name + ".bias");
-    tensors.push_back(make_tensor(name + ".weight", {layer.out_channels, layer.in_channels},
-                                  [&](size_t i) { return weight.normal(i, 2.0 / layer.in_channels); }));
+    tensors.push_back(make_tensor(name + ".weight", {layer.out_channels, layer.in_channels()},
+                                  [&](size_t i) { return weight.normal(i, 2.0 / layer.in_channels()); }));
     if (!layer.bias) return;
     tensors.push_back(
         make_tensor(name + ".bias", {layer.out_channels}, [&](size_t i) { return bias.uniform(i) - 0.5; }));
@@ -173,16 +175,16 @@ inline std::string header_entry(const NamedTensor &tensor, bool f16, size_t begi
 }  // namespace detail
 
 /// An un-folded network as torchvision's state_dict() lists it. With `f16` all values are representable as float16.
-inline std::vector<NamedTensor> random_state_dict(const AnyNetwork &n, int classes, uint64_t seed, bool f16 = false) {
+inline std::vector<NamedTensor> random_state_dict(const networks::Graph &graph, uint64_t seed, bool f16 = false) {
     std::vector<NamedTensor> tensors;
     bool after_relu = false;
-    for (const Layer &layer : network_layers(n, {kDefaultCrop, kDefaultCrop}, classes)) {
-        if (layer.kind == LayerKind::kFullyConnected) {
+    for (const networks::Layer &layer : graph.layers) {
+        if (layer.kind == networks::LayerKind::kLinear) {
             detail::add_fully_connected(tensors, layer, seed);
         } else if (layer.has_weights()) {
             // The pools keep signs.
             detail::add_convolution(tensors, layer, after_relu, seed);
-            after_relu = layer.relu;
+            after_relu = layer.activation != networks::kNoActivation;
         }
     }
     if (f16) {
@@ -215,22 +217,22 @@ inline std::vector<std::byte> to_safetensors(const std::vector<NamedTensor> &ten
     return file;
 }
 
-/// The state_dict with batch normalisation folded in double: one element per row of network_layers().
-inline std::vector<LayerWeights> fold(const AnyNetwork &n, int classes, const std::vector<NamedTensor> &state_dict) {
+/// The state_dict with batch normalisation folded in double: one element a layer of the graph.
+inline std::vector<LayerWeights> fold(const networks::Graph &graph, const std::vector<NamedTensor> &state_dict) {
     std::map<std::string, const std::vector<float> *> values;
     for (const NamedTensor &tensor : state_dict) values[tensor.name] = &tensor.values;
-    const auto field = [&](const Name &module, const char *name) -> const std::vector<float> & {
-        return *values.at(std::string(module.view()) + name);
+    const auto field = [&](const std::string &module, const char *name) -> const std::vector<float> & {
+        return *values.at(module + name);
     };
     std::vector<LayerWeights> folded;
-    for (const Layer &layer : network_layers(n, {kDefaultCrop, kDefaultCrop}, classes)) {
+    for (const networks::Layer &layer : graph.layers) {
         LayerWeights &row = folded.emplace_back();
         if (!layer.has_weights()) continue;
-        const std::vector<float> &weight = field(layer.conv, ".weight");
+        const std::vector<float> &weight = field(layer.module, ".weight");
         row.weights.assign(weight.begin(), weight.end());
         if (layer.norm.empty()) {
             row.bias.assign(layer.out_channels, 0.0);
-            if (layer.bias) std::ranges::copy(field(layer.conv, ".bias"), row.bias.begin());
+            if (layer.bias) std::ranges::copy(field(layer.module, ".bias"), row.bias.begin());
             continue;
         }
         const size_t row_elements = weight.size() / layer.out_channels;
@@ -245,18 +247,18 @@ inline std::vector<LayerWeights> fold(const AnyNetwork &n, int classes, const st
 }
 
 /// random_state_dict() as a safetensors file.
-inline std::vector<std::byte> random_safetensors(const AnyNetwork &n, int classes, uint64_t seed, bool f16 = false) {
-    return to_safetensors(random_state_dict(n, classes, seed, f16), f16);
+inline std::vector<std::byte> random_safetensors(const networks::Graph &graph, uint64_t seed, bool f16 = false) {
+    return to_safetensors(random_state_dict(graph, seed, f16), f16);
 }
 
 /// What that file's weights are once folded (in double, from the values as stored).
-inline std::vector<LayerWeights> fold(const AnyNetwork &n, int classes, uint64_t seed, bool f16 = false) {
-    return fold(n, classes, random_state_dict(n, classes, seed, f16));
+inline std::vector<LayerWeights> fold(const networks::Graph &graph, uint64_t seed, bool f16 = false) {
+    return fold(graph, random_state_dict(graph, seed, f16));
 }
 
 /// The same rounded to float, for tests that hand a layer's weights straight to float code.
-inline std::vector<LayerWeights> random_weights(const AnyNetwork &n, int classes, uint64_t seed) {
-    std::vector<LayerWeights> layers = fold(n, classes, seed);
+inline std::vector<LayerWeights> random_weights(const networks::Graph &graph, uint64_t seed) {
+    std::vector<LayerWeights> layers = fold(graph, seed);
     for (LayerWeights &layer : layers) {
         for (double &value : layer.weights) value = static_cast<float>(value);
         for (double &value : layer.bias) value = static_cast<float>(value);

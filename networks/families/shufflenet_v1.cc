@@ -3,9 +3,9 @@
 // authors' code (github.com/megvii-model/ShuffleNet-Series, ShuffleNetV1).
 //
 // "Xception" in the ShuffleNetV2 paper's Table 8 is the light-weight variant of Li et al., "Light-Head R-CNN" (arXiv
-// 1711.07264, Table 7), whose code is not public. Taken: what arXiv 1707.01083 calls Xception-like, that is ShuffleNetV1
-// without groups and without shuffle, at that table's widths 144, 288, 576 (x1.0); 24 channels in the stem, 12 in that
-// of x0.5, as ShuffleNetV1.
+// 1711.07264, Table 7), whose code is not public. Taken: what arXiv 1707.01083 calls Xception-like, that is
+// ShuffleNetV1 without groups and without shuffle, at that table's widths 144, 288, 576 (x1.0); 24 channels in the
+// stem, 12 in that of x0.5, as ShuffleNetV1.
 #include "networks/catalog.h"
 
 namespace shufflenet::networks {

@@ -90,8 +90,8 @@ Graph shufflenet_v2(const ShuffleNetV2 &n, Size input) {
     check_arguments(n);
     GraphBuilder b("shufflenet_v2", input);
     std::vector<Output> available;
-    const Tensor conv = b.convolution("stem_conv", {"conv1.0", "conv1.1"}, b.image(), n.channels[0], square(3, 2),
-                                      n.activation);
+    const Tensor conv =
+        b.convolution("stem_conv", {"conv1.0", "conv1.1"}, b.image(), n.channels[0], square(3, 2), n.activation);
     Window pool = square(3);
     pool.stride = n.pool_stride;
     Tensor tensor = b.max_pool("stem_pool", conv, pool);
@@ -106,7 +106,8 @@ Graph shufflenet_v2(const ShuffleNetV2 &n, Size input) {
         tensor = b.pointwise("conv5", {"conv5.0", "conv5.1"}, tensor, n.conv5, n.activation);
         available.push_back({"conv5", tensor});
     }
-    if (n.classes > 0) available.push_back({"logits", b.linear("fc", {"fc", ""}, b.global_pool("pool", tensor), n.classes)});
+    if (n.classes > 0)
+        available.push_back({"logits", b.linear("fc", {"fc", ""}, b.global_pool("pool", tensor), n.classes)});
     add_outputs(&b, n.outputs, available, available.back().name);
     return b.take();
 }
@@ -133,8 +134,8 @@ PublishedNetwork row(const std::string &name, const ShuffleNetV2 &network, int r
     return {.name = name, .resize = resize, .paper_mflops = paper_mflops, .test = paper_mflops == 0, .make = make};
 }
 
-/// Paper Table 5; short sides from torchvision's weight entries. The others break assumptions about tiles: prime channel
-/// counts, stages of one unit.
+/// Paper Table 5; short sides from torchvision's weight entries. The others break assumptions about tiles: prime
+/// channel counts, stages of one unit.
 const Registration kRows({
     row("shufflenet_v2_x0_5", {{4, 8, 4}, {24, 48, 96, 192}, 1024}, 256, 41),
     row("shufflenet_v2_x1_0", {{4, 8, 4}, {24, 116, 232, 464}, 1024}, 256, 146),

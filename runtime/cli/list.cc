@@ -65,6 +65,10 @@ void print_json(const std::vector<Row> &rows) {
         } else {
             model["isa_error"] = message_of(row.isa_status);
         }
+        model["outputs"] = nlohmann::ordered_json::array();
+        for (const auto &[name, shape] : row.info.outputs) {
+            model["outputs"].push_back({{"name", name}, {"shape", {shape.channels, shape.height, shape.width}}});
+        }
         model["embedded_weights"] = row.info.embedded_weights;
         model["default"] = row.is_default;
         list.push_back(model);
@@ -91,7 +95,7 @@ void print_table(const std::vector<Row> &rows) {
                  {"runs on"}});
     for (const Row &row : rows) {
         table.add_row({row.info.name, row.info.network, size_text(row.info.height, row.info.width),
-                       std::to_string(row.info.classes), targets_text(row),
+                       row.info.classes > 0 ? std::to_string(row.info.classes) : "", targets_text(row),
                        row.info.embedded_weights ? "embedded" : "from a file", row.is_default ? "yes" : "",
                        row.isa_status.ok() ? row.isa : message_of(row.isa_status)});
     }

@@ -1,0 +1,110 @@
+// Random graphs of everything that a graph can have: for tests of the planner and of the compiler.
+#pragma once
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "networks/graph.h"
+
+namespace shufflenet::tests {
+
+/// Draws a graph; the same for the same seed.
+class RandomGraph {
+  public:
+    explicit RandomGraph(unsigned seed) : random_(seed) {}
+
+    networks::Graph make(int layers) {
+        using networks::GraphBuilder;
+        using networks::square;
+        const Size input{between(5, 9), between(5, 9)};
+        GraphBuilder b("random", input);
+        std::vector<networks::Tensor> values = {
+            b.convolution("c0", module("c0"), b.image(), between(3, 40), square(3, between(1, 2)), activation())};
+        for (int i = 1; i <= layers; ++i) {
+            const std::string id = "l" + std::to_string(i);
+            values.push_back(step(b, id, values));
+        }
+        b.output("last", values.back());
+        if (between(0, 1) == 1) b.output("early", values[values.size() / 2]);
+        return b.take();
+    }
+
+  private:
+    int between(int least, int most) { return std::uniform_int_distribution<int>(least, most)(random_); }
+    static networks::GraphBuilder::Module module(const std::string &id) { return {id, "", true}; }
+    networks::Activation activation() {
+        const networks::Activation all[] = {networks::kNoActivation, networks::kRelu, networks::kRelu6,
+                                            networks::leaky_relu(0.125F)};
+        return all[between(0, 3)];
+    }
+    /// One of the latest values, most often the last.
+    const networks::Tensor &pick(const std::vector<networks::Tensor> &values) {
+        const auto back = static_cast<size_t>(std::geometric_distribution<int>(0.5)(random_));
+        return values[values.size() - 1 - std::min(back, values.size() - 1)];
+    }
+    static int divisor(int count) { return count % 3 == 0 ? 3 : count % 2 == 0 ? 2 : 1; }
+
+    networks::Tensor step(networks::GraphBuilder &b, const std::string &id,
+                          const std::vector<networks::Tensor> &values) {
+        using networks::GraphBuilder;
+        using networks::Tensor;
+        const Tensor x = pick(values);
+        const int c = x.count();
+        switch (between(0, 15)) {
+        case 0:
+        case 1:
+            return b.pointwise(id, module(id), x, between(1, 50), activation());
+        case 2:
+            return b.depthwise(id, module(id), x, networks::square(3), activation());
+        case 3: {
+            const Tensor wide = b.pointwise(id + "a", module(id + "a"), x, between(1, 40), activation());
+            const Tensor deep = b.depthwise(id + "b", module(id + "b"), wide, networks::square(3), activation());
+            return b.pointwise(id, module(id), deep, between(1, 40), activation());
+        }
+        case 4:
+            return b.pointwise(id, module(id),
+                               b.depthwise(id + "a", module(id + "a"), x, networks::square(between(1, 2) * 2 + 1)),
+                               between(1, 50), activation());
+        case 5: {
+            const int g = divisor(c) < c ? divisor(c) : 1;
+            return b.pointwise(id, module(id), x, g * between(1, 20), activation(), g);
+        }
+        case 6:
+            return b.max_pool(id, x, networks::square(3));
+        case 7:
+            return b.average_pool(id, x, networks::square(3), between(0, 1) == 1);
+        case 8:
+        case 9: {
+            const Tensor &y = pick(values);
+            return y.size == x.size && c + y.count() < 160 ? GraphBuilder::concat({x, y}) : x;
+        }
+        case 10: {
+            const int first = between(0, c - 1);
+            return GraphBuilder::slice(x, first, between(1, c - first));
+        }
+        case 11:
+        case 12:
+            return GraphBuilder::shuffle(x, divisor(c));
+        case 13: {
+            std::vector<int> order(c);
+            for (int i = 0; i < c; ++i) order[i] = i;
+            std::shuffle(order.begin(), order.end(), random_);
+            return GraphBuilder::permute(x, order);
+        }
+        default: {
+            for (const Tensor &y : values) {
+                if (y.count() == c && y.size == x.size && !(y == x)) return b.add(id, x, y, activation());
+            }
+            const Tensor deep = b.depthwise(id + "b", module(id + "b"), x, networks::square(3));
+            return b.add(id, b.pointwise(id + "c", module(id + "c"), deep, c, networks::kNoActivation), x,
+                         activation());
+        }
+        }
+    }
+
+    std::mt19937 random_;
+};
+
+}  // namespace shufflenet::tests
