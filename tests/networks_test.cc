@@ -56,12 +56,12 @@ TEST(Catalog, FlagshipComesFirstAndTestsLast) {
         if (!row.test) names.push_back(row.name);
     }
     EXPECT_EQ(names, (std::vector<std::string>{
-                         "shufflenet_v2_x0_5",  "shufflenet_v2_x1_0", "shufflenet_v2_x1_5",  "shufflenet_v2_x2_0",
-                         "mobilenet_v1_x0_25",  "mobilenet_v1_x0_5",  "mobilenet_v1_x0_75",  "mobilenet_v1_x1_0",
-                         "mobilenet_v2_x0_15",  "mobilenet_v2_x0_4",  "mobilenet_v2_x0_6",   "mobilenet_v2_x0_75",
-                         "mobilenet_v2_x1_0",   "mobilenet_v2_x1_4",  "shufflenet_v1_x0_5",  "shufflenet_v1_x1_0",
-                         "shufflenet_v1_x1_5",  "shufflenet_v1_x2_0", "xception_x0_5",       "xception_x1_0",
-                         "xception_x1_5",       "xception_x2_0",
+                         "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0",
+                         "mobilenet_v1_x0_25", "mobilenet_v1_x0_5",  "mobilenet_v1_x0_75", "mobilenet_v1_x1_0",
+                         "mobilenet_v2_x0_15", "mobilenet_v2_x0_4",  "mobilenet_v2_x0_6",  "mobilenet_v2_x0_75",
+                         "mobilenet_v2_x1_0",  "mobilenet_v2_x1_4",  "shufflenet_v1_x0_5", "shufflenet_v1_x1_0",
+                         "shufflenet_v1_x1_5", "shufflenet_v1_x2_0", "xception_x0_5",      "xception_x1_0",
+                         "xception_x1_5",      "xception_x2_0",
                      }));
     for (size_t i = names.size(); i < published_networks().size(); ++i) EXPECT_TRUE(published_networks()[i].test);
 }
@@ -74,9 +74,13 @@ TEST(Catalog, OutputsAreThoseThatAreNamed) {
     EXPECT_EQ(graph.find_output("stage3")->tensor.size, (Size{2, 2}));
     EXPECT_EQ(graph.find_output("stage4"), nullptr);
     EXPECT_EQ(published_network("xception_x0_5", {32, 32}, 10)->outputs.at(0).name, "logits");
-    EXPECT_EQ(message_of<std::invalid_argument>([&] { published_network("shufflenet_v2_x0_5", {32, 32}, 10, wrong); }),
+    EXPECT_EQ(message_of<std::invalid_argument>([&] {
+                  published_network("shufflenet_v2_x0_5", {32, 32}, 10, wrong);
+              }),
               "outputs: expected some of stage2, stage3, stage4, conv5, logits, found stage5");
-    EXPECT_EQ(message_of<std::invalid_argument>([&] { published_network("mobilenet_v1_x0_25", {32, 32}, 10, some); }),
+    EXPECT_EQ(message_of<std::invalid_argument>([&] {
+                  published_network("mobilenet_v1_x0_25", {32, 32}, 10, some);
+              }),
               "outputs: expected some of logits, found stage3");
 }
 
@@ -184,9 +188,8 @@ Counted count(const Layer &layer) {
 }
 
 TEST(Cost, EqualsCountingOneByOne) {
-    for (const auto &[name, size] : {std::pair{"test_tiny", Size{32, 32}},
-                                     {"test_prime", {33, 35}},
-                                     {"shufflenet_v1_x0_5", {33, 35}}}) {
+    for (const auto &[name, size] :
+         {std::pair{"test_tiny", Size{32, 32}}, {"test_prime", {33, 35}}, {"shufflenet_v1_x0_5", {33, 35}}}) {
         Cost total;
         const Graph graph = published_network(name, size, 5).value();
         for (const Layer &layer : graph.layers) {
@@ -228,7 +231,8 @@ TEST(Cost, GuidelineG1BoundsPointwiseLayersFromBelow) {
         }
     }
     for (const PublishedNetwork &row : published_networks()) {
-        for (const Layer &layer : published(row).layers) {
+        const Graph graph = published(row);
+        for (const Layer &layer : graph.layers) {
             if (layer.pointwise() && layer.groups == 1) layers.push_back(layer);
         }
     }
@@ -275,7 +279,7 @@ TEST(Layers, NamesAndShapesAreTorchvisions) {
         }
     }
     for (const PublishedNetwork &row : published_networks()) {
-        if (!row.comparison && !row.test) EXPECT_TRUE(networks.contains(row.name)) << row.name;
+        EXPECT_TRUE(row.comparison || networks.contains(row.name)) << row.name;
     }
 }
 
@@ -295,11 +299,15 @@ TEST(Layers, ShapesAreTorchvisions) {
 TEST(Layers, IdsAreUniqueIdentifiersAndModulesAreUnique) {
     for (const PublishedNetwork &row : published_networks()) {
         std::set<std::string> ids, modules;
-        for (const Layer &layer : published(row).layers) {
+        const Graph graph = published(row);
+        for (const Layer &layer : graph.layers) {
             EXPECT_TRUE(ids.insert(layer.id).second) << row.name << ": " << layer.id;
-            const auto part_of_one = [](char ch) { return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '_'; };
+            const auto part_of_one = [](char ch) {
+                return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '_';
+            };
             EXPECT_TRUE(std::ranges::all_of(layer.id, part_of_one)) << layer.id;
-            if (layer.has_weights()) EXPECT_TRUE(modules.insert(layer.module).second) << row.name << ": " << layer.module;
+            if (!layer.has_weights()) continue;
+            EXPECT_TRUE(modules.insert(layer.module).second) << row.name << ": " << layer.module;
         }
     }
 }
@@ -317,7 +325,8 @@ TEST(Layers, IdsOfShuffleNetV2SayStageUnitAndBranch) {
         }
     }
     for (const char *layer : {"conv5", "pool", "fc"}) expected.emplace_back(layer);
-    for (const Layer &layer : shufflenet_v2(network, {64, 64}).layers) found.push_back(layer.id);
+    const Graph graph = shufflenet_v2(network, {64, 64});
+    for (const Layer &layer : graph.layers) found.push_back(layer.id);
     EXPECT_EQ(found, expected);
 }
 
@@ -325,7 +334,8 @@ TEST(Layers, ActivationFollowsConvolutionsButNotDepthwiseOnes) {
     for (const Activation &activation : {kRelu, leaky_relu(0.1F), kNoActivation}) {
         ShuffleNetV2 network{{2, 1}, {7, 26, 34}, 61, 5};
         network.activation = activation;
-        for (const Layer &layer : shufflenet_v2(network, {64, 64}).layers) {
+        const Graph graph = shufflenet_v2(network, {64, 64});
+        for (const Layer &layer : graph.layers) {
             const bool expected = layer.kind == LayerKind::kConvolution && !layer.depthwise();
             EXPECT_EQ(layer.activation, expected ? activation : kNoActivation) << layer.id;
         }
@@ -335,7 +345,8 @@ TEST(Layers, ActivationFollowsConvolutionsButNotDepthwiseOnes) {
 TEST(Layers, KindsHaveNames) {
     std::set<std::string_view> names;
     for (const char *network : {"shufflenet_v2_x0_5", "shufflenet_v1_x0_5"}) {
-        for (const Layer &layer : published_network(network, {32, 32}, 10)->layers) names.insert(layer.kind_name());
+        const Graph graph = published_network(network, {32, 32}, 10).value();
+        for (const Layer &layer : graph.layers) names.insert(layer.kind_name());
     }
     EXPECT_EQ(names, (std::set<std::string_view>{"conv", "depthwise", "pointwise", "max_pool", "average_pool",
                                                  "global_pool", "fully_connected", "add"}));
@@ -351,9 +362,18 @@ TEST(ShuffleNetV2, WhatDoesNotFitIsRefused) {
     const Row rows[] = {
         {[](auto &n) { n.units = {}; }, "units: expected 1 to 8, found 0"},
         {[](auto &n) { n.units = {1, 1, 1, 1, 1, 1, 1, 1, 1}; }, "units: expected 1 to 8, found 9"},
-        {[](auto &n) { n.units = {4, 0, 4}; }, "units: expected 1 to 64, found 0"},
-        {[](auto &n) { n.units = {4, 65, 4}; }, "units: expected 1 to 64, found 65"},
-        {[](auto &n) { n.channels = {24, 48, 96}; }, "channels: expected the stem's and one for each of 3 stages, found 3"},
+        {[](auto &n) {
+             n.units = {4, 0, 4};
+         },
+         "units: expected 1 to 64, found 0"},
+        {[](auto &n) {
+             n.units = {4, 65, 4};
+         },
+         "units: expected 1 to 64, found 65"},
+        {[](auto &n) {
+             n.channels = {24, 48, 96};
+         },
+         "channels: expected the stem's and one for each of 3 stages, found 3"},
         {[](auto &n) { n.channels = {}; }, "channels: expected the stem's and one for each of 3 stages, found 0"},
         {[](auto &n) { n.channels[0] = 0; }, "channels: expected 1 to 8192, found 0"},
         {[](auto &n) { n.channels[1] = 0; }, "channels: expected 2 to 8192, found 0"},
@@ -362,8 +382,14 @@ TEST(ShuffleNetV2, WhatDoesNotFitIsRefused) {
         {[](auto &n) { n.conv5 = -1; }, "conv5: expected 1 to 8192, found -1"},
         {[](auto &n) { n.classes = -1; }, "classes: expected 1 to 100000, found -1"},
         {[](auto &n) { n.classes = 100'001; }, "classes: expected 1 to 100000, found 100001"},
-        {[](auto &n) { n.pool_stride = {3, 1}; }, "pool_stride: expected 1 to 2, found 3"},
-        {[](auto &n) { n.pool_stride = {1, 0}; }, "pool_stride: expected 1 to 2, found 0"},
+        {[](auto &n) {
+             n.pool_stride = {3, 1};
+         },
+         "pool_stride: expected 1 to 2, found 3"},
+        {[](auto &n) {
+             n.pool_stride = {1, 0};
+         },
+         "pool_stride: expected 1 to 2, found 0"},
         {[](auto &n) { n.outputs = {"stage5"}; },
          "outputs: expected some of stage2, stage3, stage4, conv5, logits, found stage5"},
         {[](auto &n) {
@@ -383,7 +409,8 @@ TEST(ShuffleNetV2, WithoutNamesTheOutputIsTheLast) {
     ShuffleNetV2 network{{1, 1}, {8, 20, 36}};
     const auto outputs = [&] {
         std::string names;
-        for (const Output &output : shufflenet_v2(network, {64, 64}).outputs) names += output.name + " ";
+        const Graph graph = shufflenet_v2(network, {64, 64});
+        for (const Output &output : graph.outputs) names += output.name + " ";
         return names;
     };
     EXPECT_EQ(outputs(), "stage3 ");
@@ -428,8 +455,9 @@ TEST(Activations, AreTheirText) {
         EXPECT_TRUE(parse_activation(text, &parsed)) << text;
         EXPECT_EQ(parsed, activation) << text;
     }
-    for (const char *text : {"", "Relu", "relu ", "relu7", "leaky_relu", "leaky_relu:", "leaky_relu:x", "leaky_relu:0.1x",
-                             "leaky_relu:nan", "leaky_relu:inf", "leaky_relu: 0.1", "leaky_relu:1e99"}) {
+    for (const char *text :
+         {"", "Relu", "relu ", "relu7", "leaky_relu", "leaky_relu:", "leaky_relu:x", "leaky_relu:0.1x",
+          "leaky_relu:nan", "leaky_relu:inf", "leaky_relu: 0.1", "leaky_relu:1e99"}) {
         Activation untouched = kRelu6;
         EXPECT_FALSE(parse_activation(text, &untouched)) << text;
         EXPECT_EQ(untouched, kRelu6) << text;
@@ -443,7 +471,8 @@ TEST(Windows, SizeCountsTheWindowsOfAPaddedRow) {
                 for (int padding = 0; padding < kernel; ++padding) {
                     int windows = 0;
                     for (int begin = -padding; begin + kernel <= size + padding; begin += stride) ++windows;
-                    const Window rows{{kernel, 1}, {stride, 1}, {padding, 0}}, columns{{1, kernel}, {1, stride}, {0, padding}};
+                    const Window rows{{kernel, 1}, {stride, 1}, {padding, 0}},
+                        columns{{1, kernel}, {1, stride}, {0, padding}};
                     ASSERT_EQ(window_size(rows, {size, 5}), (Size{windows, 5}));
                     ASSERT_EQ(window_size(columns, {5, size}), (Size{5, windows}));
                 }
@@ -494,7 +523,9 @@ TEST(Builder, PermutesChannelsWithoutLayers) {
 TEST(Builder, RefusesAConcatenationOfDifferentSizes) {
     GraphBuilder b("two", {4, 4});
     const Tensor half = b.max_pool("pool", b.image(), square(3, 2));
-    EXPECT_EQ(message_of<std::logic_error>([&] { GraphBuilder::concat({b.image(), half}); }),
+    EXPECT_EQ(message_of<std::logic_error>([&] {
+                  GraphBuilder::concat({b.image(), half});
+              }),
               "a concatenation of different sizes");
 }
 
@@ -520,12 +551,19 @@ TEST(Graphs, WhatDoesNotHoldTogetherIsRefused) {
         {[](Graph &g) { g.layers[kDw].in[0] = g.tensor(kDw); }, "layer dw: reads what is computed later"},
         {[](Graph &g) { g.layers[kDw].in[0].channels[1].layer = kFc; }, "layer dw: reads what is computed later"},
         {[](Graph &g) { g.layers[kDw].in[0].channels[1].index = 6; }, "layer dw: reads a channel that there is not"},
-        {[](Graph &g) { g.layers[kConv].in[0].channels[1].index = -1; }, "layer conv: reads a channel that there is not"},
-        {[](Graph &g) { g.layers[kDw].in[0].channels[2] = {kImage, 0}; }, "layer dw: reads channels of 6x5 as 3x3"},
+        {[](Graph &g) { g.layers[kConv].in[0].channels[1].index = -1; },
+         "layer conv: reads a channel that there is not"},
+        {[](Graph &g) {
+             g.layers[kDw].in[0].channels[2] = {kImage, 0};
+         },
+         "layer dw: reads channels of 6x5 as 3x3"},
         {[](Graph &g) { g.layers[kDw].groups = 4; }, "layer dw: 4 groups do not divide 6 and 6 channels"},
         {[](Graph &g) { g.layers[kDw].groups = 0; }, "layer dw: 0 groups do not divide 6 and 6 channels"},
         {[](Graph &g) { g.layers[kConv].out_channels = 0; }, "layer conv: computes nothing"},
-        {[](Graph &g) { g.layers[kConv].out = {0, 3}; }, "layer conv: computes nothing"},
+        {[](Graph &g) {
+             g.layers[kConv].out = {0, 3};
+         },
+         "layer conv: computes nothing"},
         {[](Graph &g) { g.layers[kSum].in.pop_back(); }, "layer sum: expected 2 inputs"},
         {[](Graph &g) { g.layers[kDw].in.push_back(g.tensor(kConv)); }, "layer dw: expected 1 inputs"},
         {[](Graph &g) { g.layers[kSum].in[1].channels.pop_back(); }, "layer sum: adds different shapes"},
@@ -564,7 +602,8 @@ TEST(Graphs, WhatNoOutputNeedsIsTakenAway) {
 }
 
 TEST(GraphText, WhatIsNotWrittenIsNotRead) {
-    const std::string good = "graph g 4 5 3\nmax_pool pool - - 1 3 4 5 3 3 1 1 1 1 1 none 1 4x5:i.0+3\noutput out 4x5:0.2,0.0\n";
+    const std::string good =
+        "graph g 4 5 3\nmax_pool pool - - 1 3 4 5 3 3 1 1 1 1 1 none 1 4x5:i.0+3\noutput out 4x5:0.2,0.0\n";
     ASSERT_EQ(graph_to_text(graph_from_text(good)), good);
     struct Row {
         const char *from, *to, *message;
@@ -581,7 +620,7 @@ TEST(GraphText, WhatIsNotWrittenIsNotRead) {
         {"i.0+3", "i.0+9999999", "line 2 of a graph: expected fewer channels"},
         {"i.0+3", "i0+3", "line 2 of a graph: expected '.'"},
         {"0.2,0.0", "0.2;0.0", "line 3 of a graph: expected ','"},
-        {"output out", "output", "line 3 of a graph: expected a tensor's height"},
+        {"output out", "output", "line 3 of a graph: expected a tensor"},
         {"0.2,0.0", "0.2,0.3", "a graph as text: layer output out: reads a channel that there is not"},
         {"0.2,0.0", "0.2,1.0", "a graph as text: layer output out: reads what is computed later"},
     };
@@ -590,7 +629,7 @@ TEST(GraphText, WhatIsNotWrittenIsNotRead) {
         text.replace(text.find(row.from), std::string(row.from).size(), row.to);
         EXPECT_EQ(message_of<std::invalid_argument>([&] { graph_from_text(text); }), row.message) << text;
     }
-    EXPECT_EQ(message_of<std::invalid_argument>([] { graph_from_text(""); }), "a graph as text: : has no output");
+    EXPECT_THROW(graph_from_text(""), std::invalid_argument);
 }
 
 // panels.h
@@ -658,11 +697,13 @@ const std::vector<Program> &programs() {
     static const std::vector<Program> all = [] {
         std::vector<Program> made;
         for (const PublishedNetwork &row : published_networks()) {
-            for (const Size size : {Size{33, 47}, {row.crop, row.crop}, {kMaxInput, kMaxInput}}) {
-                for (const PlanOptions &options : {PlanOptions{}, {.fuse = false}, {.expand_apart = true}}) {
-                    made.push_back(make_program(published_network(row.name, size, kDefaultClasses).value(), options));
-                }
-            }
+            const auto add = [&](Size size, const PlanOptions &options) {
+                made.push_back(make_program(published_network(row.name, size, kDefaultClasses).value(), options));
+            };
+            add({33, 47}, {.fuse = false});
+            add({33, 47}, {.expand_apart = true});
+            add({row.crop, row.crop}, {});
+            add({kMaxInput, kMaxInput}, {});
         }
         return made;
     }();
@@ -684,7 +725,9 @@ TEST(Kernels, HaveKeysOfTheirOwn) {
         const std::string found = key(kernel);
         const auto [entry, fresh] = keys.try_emplace(found, &kernel);
         EXPECT_TRUE(fresh) << found;
-        const auto part_of_one = [](char ch) { return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '_'; };
+        const auto part_of_one = [](char ch) {
+            return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '_';
+        };
         EXPECT_TRUE(std::ranges::all_of(found, part_of_one)) << found;
     }
 }
@@ -754,7 +797,7 @@ void expect_parts(const std::vector<ChannelPart> &parts, int lanes) {
     }
     ASSERT_GE(at, lanes);
     ASSERT_LE(at, planes_of(lanes) * kPlane);
-    if (parts.size() == 2) ASSERT_EQ(parts[1].first % kPlane, 0);
+    ASSERT_EQ(parts.back().first % kPlane, 0);
 }
 
 TEST(Kernels, PartsCoverTheLanesInWholePlanes) {
@@ -794,7 +837,7 @@ TEST(Programs, OperandsFitWhereCallsHaveThem) {
                 const int64_t offset = program.tables[call.table + i];
                 EXPECT_GE(offset, 0) << call.id;
                 EXPECT_LT(offset + last, program.arena_floats) << call.id;
-                if (i < sections.planes) EXPECT_EQ(offset % kPlane, 0) << call.id;
+                EXPECT_TRUE(i >= sections.planes || offset % kPlane == 0) << call.id;
             }
         }
         EXPECT_LE(table, std::ssize(program.tables));
