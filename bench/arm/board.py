@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """bench_network on an ARM board: copies it there, runs it, and makes JSON and a Markdown table of what it measured.
 
-    bench/board.py --build build/arm64 --sysroot build/arm64-sysroot --runner 'ssh user@board' --output build/bench
+    bench/arm/board.py --build build/arm64 --sysroot build/arm64-sysroot --runner 'ssh user@board' --output build/bench
 
 The runner is a command that takes a shell command as its last argument and runs it on the board: 'ssh user@board', or
 'sh -c' for this machine. The board needs a 64-bit kernel, a shell and tar; C and C++ libraries travel

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Which register tile is best on which ARM core, by llvm-mca: whether one schedule serves them all.
 
-    bench/arm_tiles.py --generators build/arm64/host/build/bin/shufflenet_generators [--markdown FILE]
+    bench/arm/arm_tiles.py --generators build/arm64/host/build/bin/shufflenet_generators [--markdown FILE]
 
 Compiles a unit's kernel with every tile that is as wide as a panel of weights, and puts the inner loop of its last pointwise
 convolution through the models of cores. Prints cycles for a hundred multiply-add instructions; less is better. Needs
@@ -16,7 +16,7 @@ import tempfile
 
 import arm_report
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 TILES = [(pixels, 4) for pixels in range(2, 7)]
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What the ARM kernels execute, counted exactly, without a board: JSON and a Markdown table.
 
-    bench/arm_report.py --build build/arm64 [--networks NAME...] [--json FILE] [--markdown FILE]
+    bench/arm/arm_report.py --build build/arm64 [--networks NAME...] [--json FILE] [--markdown FILE]
 
 One image goes through a network under qemu, and a plugin counts how often every instruction ran. Against the cost model
 of networks/ that gives the multiply-adds executed over those that the shapes need, and instructions a multiply-add. The

@@ -1,5 +1,5 @@
 // Runs one image through a model, once, on one thread, and prints the instruction set: for tools that count what it
-// executes (bench/arm_report.py).
+// executes (bench/arm/arm_report.py).
 #include <exception>
 #include <iostream>
 #include <stdexcept>

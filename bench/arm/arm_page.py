@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The page docs/bench/arm.md, of what arm_report.py and arm_tiles.py found.
 
-    bench/arm_page.py --counts build/bench/arm.json --tiles build/bench/arm_tiles.md --output build/bench/arm.md
+    bench/arm/arm_page.py --counts build/bench/arm.json --tiles build/bench/arm_tiles.md --output build/bench/arm.md
 
 Needs Python's standard library only.
 """

@@ -1,5 +1,5 @@
 // The models on a device as one shared library with a plain C interface, for comparisons within another program's
-// process, context and stream: bench/gpu_compare.py.
+// process, context and stream: bench/gpu/gpu_compare.py.
 #include <cstdio>
 #include <cstring>
 #include <memory>

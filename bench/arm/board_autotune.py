@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The autotuner for an ARM board: kernels are made here, and timed there.
 
-    bench/board_autotune.py --build build/arm64 --sysroot build/arm64-sysroot --runner 'ssh user@board' \\
+    bench/arm/board_autotune.py --build build/arm64 --sysroot build/arm64-sysroot --runner 'ssh user@board' \\
         --autotune build/x86/bin/autotune --model shufflenet_v2_x1_0 --target neon --budget 600
 
 What it does not know are options of the autotuner. The runner is as in board.py; the timing program and its libraries

@@ -180,7 +180,7 @@ FRAMEWORKS = {"onnxruntime": OnnxRuntime, "openvino": OpenVino, "ncnn": Ncnn, "m
 def onnx_file(model, images):
     path = f"{model}_b{len(images)}.onnx"
     if not os.path.exists(path):
-        raise RuntimeError(f"{path}: no such file; bench/make_models.py makes it")
+        raise RuntimeError(f"{path}: no such file; bench/networks/make_models.py makes it")
     return path
 
 

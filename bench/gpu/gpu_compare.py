@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Our kernels and PyTorch's on one NVIDIA GPU, in one process, on one stream; and each of our kernels beside its limit.
 
-    python3 bench/gpu_compare.py --build build/cuda --output build/bench/gpu [--networks shufflenet_v2_x1_0 ...]
+    python3 bench/gpu/gpu_compare.py --build build/cuda --output build/bench/gpu [--networks shufflenet_v2_x1_0 ...]
 
 Needs on that machine: NVIDIA's driver, PyTorch with CUDA and torchvision; of ours, the build folder alone. Writes
 gpu.json and gpu.md. With --check no GPU is needed: the library is loaded, and the kernels of a run and their costs are
@@ -26,7 +26,7 @@ ERROR_SIZE = 1000
 
 
 class Library:
-    """The models of a build, as bench/device_library.cc has them."""
+    """The models of a build, as bench/gpu/device_library.cc has them."""
 
     def __init__(self, path):
         self.c = ctypes.CDLL(str(path))
