@@ -5,7 +5,8 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "workload.h"
+#include "bench/common/workload.h"
+#include "models/compiled_models.h"
 
 namespace shufflenet::bench {
 
@@ -16,10 +17,8 @@ void run_once(std::string_view name) {
         if (descriptor->name != name) continue;
         const Workload workload(*descriptor, 1);
         Model model = workload.open(1);
-        std::vector<float> logits(model.classes());
-        if (const Status status = model.run(workload.input(), 1, logits); !status.ok()) {
-            throw std::runtime_error(status.message());
-        }
+        const Outputs outputs(model.outputs(), 1);
+        check(model.run(workload.input(1), 1, outputs.requests()));
         std::cout << model.isa() << '\n';
         return;
     }

@@ -1,27 +1,44 @@
 // What the benches run: models with random weights, checked against the naive reference before anything is timed.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "models/compiled_models.h"
-#include "networks/any_network.h"
+#include "networks/graph.h"
 #include "shufflenet/descriptor.h"
 #include "shufflenet/device.h"
 #include "shufflenet/model.h"
 
 namespace shufflenet::bench {
 
+/// Throws std::runtime_error with the status's message, if it is not fine.
+void check(const Status &status);
+
+/// All outputs of a batch, in order, and the requests that fill them.
+class Outputs {
+  public:
+    Outputs(std::span<const OutputInfo> outputs, int batch);
+    std::span<const OutputRequest> requests() const { return requests_; }
+    const std::vector<std::vector<float>> &values() const { return values_; }
+
+  private:
+    std::vector<std::string> names_;
+    std::vector<std::vector<float>> values_;
+    std::vector<OutputRequest> requests_;
+};
+
 /// A model's random weights and images.
 class Workload {
   public:
     Workload(const shufflenet_descriptor &descriptor, int images);
 
-    const AnyNetwork &network() const { return network_; }
-    Size size() const { return size_; }
+    const shufflenet_descriptor &descriptor() const { return descriptor_; }
+    const networks::Graph &graph() const { return graph_; }
     std::span<const std::byte> safetensors() const { return safetensors_; }
-    std::span<const float> input() const { return input_; }
+    /// The first images of the input.
+    std::span<const float> input(int images) const;
 
     /// Multiply-adds of one image, times two.
     double flops() const;
@@ -29,20 +46,20 @@ class Workload {
     /// The model with these weights. Throws std::runtime_error where the library reports an error.
     Model open(int threads) const;
 
-    /// Runs the first image and throws std::runtime_error if the logits are not the naive reference's.
+    /// Runs the first image and throws std::runtime_error if an output is not the naive reference's.
     void verify(Model &model) const;
 
     /// The same on a device, for batches of up to `images`; with graphs where the device has them.
     DeviceModel open_device(const std::string &device, int images) const;
     void verify(DeviceModel &model) const;
 
-  private:
-    template <typename T>
-    void verify_logits(T &model, const std::string &on) const;
+    /// Throws std::runtime_error if the outputs of the first image, as computed `on` something, are not the naive
+    /// reference's; else the worst error, as a share of an output's range.
+    double check_outputs(const std::vector<std::vector<float>> &outputs, const std::string &on) const;
 
+  private:
     const shufflenet_descriptor &descriptor_;
-    AnyNetwork network_;
-    Size size_;
+    networks::Graph graph_;
     std::vector<std::byte> safetensors_;
     std::vector<float> input_;
 };

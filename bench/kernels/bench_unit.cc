@@ -1,14 +1,17 @@
-// The pieces of networks: stage/<model>/<stage>/threads:<T> and unit/<model>/<unit>/threads:<T>, in real time.
-// Weights are warm, or, with "/cold" in the name, in memory, as the rest of a network leaves them. Counters: GFLOPS,
-// peak_fraction, and for the roofline flops_per_byte (input, output and weights counted once each).
+// The pieces of networks: stage/<model>/<stage>/threads:<T>, all calls whose names have the same first word, and
+// kernel/<model>/<call>/threads:<T>, one of each kernel's calls, in real time. Weights are warm, or, with "/cold" in the
+// name, in memory, as the rest of a network leaves them. Counters: GFLOPS, peak_fraction, and for the roofline
+// flops_per_byte (of each call input, output and weights counted once).
 #include <benchmark/benchmark.h>
 
 #include <chrono>
 #include <map>
 #include <memory>
+#include <set>
 
-#include "benchmark_main.h"
-#include "stages.h"
+#include "bench/common/benchmark_main.h"
+#include "bench/common/call_runner.h"
+#include "models/compiled_models.h"
 
 namespace shufflenet::bench {
 
@@ -16,55 +19,71 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// A verified model in pieces; made when first needed.
-Pieces &pieces_of(const shufflenet_descriptor &descriptor, int threads) {
-    static std::map<std::string, std::unique_ptr<Workload>> workloads;
-    static std::map<std::pair<std::string, int>, std::unique_ptr<Pieces>> all;
-    std::unique_ptr<Workload> &workload = workloads[descriptor.name];
-    if (workload == nullptr) {
-        workload = std::make_unique<Workload>(descriptor, 1);
-        Model model = workload->open(threads);
-        workload->verify(model);
+/// Calls that are timed together.
+struct Piece {
+    std::string kind, name;
+    std::vector<int> calls;
+};
+
+std::vector<Piece> pieces_of(const shufflenet_descriptor &descriptor) {
+    std::vector<Piece> stages, kernels;
+    std::set<int> seen;
+    const std::span calls(descriptor.program->calls, size_t(descriptor.program->calls_count));
+    for (int i = 0; i < static_cast<int>(calls.size()); ++i) {
+        const std::string id = calls[i].id, stage = id.substr(0, id.find('_'));
+        if (stages.empty() || stages.back().name != stage) stages.push_back({"stage", stage, {}});
+        stages.back().calls.push_back(i);
+        if (seen.insert(calls[i].kernel).second) kernels.push_back({"kernel", id, {i}});
     }
-    std::unique_ptr<Pieces> &pieces = all[{descriptor.name, threads}];
-    if (pieces == nullptr) {
-        pieces = std::make_unique<Pieces>(descriptor, *workload, threads);
-        for (const Piece &piece : pieces->stages()) {
-            if (!piece.run()) throw std::runtime_error(piece.name + " failed");
-        }
-    }
-    return *pieces;
+    stages.insert(stages.end(), kernels.begin(), kernels.end());
+    return stages;
 }
 
-void run_piece(benchmark::State &state, const shufflenet_descriptor &descriptor, bool unit, size_t index, int threads,
+/// A verified model in calls; made when first needed.
+ModelCalls &model_calls(const shufflenet_descriptor &descriptor, int threads) {
+    static std::map<const shufflenet_descriptor *, std::unique_ptr<Workload>> workloads;
+    static std::map<std::pair<const shufflenet_descriptor *, int>, std::unique_ptr<ModelCalls>> all;
+    std::unique_ptr<Workload> &workload = workloads[&descriptor];
+    if (workload == nullptr) workload = std::make_unique<Workload>(descriptor, 1);
+    std::unique_ptr<ModelCalls> &calls = all[{&descriptor, threads}];
+    if (calls == nullptr) calls = std::make_unique<ModelCalls>(*workload, threads);
+    return *calls;
+}
+
+void run_piece(benchmark::State &state, const shufflenet_descriptor &descriptor, const Piece &piece, int threads,
                bool cold) {
-    const Pieces &pieces = pieces_of(descriptor, threads);
-    const Piece &piece = (unit ? pieces.units() : pieces.stages())[index];
+    ModelCalls &model = model_calls(descriptor, threads);
+    double flops = 0, bytes = 0;
+    for (const int call : piece.calls) {
+        flops += model.flops(call);
+        bytes += model.bytes(call);
+    }
     std::chrono::duration<double> total{0};
     while (state.KeepRunning()) {
-        if (cold) Pieces::evict(piece);
+        for (const int call : piece.calls) {
+            if (cold) model.evict_weights(call);
+        }
         const auto start = Clock::now();
-        if (!piece.run()) return state.SkipWithError("the kernel reports an error");
+        for (const int call : piece.calls) model.runner().run(call);
         const std::chrono::duration<double> seconds = Clock::now() - start;
         state.SetIterationTime(seconds.count());
         total += seconds;
     }
-    const double gflops = piece.flops * 1e-9 * static_cast<double>(state.iterations()) / total.count();
+    const double gflops = flops * 1e-9 * static_cast<double>(state.iterations()) / total.count();
     state.counters["GFLOPS"] = gflops;
-    state.counters["peak_fraction"] = gflops / peak_gflops(pieces.isa(), threads);
-    state.counters["flops_per_byte"] = piece.flops / piece.bytes;
-    state.SetLabel(pieces.isa());
+    state.counters["peak_fraction"] = gflops / peak_gflops(model.isa(), threads);
+    state.counters["flops_per_byte"] = flops / bytes;
+    state.SetLabel(model.isa());
 }
 
-void register_piece(const shufflenet_descriptor &descriptor, const std::string &kind, const std::string &name,
-                    size_t index) {
+void register_piece(const shufflenet_descriptor &descriptor, const Piece &piece) {
     for (const int threads : {1, 2}) {
         for (const bool cold : {false, true}) {
-            const std::string id = kind + "/" + descriptor.name + "/" + name + "/threads:" + std::to_string(threads) +
-                                   (cold ? "/cold" : "");
+            const std::string id = piece.kind + "/" + descriptor.name + "/" + piece.name +
+                                   "/threads:" + std::to_string(threads) + (cold ? "/cold" : "");
             benchmark::RegisterBenchmark(id.c_str(),
-                                         [&descriptor, kind, index, threads, cold](benchmark::State &state) {
-                                             run_piece(state, descriptor, kind == "unit", index, threads, cold);
+                                         [&descriptor, piece, threads, cold](benchmark::State &state) {
+                                             run_piece(state, descriptor, piece, threads, cold);
                                          })
                 ->UseManualTime()
                 ->Unit(benchmark::kMicrosecond);
@@ -74,22 +93,7 @@ void register_piece(const shufflenet_descriptor &descriptor, const std::string &
 
 void register_all() {
     for (const shufflenet_descriptor *descriptor : compiled_models()) {
-        const Network *found = find_network(descriptor->network);
-        if (found == nullptr) continue;  // A comparison network has no stages.
-        size_t index = 0;
-        for (const char *name : {"stem", "stage2", "stage3", "stage4", "conv5_pool", "fc"}) {
-            register_piece(*descriptor, "stage", name, index++);
-        }
-        index = 0;
-        const Network &network = *found;
-        for (int s = 0; s < kStages; ++s) {
-            // All basic units of a stage are one kernel with other weights: the first stands for them.
-            for (int u = 0; u < network.units[s]; ++u, ++index) {
-                if (u > 1) continue;
-                register_piece(*descriptor, "unit", "stage" + std::to_string(s + 2) + "_unit" + std::to_string(u),
-                               index);
-            }
-        }
+        for (const Piece &piece : pieces_of(*descriptor)) register_piece(*descriptor, piece);
     }
 }
 

@@ -9,8 +9,9 @@
 #include <set>
 #include <thread>
 
-#include "benchmark_main.h"
-#include "workload.h"
+#include "bench/common/benchmark_main.h"
+#include "bench/common/workload.h"
+#include "models/compiled_models.h"
 
 namespace shufflenet::bench {
 
@@ -22,11 +23,11 @@ void run_network(benchmark::State &state, const Workload &workload, int batch, i
     Model model = workload.open(threads);
     static std::set<const Workload *> verified;
     if (verified.insert(&workload).second) workload.verify(model);
-    const std::span input = workload.input().first(size_t(batch) * 3 * workload.size().pixels());
-    std::vector<float> logits(size_t(batch) * model.classes());
+    const std::span input = workload.input(batch);
+    const Outputs outputs(model.outputs(), batch);
     const auto start = Clock::now();
     while (state.KeepRunning()) {
-        if (const Status status = model.run(input, batch, logits); !status.ok()) {
+        if (const Status status = model.run(input, batch, outputs.requests()); !status.ok()) {
             state.SkipWithError(status.message().c_str());
             return;
         }
@@ -50,7 +51,7 @@ void run_on_device(benchmark::State &state, const Workload &workload, const std:
     workload.verify(model);
     const auto start = Clock::now();
     while (state.KeepRunning()) {
-        Status status = model.enqueue(model.own_input(), batch, model.own_logits());
+        Status status = model.enqueue(model.own_input(), batch, model.own_output());
         // Some in flight hide what a launch costs the host; many would only queue.
         if (status.ok() && state.iterations() % 16 == 0) status = model.synchronize();
         if (!status.ok()) {
@@ -69,9 +70,8 @@ void run_on_device(benchmark::State &state, const Workload &workload, const std:
 
 /// Only where the device is there: without it, the benchmarks of the CPU are the others.
 void register_devices(const shufflenet_descriptor &descriptor, const std::shared_ptr<Workload> &workload) {
-    for (int i = 0; i < descriptor.device_kernels_count; ++i) {
-        if (descriptor.device_kernels[i].from_batch > 1) continue;
-        const std::string device = descriptor.device_kernels[i].device;
+    for (int i = 0; i < descriptor.devices_count; ++i) {
+        const std::string device = descriptor.devices[i].device;
         DeviceModel probe;
         DeviceOptions options;
         options.device = device;

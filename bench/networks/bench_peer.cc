@@ -3,19 +3,19 @@
 //
 //   bench_peer MODEL WEIGHTS.safetensors|random BATCH THREADS INPUT.f32 OUTPUT.f32
 //
-// Runs once and writes the output, so that sides can be compared, then prints a line of JSON that says who it is. For
+// Runs once and writes the outputs one after another, so that sides can be compared, then prints a line of JSON that says who it is. For
 // each line with a number on standard input it runs that often and prints the microseconds of each run as JSON.
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "bench/common/workload.h"
+#include "models/compiled_models.h"
 #include "runtime/src/file.h"
-#include "workload.h"
 
 namespace shufflenet::bench {
 
@@ -23,10 +23,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using Json = nlohmann::json;
-
-void check(const Status &status) {
-    if (!status.ok()) throw std::runtime_error(status.message());
-}
 
 const shufflenet_descriptor &find(const std::string &name) {
     for (const shufflenet_descriptor *descriptor : compiled_models()) {
@@ -42,21 +38,23 @@ void serve(const std::vector<std::string> &arguments) {
     const int batch = std::stoi(arguments[2]), threads = std::stoi(arguments[3]);
     std::vector<std::byte> file;
     check(read_file(arguments[4], &file));
-    const auto side_pixels = static_cast<int>(std::lround(std::sqrt(file.size() / (sizeof(float) * 3 * batch))));
-    std::vector<float> input(size_t(batch) * 3 * side_pixels * side_pixels);
+    std::vector<float> input(size_t(batch) * 3 * descriptor.height * descriptor.width);
     if (file.size() != input.size() * sizeof(float)) {
-        throw std::runtime_error(arguments[4] + ": expected floats of " + std::to_string(batch) + " square images");
+        throw std::runtime_error(arguments[4] + ": expected floats of " + std::to_string(batch) + " images of " +
+                                 std::to_string(descriptor.height) + " x " + std::to_string(descriptor.width));
     }
     std::memcpy(input.data(), file.data(), file.size());
     Model model;
     check(model.open(descriptor, threads));
     check(arguments[1] == "random" ? model.load_weights(Workload(descriptor, 1).safetensors(), arguments[1])
                                    : model.load_weights(arguments[1]));
-    std::vector<float> output(size_t(batch) * model.classes());
-    check(model.run(input, batch, output));
+    const Outputs outputs(model.outputs(), batch);
+    check(model.run(input, batch, outputs.requests()));
     std::ofstream out(arguments[5], std::ios::binary);
-    out.write(reinterpret_cast<const char *>(output.data()),
-              static_cast<std::streamsize>(output.size() * sizeof(float)));
+    for (const std::vector<float> &output : outputs.values()) {
+        out.write(reinterpret_cast<const char *>(output.data()),
+                  static_cast<std::streamsize>(output.size() * sizeof(float)));
+    }
     out.close();
     if (!out) throw std::runtime_error(arguments[5] + ": cannot be written");
     const Json about = {{"name", "ours"}, {"isa", model.isa()}, {"peak_gflops", peak_gflops(model.isa(), threads)}};
@@ -65,7 +63,7 @@ void serve(const std::vector<std::string> &arguments) {
         Json times = Json::array();
         for (int i = 0; i < count; ++i) {
             const auto start = Clock::now();
-            check(model.run(input, batch, output));
+            check(model.run(input, batch, outputs.requests()));
             times.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count());
         }
         std::cout << times.dump() << std::endl;

@@ -1,5 +1,5 @@
 // From process start to the first result: start/<model>/<from>/<precision>. Every iteration is a new process of this
-// program, which opens the model, loads weights, runs one image and writes the logits; time ends with their first byte.
+// program, which opens the model, loads weights, runs one image and writes its first output; time ends with their first byte.
 // `from` is "file" or "embedded"; embedded weights lie in pages of the program's file, so here in pages of the
 // weights'. Files are in the page cache; the first process of all, which may find them outside, is not timed.
 #include <fcntl.h>
@@ -18,10 +18,11 @@
 #include <memory>
 #include <stdexcept>
 
-#include "benchmark_main.h"
+#include "bench/common/benchmark_main.h"
+#include "bench/common/workload.h"
+#include "models/compiled_models.h"
 #include "runtime/src/canonical.h"
 #include "runtime/src/file.h"
-#include "workload.h"
 
 namespace shufflenet::bench {
 
@@ -30,10 +31,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr const char *kChild = "--first-result";
-
-void check(const Status &status) {
-    if (!status.ok()) throw std::runtime_error(status.message());
-}
 
 [[noreturn]] void fail(const std::string &what) { throw std::runtime_error(what + ": " + std::strerror(errno)); }
 
@@ -66,15 +63,15 @@ std::vector<float> first_result(const shufflenet_descriptor &descriptor, const s
     Model model;
     check(model.open(descriptor));
     check(from == "embedded" ? model.load_weights(mapped(weights), weights) : model.load_weights(weights));
-    std::vector<float> logits(model.classes());
-    check(model.run(image_for(descriptor), 1, logits));
-    return logits;
+    std::vector<float> output(model.outputs().front().shape.elements());
+    check(model.run(image_for(descriptor), 1, output));
+    return output;
 }
 
 /// The child: MODEL FROM WEIGHTS
 int child(char **arguments) {
-    const std::vector<float> logits = first_result(model_named(arguments[0]), arguments[1], arguments[2]);
-    const auto bytes = std::as_bytes(std::span(logits));
+    const std::vector<float> output = first_result(model_named(arguments[0]), arguments[1], arguments[2]);
+    const auto bytes = std::as_bytes(std::span(output));
     return ::write(STDOUT_FILENO, bytes.data(), bytes.size()) == ssize_t(bytes.size()) ? 0 : 1;
 }
 
@@ -147,7 +144,7 @@ void run_start(benchmark::State &state, const shufflenet_descriptor &model, cons
     std::vector<float> found(expected.size());
     const std::vector<std::string> command = {"/proc/self/exe", kChild, model.name, from, weights};
     time_child(command, std::as_writable_bytes(std::span(found)));
-    if (found != expected) throw std::runtime_error(std::string(model.name) + ": another process has other logits");
+    if (found != expected) throw std::runtime_error(std::string(model.name) + ": another process has another result");
     while (state.KeepRunning()) {
         state.SetIterationTime(time_child(command, std::as_writable_bytes(std::span(found))));
     }
