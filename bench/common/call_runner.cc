@@ -89,13 +89,6 @@ double ModelCalls::bytes(int call) const {
     return sizeof(float) * static_cast<double>(elements_of(program_.graph, program_.calls[call].layers));
 }
 
-double ModelCalls::stored(int call) const {
-    const std::vector<int> &layers = program_.calls[call].layers;
-    if (layers.empty()) return 0;
-    const networks::Layer &last = program_.graph.layers[layers.back()];
-    return sizeof(float) * static_cast<double>(last.out_channels) * last.out.pixels();
-}
-
 void ModelCalls::evict_weights(int call) const {
     const networks::Call &what = program_.calls[call];
     const float *weights = weights_.floats.data() + what.weights;

@@ -68,8 +68,6 @@ class ModelCalls {
     /// What a call costs at least: multiply-adds, and bytes of inputs, output and weights, once each.
     double flops(int call) const;
     double bytes(int call) const;
-    /// Bytes of its output.
-    double stored(int call) const;
 
     /// Takes a call's weights out of the caches, as the rest of a network does.
     void evict_weights(int call) const;

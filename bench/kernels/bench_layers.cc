@@ -1,13 +1,14 @@
 // Where the time of a run goes, layer by layer: bench_layers MODEL THREADS RUNS prints a line of JSON.
 //
-// A kernel calls into the thread pool once for each of its parallel loops, and a loop is one layer, or two where the
-// schedule fuses them. The linker hands these calls to us (--wrap), so that what is timed is the library's own run.
+// A kernel calls into the thread pool once for each of its parallel loops, and a loop is one layer, or several where the
+// schedule fuses them. The linker hands these calls to us (--wrap), so that what is timed are the library's own kernels.
 // The figures are those of the fastest run, and add up to it:
 //   {"model":…, "isa":…, "threads":…, "peak_gflops":…, "run_us":…, "loops_us": what the loops take, "loops": [
-//     {"kernel": "stage3_basic", "layers": "pw1", "calls": 7, "us": wall time of all calls,
+//     {"kernel": its first call, "layers": "pw1", "calls": 7, "us": wall time of all calls,
 //      "busy_us": the busiest thread's share of it, "mean_busy_us": the mean of the threads,
 //      "flops": multiply-adds times two, "bytes": input, weights and output once each, "stored": bytes of the output,
 //      "store_us": the time that writing as many bytes to the same memory takes alone, with one thread}]}
+// A call without a loop, because there is but one task, is one loop.
 #include <elf.h>
 #include <link.h>
 
@@ -22,8 +23,9 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "bench/common/call_runner.h"
+#include "models/compiled_models.h"
 #include "runtime/src/halide_hooks.h"
-#include "workload.h"
 
 namespace {
 
@@ -42,16 +44,18 @@ int this_thread() {
     return number;
 }
 
-/// One call of a parallel loop.
+/// One run of a parallel loop, or of a call that has none.
 struct LoopCall {
+    int call;  ///< Of the program.
     Body body;
     uint8_t *closure;
     double wall = 0;
     std::array<double, kMostThreads> busy{};  ///< Each thread writes its own.
 };
 
-// The loops of the current run, in order. A run starts its loops from one thread.
-std::vector<LoopCall> calls;
+// The loops of the current run, in order, and the call that runs. A run starts its loops from one thread.
+std::vector<LoopCall> loops;
+int current_call = 0;
 
 int timed_task(void *context, int task, uint8_t *closure) {
     auto *call = reinterpret_cast<LoopCall *>(closure);
@@ -69,7 +73,7 @@ extern "C" {
 int SHUFFLENET_REAL_HALIDE(do_par_for)(void *context, Body body, int first, int size, uint8_t *closure);
 
 int SHUFFLENET_WRAP_HALIDE(do_par_for)(void *context, Body body, int first, int size, uint8_t *closure) {
-    LoopCall &call = calls.emplace_back(LoopCall{body, closure});
+    LoopCall &call = loops.emplace_back(LoopCall{current_call, body, closure});
     const auto start = Clock::now();
     const int result =
         SHUFFLENET_REAL_HALIDE(do_par_for)(context, timed_task, first, size, reinterpret_cast<uint8_t *>(&call));
@@ -85,11 +89,6 @@ namespace shufflenet::bench {
 namespace {
 
 using Json = nlohmann::json;
-
-/// The Func that a loop stores, and its kernel: from the name "<model>_<isa>_<kernel>_par_for_<func>_s0_…".
-struct LoopName {
-    std::string kernel, func;
-};
 
 template <typename T>
 std::vector<T> read_at(std::ifstream &file, uint64_t offset, uint64_t count) {
@@ -123,32 +122,25 @@ std::map<uintptr_t, std::string> function_names() {
     return names;
 }
 
-LoopName name_of(Body body, const std::string &prefix) {
+/// The Func that a loop stores, without "_tail" and the like, from "<kernel>_par_for_<func>_s0_…"; empty: no loop.
+std::string func_of(Body body) {
+    if (body == nullptr) return "";
     static const std::map<uintptr_t, std::string> names = function_names();
     const auto found = names.find(reinterpret_cast<uintptr_t>(body));
-    const std::string symbol = found == names.end() ? "" : found->second;
-    const size_t middle = symbol.find("_par_for_"), end = symbol.find("_s0_");
-    if (!symbol.starts_with(prefix) || middle == std::string::npos || end == std::string::npos) {
+    const std::string symbol = found == names.end() ? "" : found->second, middle = "_par_for_";
+    const size_t at = symbol.find(middle);
+    if (at == std::string::npos) {
         throw std::runtime_error("a parallel loop without the name of one: \"" + symbol + '"');
     }
-    const size_t func = middle + std::strlen("_par_for_");
-    return {symbol.substr(prefix.size(), middle - prefix.size()), symbol.substr(func, end - func)};
+    const std::string func = symbol.substr(at + middle.size());
+    return func.substr(0, func.find('_'));
 }
 
-/// The layers of a kernel, in the order in which it computes them, as "pw1", "dw", … with their rows.
-std::vector<std::pair<std::string, Layer>> layers_of(const std::string &kernel, const std::vector<Layer> &all) {
-    std::vector<std::pair<std::string, Layer>> mine;
-    const std::string stage = kernel.substr(0, std::strlen("stage2"));
-    const bool unit = kernel.starts_with("stage");
-    const std::string branch = kernel.ends_with("branch1") ? "_branch1_" : "_branch2_";
-    // All basic units of a stage are alike.
-    const std::string prefix =
-        unit ? stage + (kernel.ends_with("basic") ? "_unit1" : "_unit0") + branch : kernel.substr(0, kernel.find('_'));
-    for (const Layer &layer : all) {
-        const std::string id(layer.id.view());
-        if (id.starts_with(prefix)) mine.emplace_back(unit ? id.substr(prefix.size()) : id, layer);
-    }
-    return mine;
+/// How many of a kernel's layers are done when a loop has stored `func`.
+size_t layers_done(const networks::Kernel &kernel, const std::string &func, size_t all) {
+    if (kernel.kind != networks::KernelKind::kUnit) return all;
+    const size_t expanded = kernel.expands() ? 1 : 0;
+    return func == "pw1" ? expanded : func == "dw" ? expanded + 1 : all;
 }
 
 /// Microseconds for writing that many bytes, warm.
@@ -166,102 +158,114 @@ double store_time(size_t bytes) {
 
 /// What one loop of a kernel took, in all its calls and with the loop over the tail of its channels.
 struct LoopTime {
-    std::string kernel, func;
+    int kernel, call;  ///< The first call of them.
+    std::string func;
     int calls = 0;
     double wall = 0, busy = 0, mean_busy = 0;
 };
 
-std::vector<LoopTime> sum_up(const std::vector<LoopCall> &run, const std::string &prefix, int threads) {
+std::vector<LoopTime> sum_up(const std::vector<LoopCall> &run, const networks::Program &program, int threads) {
     std::vector<LoopTime> sums;
-    for (const LoopCall &call : run) {
-        LoopName name = name_of(call.body, prefix);
-        const size_t tail = name.func.find("_tail");
-        name.func = name.func.substr(0, tail);
-        auto sum = std::ranges::find_if(
-            sums, [&](const LoopTime &s) { return s.kernel == name.kernel && s.func == name.func; });
-        if (sum == sums.end()) sum = sums.insert(sums.end(), {name.kernel, name.func});
-        if (tail == std::string::npos) ++sum->calls;
-        sum->wall += call.wall;
-        sum->busy += *std::ranges::max_element(call.busy);
-        for (const double busy : call.busy) sum->mean_busy += busy / threads;
+    std::map<std::pair<int, std::string>, int> last_call;
+    for (const LoopCall &loop : run) {
+        const int kernel = program.calls[loop.call].kernel;
+        const std::string func = func_of(loop.body);
+        auto sum =
+            std::ranges::find_if(sums, [&](const LoopTime &s) { return s.kernel == kernel && s.func == func; });
+        if (sum == sums.end()) sum = sums.insert(sums.end(), {kernel, loop.call, func});
+        const auto [last, first_time] = last_call.try_emplace({kernel, func}, loop.call);
+        // A tail is another loop of the same call.
+        if (first_time || last->second != loop.call) ++sum->calls;
+        last->second = loop.call;
+        sum->wall += loop.wall;
+        sum->busy += *std::ranges::max_element(loop.busy);
+        for (const double busy : loop.busy) sum->mean_busy += busy / threads;
     }
     return sums;
 }
 
-/// A loop's layers are those that no later loop of its kernel stores: what is fused comes before what is stored.
-Json describe(const std::vector<LoopTime> &loops, const std::vector<Layer> &all) {
+/// "pw1" of "stage2_unit1_branch2_pw1", where the call is "stage2_unit1_branch2".
+std::string short_name(const std::string &layer, const std::string &call) {
+    return layer.starts_with(call + "_") ? layer.substr(call.size() + 1) : layer;
+}
+
+Json describe_loop(const LoopTime &loop, const networks::Program &program, const std::vector<int> &layers) {
+    const networks::Call &call = program.calls[loop.call];
+    std::string names;
+    for (const int layer : layers) {
+        names += (names.empty() ? "" : "+") + short_name(program.graph.layers[layer].id, call.id);
+    }
+    const double flops = 2.0 * static_cast<double>(flops_of(program.graph, layers));
+    const double bytes = sizeof(float) * static_cast<double>(elements_of(program.graph, layers));
+    double stored = 0;
+    if (!layers.empty()) {
+        const networks::Layer &last = program.graph.layers[layers.back()];
+        stored = sizeof(float) * static_cast<double>(last.out_channels) * last.out.pixels();
+    }
+    return {{"kernel", call.id},
+            {"layers", names},
+            {"calls", loop.calls},
+            {"us", loop.wall},
+            {"busy_us", loop.busy},
+            {"mean_busy_us", loop.mean_busy},
+            {"flops", flops * loop.calls},
+            {"bytes", bytes * loop.calls},
+            {"stored", stored * loop.calls},
+            {"store_us", store_time(static_cast<size_t>(stored)) * loop.calls}};
+}
+
+/// A loop's layers are those that no loop before it has stored: what is fused comes before what is stored.
+Json describe(const std::vector<LoopTime> &sums, const networks::Program &program) {
     Json result = Json::array();
-    std::map<std::string, size_t> done;
-    for (const LoopTime &loop : loops) {
-        const auto layers = layers_of(loop.kernel, all);
-        size_t end = layers.size();
-        for (size_t i = 0; i < layers.size(); ++i) {
-            if (layers[i].first == loop.func) end = i + 1;
-        }
-        std::string names;
-        double flops = 0, floats = 0, stored = 0;
-        for (size_t &i = done[loop.kernel]; i < end; ++i) {
-            const Layer &layer = layers[i].second;
-            const double in = 1.0 * layer.in.pixels() * layer.in_channels;
-            stored = 1.0 * layer.out.pixels() * layer.out_channels;
-            if (names.empty()) floats += in;
-            names += (names.empty() ? "" : "+") + layers[i].first;
-            flops += 2.0 * static_cast<double>(layer.flops());
-            floats += static_cast<double>(layer.weight_elements());
-        }
-        floats += stored;
-        const double bytes = stored * sizeof(float);
-        result.push_back({{"kernel", loop.kernel},
-                          {"layers", names},
-                          {"calls", loop.calls},
-                          {"us", loop.wall},
-                          {"busy_us", loop.busy},
-                          {"mean_busy_us", loop.mean_busy},
-                          {"flops", flops * loop.calls},
-                          {"bytes", floats * sizeof(float) * loop.calls},
-                          {"stored", bytes * loop.calls},
-                          {"store_us", store_time(static_cast<size_t>(bytes)) * loop.calls}});
+    std::map<int, size_t> done;
+    for (const LoopTime &loop : sums) {
+        const std::vector<int> &all = program.calls[loop.call].layers;
+        const size_t first = done[loop.kernel];
+        const size_t end = std::max(first, layers_done(program.kernels[loop.kernel], loop.func, all.size()));
+        done[loop.kernel] = end;
+        result.push_back(describe_loop(loop, program, {all.begin() + ssize_t(first), all.begin() + ssize_t(end)}));
     }
     return result;
 }
 
+/// Microseconds of a run, whose loops are in `loops` then.
+double timed_run(CallRunner &runner) {
+    loops.clear();
+    const auto start = Clock::now();
+    for (int call = 0; call < static_cast<int>(runner.calls().size()); ++call) {
+        current_call = call;
+        const size_t before = loops.size();
+        const auto begin = Clock::now();
+        runner.run(call);
+        if (loops.size() > before) continue;
+        const double took = microseconds_since(begin);
+        loops.push_back({call, nullptr, nullptr, took, {took}});
+    }
+    return microseconds_since(start);
+}
+
 Json measure(const shufflenet_descriptor &descriptor, int threads, int runs) {
     const Workload workload(descriptor, 1);
-    Model model = workload.open(threads);
-    workload.verify(model);
-    std::vector<float> logits(descriptor.classes);
+    loops.reserve(10'000);
+    ModelCalls model(workload, threads);
     std::vector<LoopCall> fastest;
     double best = 1e30;
-    calls.reserve(1000);
     for (int i = 0; i < runs; ++i) {
-        calls.clear();
-        const auto start = Clock::now();
-        if (const Status status = model.run(workload.input(), 1, logits); !status.ok()) {
-            throw std::runtime_error(status.message());
-        }
-        const double took = microseconds_since(start);
+        const double took = timed_run(model.runner());
         if (took >= best) continue;
         best = took;
-        fastest = calls;
+        fastest = loops;
     }
-    const std::string prefix = std::string(descriptor.name) + "_" + model.isa() + "_";
-    const std::vector<LoopTime> loops = sum_up(fastest, prefix, threads);
+    const std::vector<LoopTime> sums = sum_up(fastest, model.program(), threads);
     double total = 0;
-    for (const LoopTime &loop : loops) total += loop.wall;
-    const std::vector<Layer> layers = network_layers(workload.network(), workload.size(), descriptor.classes);
-    Json described = describe(loops, layers);
-    // A loop of one task is no loop, and its time is nowhere: a small network's.
-    double missing = 0;
-    for (const Layer &layer : layers) missing += 2.0 * static_cast<double>(layer.flops());
-    for (const Json &loop : described) missing -= loop.at("flops").get<double>();
-    if (missing != 0) throw std::runtime_error(prefix + "*: some layers have but one task");
+    for (const LoopTime &loop : sums) total += loop.wall;
     return {{"model", descriptor.name},
             {"isa", model.isa()},
             {"threads", threads},
             {"peak_gflops", peak_gflops(model.isa(), threads)},
             {"run_us", best},
             {"loops_us", total},
-            {"loops", std::move(described)}};
+            {"loops", describe(sums, model.program())}};
 }
 
 int number(const char *text, int most) {
