@@ -1,4 +1,4 @@
-// Searches the numbers of a model's schedules, kernel by kernel, and writes them to schedules/tuned/<target>/.
+// Searches the numbers of the schedules of a model's kernels, and writes them to schedules/tuned/<target>.json.
 //
 // The search is evolutionary, seeded by the hand-made schedule. A kernel has a handful of genes with few values each
 // and little interaction (a register tile is good or bad almost whatever the blocking), so a step first varies single
@@ -13,14 +13,13 @@
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <random>
 #include <set>
 #include <stdexcept>
 
-#include "networks/layers.h"
-#include "tuning_record.h"
-#include "tuning_trials.h"
+#include "networks/catalog.h"
+#include "record.h"
+#include "trials.h"
 
 namespace shufflenet::bench {
 
@@ -34,8 +33,6 @@ constexpr size_t kBatch = 9;
 constexpr double kTrialMilliseconds = 60, kConfirmMilliseconds = 250;
 // A win below this is noise.
 constexpr double kGain = 0.995;
-// A win that is worth another kernel for larger batches.
-constexpr double kOwnKernelGain = 0.97;
 constexpr int kParents = 4;
 // Steps without a better version after which a kernel's remaining time goes to the others.
 constexpr int kPatience = 3;
@@ -66,28 +63,33 @@ class Progress {
     bool terminal_;
 };
 
+networks::Program program_of(const TuningOptions &options) {
+    return make_program(*networks::published_network(options.network, options.input, networks::kDefaultClasses));
+}
+
 class Search {
   public:
     explicit Search(const TuningOptions &options)
         : options_(options),
-          network_(*find_network(options.network)),
+          program_(program_of(options_)),
           compiler_(options_),
-          trials_(options_, options.trial.empty() ? compiler_.program("kernel_trial").string() : options.trial),
-          record_(options),
-          progress_(options.budget) {}
+          trials_(options_, program_.graph,
+                  options_.trial.empty() ? compiler_.program("kernel_trial").string() : options_.trial),
+          record_(options_),
+          progress_(options_.budget) {}
 
     void run() {
-        const std::vector<Kernel> kernels = chosen_kernels();
+        const std::vector<TunedKernel> kernels = chosen_kernels();
         // What most of the time goes to comes first, and gets most of the budget.
-        std::vector<std::pair<double, const Kernel *>> order;
-        for (const Kernel &kernel : kernels) order.emplace_back(weight(kernel), &kernel);
+        std::vector<std::pair<double, const TunedKernel *>> order;
+        for (const TunedKernel &kernel : kernels) order.emplace_back(weight(kernel), &kernel);
         std::sort(order.rbegin(), order.rend());
         double left = 0;
         for (const auto &[share, kernel] : order) left += share;
         for (const auto &[share, kernel] : order) {
             if (interrupted()) break;
             const double now = progress_.elapsed();
-            tune_all(*kernel, now + std::max(0.0, options_.budget - now) * share / left);
+            tune(*kernel, now + std::max(0.0, options_.budget - now) * share / left);
             left -= share;
         }
         report(kernels);
@@ -95,112 +97,59 @@ class Search {
 
   private:
     /// Those that the options name, or all.
-    std::vector<Kernel> chosen_kernels() const {
-        std::vector<Kernel> all = options_.device != nullptr
-                                      ? device_kernels_of(network_, {options_.height, options_.width}, *options_.device)
-                                      : kernels_of(network_);
+    std::vector<TunedKernel> chosen_kernels() const {
+        const std::vector<TunedKernel> all = kernels_of(program_);
+        if (options_.kernels.empty()) return all;
+        std::vector<TunedKernel> chosen;
         for (const std::string &name : options_.kernels) {
-            if (std::ranges::none_of(all, [&](const Kernel &kernel) { return kernel.name == name; })) {
+            const auto call = std::ranges::find(program_.calls, name, &networks::Call::id);
+            const int number = call != program_.calls.end() ? call->kernel : -1;
+            const auto found = std::ranges::find_if(
+                all, [&](const TunedKernel &kernel) { return kernel.number == number || kernel.key == name; });
+            if (found == all.end()) {
                 std::string names;
-                for (const Kernel &kernel : all) names += (names.empty() ? "" : ", ") + kernel.name;
+                for (const TunedKernel &kernel : all) names += (names.empty() ? "" : ", ") + kernel.name;
                 throw std::runtime_error("unknown kernel '" + name + "': expected one of " + names);
             }
+            chosen.push_back(*found);
         }
-        if (options_.kernels.empty()) return all;
-        std::erase_if(all,
-                      [&](const Kernel &kernel) { return std::ranges::count(options_.kernels, kernel.name) == 0; });
-        return all;
+        return chosen;
     }
 
     /// About the multiply-adds of a kernel's calls; the square root, because small kernels need steps too.
-    double weight(const Kernel &kernel) const {
-        if (options_.device != nullptr) return std::sqrt(device_flops(kernel));
-        double flops = 0;
-        for (const Layer &layer : network_layers(network_, {options_.height, options_.width}, kDefaultClasses)) {
-            const std::string id(layer.id.view());
-            const bool in_unit0 = id.find("_unit0_") != std::string::npos;
-            const std::string stage = kernel.name.substr(0, 6);
-            const bool mine =
-                kernel.name.ends_with("_basic") ? id.starts_with(stage) && !in_unit0
-                : kernel.name.starts_with("stage")
-                    ? id.starts_with(stage) && in_unit0 && id.find(kernel.name.substr(12)) != std::string::npos
-                    : id.starts_with(kernel.generator == "conv5_pool" ? "conv5" : kernel.generator);
-            if (mine) flops += static_cast<double>(layer.flops());
-        }
-        return std::sqrt(flops);
-    }
+    static double weight(const TunedKernel &kernel) { return std::sqrt(1 + kernel.calls * kernel.multiply_adds); }
 
-    /// Multiply-adds of a device's kernel in a run of one image.
-    double device_flops(const Kernel &kernel) const {
-        // A run calls its launches by the units that they belong to.
-        std::string id = kernel.name;
-        const auto rename = [&id](const std::string &from, const std::string &to) {
-            if (const size_t at = id.find(from); at != std::string::npos) id.replace(at, from.size(), to);
-        };
-        rename("_down_", "_unit0_");
-        rename("_basic_", "_unit1_");
-        rename("_expand", "_branch2_expand");
-        rename("_project", "_branch2_project");
-        const bool fused = kernel.generator == "batched_branch2";
-        const auto launches = device_kernels(network_, {options_.height, options_.width}, kDefaultClasses, 1,
-                                             [fused](int, bool) { return fused; });
-        const auto found = std::ranges::find_if(launches, [&](const DeviceKernel &k) { return k.id.view() == id; });
-        return kernel.calls * static_cast<double>(found->multiply_adds);
-    }
-
-    /// A CPU's kernel for all threads together; a device's for the smallest batch, and then for each larger one, which
-    /// has numbers of its own only if these are worth another kernel.
-    void tune_all(const Kernel &kernel, double until) {
-        if (options_.device == nullptr) {
-            tune(kernel, 0, record_.numbers(kernel.name, 0), until);
-            return;
-        }
-        std::optional<Version> used;
-        auto batches = static_cast<double>(options_.batches.size());
-        for (const int count : options_.batches) {
-            if (interrupted()) return;
-            const double now = progress_.elapsed();
-            const double share = now + std::max(0.0, until - now) / batches--;
-            trials_.judge_by({count});
-            const int batch = used ? count : 0;
-            const Candidate start = !used || options_.resume ? record_.numbers(kernel.name, batch) : used->numbers;
-            const std::optional<Version> found = tune(kernel, batch, start, share);
-            if (!found) return;
-            used = used ? chosen(kernel, batch, *used, *found) : found;
-        }
-    }
-
-    /// Of the version of smaller batches and this one's own, the one that it gets.
-    Version chosen(const Kernel &kernel, int batch, const Version &smaller, const Version &own) {
-        const std::vector<Version> measured = trials_.run(
-            kernel, compiler_.oracle(kernel), {smaller, own, compiler_.version(kernel, {})}, kConfirmMilliseconds);
-        const bool differ = smaller.numbers != own.numbers;
-        if (measured.size() < 3 || (differ && measured[1].relative < kOwnKernelGain)) return own;
-        record_.store(kernel.name, batch, {}, measured[2].times, measured[0].times);
-        return smaller;
-    }
-
-    /// The best version that was found, whose numbers are in the record; nothing: the search was interrupted before
-    /// there was one.
-    std::optional<Version> tune(const Kernel &kernel, int batch, const Candidate &start, double until) {
-        const Size input{options_.height, options_.width};
-        const std::vector<Gene> genes = options_.device != nullptr ? device_genes_of(kernel, network_, input)
-                                                                   : genes_of(kernel, network_, input, options_.spec);
-        const Version oracle = compiler_.oracle(kernel);
+    /// The best version so far, measured beside the default one; the latter comes first.
+    std::vector<Version> start(const TunedKernel &kernel, const Version &oracle) {
         const Version first = compiler_.version(kernel, {});
-        Version best = compiler_.version(kernel, start);
-        std::vector<Version> measured = trials_.run(kernel, oracle, {first, best}, kConfirmMilliseconds);
-        if (measured.size() < 2) {
-            if (!interrupted()) progress_.line(kernel.name + ": the tuned schedule fails, starting from the default");
-            best = first;
+        const Candidate numbers = record_.numbers(kernel.key);
+        std::vector<Version> measured;
+        if (!numbers.empty()) {
+            const Version best = compiler_.version(kernel, numbers);
             measured = trials_.run(kernel, oracle, {first, best}, kConfirmMilliseconds);
+            if (measured.size() < 2 && !interrupted()) {
+                progress_.line(kernel.name + ": the tuned schedule fails, starting from the default");
+            }
         }
-        if (interrupted()) return {};
-        if (measured.size() < 2) throw std::runtime_error(kernel.name + ": cannot be timed: " + trials_.failure());
-        best = measured[1];
+        if (measured.size() < 2 && !interrupted()) {
+            measured = trials_.run(kernel, oracle, {first, first}, kConfirmMilliseconds);
+        }
+        if (measured.size() < 2 && !interrupted()) {
+            throw std::runtime_error(kernel.name + ": cannot be timed: " + trials_.failure());
+        }
+        return measured;
+    }
+
+    /// Leaves the best version's numbers in the record.
+    void tune(const TunedKernel &kernel, double until) {
+        const std::vector<Gene> genes = genes_of(kernel.shape, options_.target);
+        const Version oracle = compiler_.oracle(kernel);
+        const std::vector<Version> measured = start(kernel, oracle);
+        if (interrupted()) return;
+        const Version &first = measured[0];
+        Version best = measured[1];
         best.relative = 1;
-        record_.set_device(trials_.device());
-        record_.store(kernel.name, batch, best.numbers, measured[0].times, best.times);
+        record_.store(kernel.key, best.numbers, first.times, best.times);
 
         known_.clear();
         compiler_.start_over();
@@ -210,27 +159,32 @@ class Search {
             progress_.show(kernel.name, tried, best.times.begin()->second);
             const std::vector<Candidate> children = offspring(genes, parents, tried == 0);
             if (children.empty()) break;
-            std::vector<Version> versions = compiler_.compile(kernel, children);
             tried += static_cast<int>(children.size());
-            versions.insert(versions.begin(), best);
-            versions = trials_.run(kernel, oracle, std::move(versions), kTrialMilliseconds);
-            ++idle;
-            if (versions.size() < 2) continue;
-            versions.erase(versions.begin());
-            std::sort(versions.begin(), versions.end(), faster);
-            if (challenge(kernel, batch, oracle, first, best, versions.front(), parents)) idle = 0;
-            parents.insert(parents.end(), versions.begin(), versions.end());
-            std::sort(parents.begin(), parents.end(), faster);
-            if (parents.size() > kParents) parents.resize(kParents);
+            idle = step(kernel, oracle, first, children, best, parents) ? 0 : idle + 1;
         }
         progress_.line(summary(kernel, best, tried));
-        return best;
+    }
+
+    /// Whether one of the children is better than `best`, which it then is; the best of all are the next parents.
+    bool step(const TunedKernel &kernel, const Version &oracle, const Version &first,
+              const std::vector<Candidate> &children, Version &best, std::vector<Version> &parents) {
+        std::vector<Version> versions = compiler_.compile(kernel, children);
+        versions.insert(versions.begin(), best);
+        versions = trials_.run(kernel, oracle, std::move(versions), kTrialMilliseconds);
+        if (versions.size() < 2) return false;
+        versions.erase(versions.begin());
+        std::sort(versions.begin(), versions.end(), faster);
+        const bool better = challenge(kernel, oracle, first, best, versions.front(), parents);
+        parents.insert(parents.end(), versions.begin(), versions.end());
+        std::sort(parents.begin(), parents.end(), faster);
+        if (parents.size() > kParents) parents.resize(kParents);
+        return better;
     }
 
     static bool faster(const Version &a, const Version &b) { return a.relative < b.relative; }
 
     /// Whether the fastest of a trial beats `best` again; then it takes its place, and `parents` are measured by it.
-    bool challenge(const Kernel &kernel, int batch, const Version &oracle, const Version &first, Version &best,
+    bool challenge(const TunedKernel &kernel, const Version &oracle, const Version &first, Version &best,
                    Version &challenger, std::vector<Version> &parents) {
         if (challenger.relative >= kGain) return false;
         const std::vector<Version> again = trials_.run(kernel, oracle, {best, challenger, first}, kConfirmMilliseconds);
@@ -240,7 +194,7 @@ class Search {
         for (Version &parent : parents) parent.relative /= challenger.relative;
         challenger.relative = 1;
         best = challenger;
-        record_.store(kernel.name, batch, best.numbers, again[2].times, best.times);
+        record_.store(kernel.key, best.numbers, again[2].times, best.times);
         return true;
     }
 
@@ -284,7 +238,7 @@ class Search {
         return from[random_() % from.size()];
     }
 
-    static std::string summary(const Kernel &kernel, const Version &best, int tried) {
+    static std::string summary(const TunedKernel &kernel, const Version &best, int tried) {
         std::string times;
         for (const auto &[count, time] : best.times) {
             char text[64];
@@ -295,21 +249,20 @@ class Search {
                " versions: " + Json(best.numbers).dump();
     }
 
-    void report(const std::vector<Kernel> &kernels) {
-        const char *unit = options_.device != nullptr ? "image(s)" : "thread(s)";
-        for (const int number : options_.counts()) {
+    void report(const std::vector<TunedKernel> &kernels) const {
+        for (const int number : options_.threads) {
             const std::string count = std::to_string(number);
             const double before = record_.total(kernels, "default", count),
                          after = record_.total(kernels, "tuned", count);
-            std::printf("%s, %s, %s %s: %.0f us by the default schedule, %.0f us tuned (%.2fx)\n",
-                        options_.model.c_str(), options_.target.c_str(), count.c_str(), unit, before, after,
+            std::printf("%s, %s, %s thread(s): %.0f us by the default schedule, %.0f us tuned (%.2fx)\n",
+                        options_.model.c_str(), std::string(options_.target.name).c_str(), count.c_str(), before, after,
                         before / after);
         }
         std::printf("%s\n", record_.path().c_str());
     }
 
     TuningOptions options_;
-    const Network &network_;
+    networks::Program program_;
     TuningCompiler compiler_;
     TuningTrials trials_;
     TuningRecord record_;

@@ -1,14 +1,18 @@
-#include "tuning_compiler.h"
+#include "compiler.h"
+
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <future>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <stdexcept>
-#include <thread>
 
-#include "child_process.h"
-#include "text_file.h"
+#include "bench/common/child_process.h"
+#include "bench/common/text_file.h"
+#include "generators/build.h"
+#include "generators/compile/jobs.h"
+#include "generators/compile/tool.h"
 
 namespace shufflenet::bench {
 
@@ -17,12 +21,38 @@ using Json = nlohmann::json;
 
 namespace {
 
-constexpr double kCompileSeconds = 120;
+constexpr unsigned kCompileSeconds = 120;
 
 fs::path new_folder() {
     std::string pattern = (fs::temp_directory_path() / "shufflenet-autotune-XXXXXX").string();
     if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error(pattern + ": cannot be created");
     return pattern;
+}
+
+/// As the compiler of models does it: weights that are prefetched are read again by the next tile of pixels.
+std::string with_prefetches_to_second_level(std::string assembly) {
+    const std::string from = "prefetchnta", to = "prefetcht1";
+    for (size_t at = assembly.find(from); at != std::string::npos; at = assembly.find(from, at)) {
+        assembly.replace(at, from.size(), to);
+    }
+    return assembly;
+}
+
+/// In a process of its own: leaves kernel.s and kernel.so in the folder; returns the lanes.
+std::string build(const TuningOptions &options, const networks::Kernel &kernel, const Candidate &numbers, bool oracle,
+                  const fs::path &folder) {
+    // Whatever the numbers, LLVM comes to an end, or this does.
+    alarm(kCompileSeconds);
+    const std::string key = networks::key(kernel), path = (folder / "kernel.s").string();
+    const Json tuned = {{"kernels", {{key, numbers}}}};
+    const schedules::Tuning tuning = schedules::parse_tuning(tuned.dump(), "numbers", key);
+    const Halide::Target target(std::string(options.target.halide) + "-" + std::string(kKernelFeatures));
+    const generators::BuiltKernel built =
+        generators::build_kernel(kernel, target, options.target.fma_units, tuning, oracle, kKernelSymbol, path);
+    write_text(path, with_prefetches_to_second_level(read_text(path)));
+    const compile::Tool cxx = compile::cxx_tool(options.compiler, std::string(options.target.processor));
+    compile::run_tool(cxx, {"-shared", "-o", "kernel.so", "kernel.s"}, folder.string());
+    return std::to_string(built.lanes[0]) + " " + std::to_string(built.lanes[1]);
 }
 
 }  // namespace
@@ -35,109 +65,69 @@ TuningCompiler::~TuningCompiler() {
     fs::remove_all(folder_, ignored);
 }
 
-std::vector<Version> TuningCompiler::compile(const Kernel &kernel, const std::vector<Candidate> &candidates) {
+std::vector<Version> TuningCompiler::compile(const TunedKernel &kernel, const std::vector<Candidate> &candidates) {
+    std::vector<Request> requests;
+    for (const Candidate &numbers : candidates) requests.push_back({kernel, numbers, false});
     std::vector<Version> compiled;
-    const size_t at_once = std::max(1U, std::thread::hardware_concurrency());
-    for (size_t first = 0; first < candidates.size() && !interrupted(); first += at_once) {
-        std::vector<std::future<Version>> running;
-        for (size_t i = first; i < std::min(candidates.size(), first + at_once); ++i) {
-            running.push_back(
-                std::async(std::launch::async, [&, i] { return compile_one(kernel, candidates[i], false); }));
-        }
-        for (auto &result : running) {
-            Version version = result.get();
-            if (!version.failure.empty()) continue;
-            const std::string code = read_text(fs::path(version.object).replace_filename("kernel.o"));
-            if (seen_.insert(kernel.name + code).second) compiled.push_back(std::move(version));
-        }
+    for (Version &version : compile_all(requests)) {
+        if (!version.failure.empty()) continue;
+        const std::string code = read_text(fs::path(version.object).replace_filename("kernel.s"));
+        if (seen_.insert(kernel.key + code).second) compiled.push_back(std::move(version));
     }
     return compiled;
 }
 
-Version TuningCompiler::oracle(const Kernel &kernel) {
-    return checked(kernel, options_.device != nullptr ? device_oracle(kernel) : compile_one(kernel, {}, true));
+Version TuningCompiler::oracle(const TunedKernel &kernel) { return compile_one({kernel, {}, true}); }
+
+Version TuningCompiler::version(const TunedKernel &kernel, const Candidate &numbers) {
+    return compile_one({kernel, numbers, false});
 }
 
-Version TuningCompiler::version(const Kernel &kernel, const Candidate &numbers) {
-    return checked(kernel, compile_one(kernel, numbers, false));
-}
-
-Version TuningCompiler::checked(const Kernel &kernel, Version version) {
+Version TuningCompiler::compile_one(const Request &request) {
+    Version version = compile_all({request}).front();
     if (!version.failure.empty()) {
-        throw std::runtime_error(kernel.name + ": " + Json(version.numbers).dump() +
+        throw std::runtime_error(request.kernel.name + ": " + Json(request.numbers).dump() +
                                  " does not compile: " + version.failure);
     }
     return version;
 }
 
-std::string TuningCompiler::assemble(const fs::path &folder, const Kernel &kernel, const std::string &symbol,
-                                     const std::vector<std::string> &more) const {
-    std::vector<std::string> command = {
-        SHUFFLENET_GENERATORS,
-        "-g",
-        kernel.generator,
-        "-f",
-        symbol,
-        "-o",
-        folder.string(),
-        "-e",
-        "assembly",
-        "target=" + std::string(options_.spec.halide) + "-" + std::string(kKernelFeatures),
-        "network=" + options_.network,
-        "height=" + std::to_string(options_.height),
-        "width=" + std::to_string(options_.width),
-        "kernel=" + kernel.name,
-        "fma_units=" + std::to_string(options_.spec.fma_units)};
-    command.insert(command.end(), kernel.parameters.begin(), kernel.parameters.end());
-    command.insert(command.end(), more.begin(), more.end());
-    ChildResult made = run_child(command, "", kCompileSeconds);
-    if (made.ok) {
-        made = run_child({SHUFFLENET_CMAKE, "-D", "INPUT=" + (folder / (symbol + ".s")).string(), "-D",
-                          "OUTPUT=" + (folder / "kernel.o").string(), "-D", "CXX=" + options_.compiler, "-P",
-                          std::string(SHUFFLENET_SOURCE_DIR) + "/cmake/assemble_kernel.cmake"},
-                         "", kCompileSeconds);
+std::vector<Version> TuningCompiler::compile_all(const std::vector<Request> &requests) {
+    std::vector<Version> versions;
+    std::vector<compile::Job> jobs;
+    for (const Request &request : requests) {
+        const fs::path folder = folder_ / std::to_string(++count_);
+        fs::create_directories(folder);
+        versions.push_back({.numbers = request.numbers, .object = (folder / "kernel.so").string()});
+        const auto run = [this, request, folder]() -> std::string {
+            try {
+                return build(options_, request.kernel.shape, request.numbers, request.oracle, folder);
+            } catch (const std::exception &error) {
+                return error.what();
+            }
+        };
+        jobs.push_back({request.kernel.name, run});
     }
-    return made.ok ? "" : made.failure;
-}
-
-std::string TuningCompiler::link(const fs::path &object, const std::vector<fs::path> &parts) const {
-    std::vector<std::string> command = {options_.compiler, "-shared", "-o", object.string()};
-    for (const fs::path &part : parts) command.push_back(part.string());
-    const ChildResult made = run_child(command, "", kCompileSeconds);
-    return made.ok ? "" : made.failure;
-}
-
-Version TuningCompiler::compile_one(const Kernel &kernel, const Candidate &numbers, bool oracle) {
-    // Every version has the same symbol, so that equal schedules are equal files.
-    const std::string symbol = "kernel";
-    const fs::path folder = folder_ / std::to_string(++count_);
-    fs::create_directories(folder);
-    const fs::path tuned = folder / "tuned.json";
-    write_text(tuned, Json{{"kernels", {{kernel.name, numbers}}}}.dump());
-    std::vector<std::string> more = {"tuned=" + tuned.string()};
-    if (oracle) more.emplace_back("reference=true");
-    const fs::path object = folder / "kernel.so";
-    std::string failure = assemble(folder, kernel, symbol, more);
-    if (failure.empty()) failure = link(object, {folder / "kernel.o"});
-    return {numbers, object.string(), symbol, failure, {}, 0};
-}
-
-Version TuningCompiler::device_oracle(const Kernel &kernel) {
-    if (device_oracle_.empty()) {
-        std::vector<fs::path> parts;
-        for (const Kernel &part : all_device_kernels()) {
-            const fs::path folder = folder_ / ("oracle_" + part.name);
-            fs::create_directories(folder);
-            const std::string failure = assemble(folder, part, part.name, {});
-            if (!failure.empty()) return {{}, "", part.name, failure, {}, 0};
-            parts.push_back(folder / "kernel.o");
+    std::vector<std::string> results;
+    try {
+        results = compile::run_jobs(jobs, compile::default_jobs());
+    } catch (const std::exception &) {
+        // One of them was ended by a signal, and the others with it: each on its own.
+        for (const compile::Job &job : jobs) {
+            if (interrupted()) break;
+            try {
+                results.push_back(compile::run_jobs({job}, 1).front());
+            } catch (const std::exception &error) {
+                results.emplace_back(error.what());
+            }
         }
-        const fs::path object = folder_ / "oracle.so";
-        const std::string failure = link(object, parts);
-        if (!failure.empty()) return {{}, "", kernel.name, failure, {}, 0};
-        device_oracle_ = object.string();
+        results.resize(jobs.size(), "interrupted");
     }
-    return {{}, device_oracle_, kernel.name, "", {}, 0};
+    for (size_t i = 0; i < versions.size(); ++i) {
+        std::istringstream lanes(results[i]);
+        if (!(lanes >> versions[i].lanes[0] >> versions[i].lanes[1])) versions[i].failure = results[i];
+    }
+    return versions;
 }
 
 }  // namespace shufflenet::bench

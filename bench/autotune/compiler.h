@@ -1,15 +1,14 @@
 // Numbers of a schedule to machine code that can be loaded.
 #pragma once
 
-#include <atomic>
 #include <filesystem>
 #include <map>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "tuning_options.h"
-#include "tuning_space.h"
+#include "options.h"
+#include "space.h"
 
 namespace shufflenet::bench {
 
@@ -19,13 +18,16 @@ using Times = std::map<std::string, double>;
 /// A kernel compiled with some numbers.
 struct Version {
     Candidate numbers;
-    std::string object;   ///< Path of the shared object.
-    std::string symbol;   ///< The kernel's function in it.
-    std::string failure;  ///< Why there is none.
+    std::string object;      ///< Path of the shared object.
+    int lanes[2] = {0, 0};   ///< See BuiltKernel.
+    std::string failure;     ///< Why there is none.
     Times times;
     /// Geometric mean, over thread counts, of the time over that of the first version in the same trial.
     double relative = 0;
 };
+
+/// The kernel's function in a version's shared object. All have the same name, so that equal schedules are equal files.
+inline constexpr const char *kKernelSymbol = "kernel";
 
 /// Compiles versions of kernels in child processes, several at a time, into a folder that is gone at the end.
 class TuningCompiler {
@@ -40,32 +42,29 @@ class TuningCompiler {
     void start_over() { seen_.clear(); }
 
     /// The versions that compiled, without those whose machine code was seen before.
-    std::vector<Version> compile(const Kernel &kernel, const std::vector<Candidate> &candidates);
+    std::vector<Version> compile(const TunedKernel &kernel, const std::vector<Candidate> &candidates);
 
     /// The version without a schedule, slow and right, and the one with these numbers. Throw std::runtime_error if
     /// they do not compile.
-    /// A device's oracle is all of its kernels by the default schedule, which the tests compare with the reference.
-    Version oracle(const Kernel &kernel);
-    Version version(const Kernel &kernel, const Candidate &numbers);
+    Version oracle(const TunedKernel &kernel);
+    Version version(const TunedKernel &kernel, const Candidate &numbers);
 
     /// Path of a program of the same build.
     std::filesystem::path program(const std::string &name) const { return programs_ / name; }
 
   private:
-    /// A kernel's object file, kernel.o in the folder; returns its failure.
-    std::string assemble(const std::filesystem::path &folder, const Kernel &kernel, const std::string &symbol,
-                         const std::vector<std::string> &more) const;
-    /// One shared object of object files; returns its failure.
-    std::string link(const std::filesystem::path &object, const std::vector<std::filesystem::path> &parts) const;
-    Version compile_one(const Kernel &kernel, const Candidate &numbers, bool oracle);
-    Version device_oracle(const Kernel &kernel);
-    static Version checked(const Kernel &kernel, Version version);
+    struct Request {
+        const TunedKernel &kernel;
+        Candidate numbers;
+        bool oracle;
+    };
+    std::vector<Version> compile_all(const std::vector<Request> &requests);
+    Version compile_one(const Request &request);
 
     const TuningOptions &options_;
     std::filesystem::path folder_, programs_;
     std::set<std::string> seen_;
-    std::string device_oracle_;  ///< Path of its shared object, once there is one.
-    std::atomic<int> count_{0};
+    int count_ = 0;
 };
 
 }  // namespace shufflenet::bench

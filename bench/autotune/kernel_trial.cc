@@ -2,12 +2,10 @@
 // which crashes or hangs takes nothing else with it, and so that it can run on another machine.
 //
 // Standard input: a line of JSON, then the bytes of the shared objects one after another:
-//   {"network": "shufflenet_v2_x1_0", "height": 224, "width": 224, "target": "avx512", "kernel": "stage3_basic",
-//    "calls": 7, "counts": [1, 2], "milliseconds": 300, "objects": [{"symbol": "k", "bytes": 12345}, ...]}
-// Counts are of threads, or on a device of images. The first object is the oracle: it runs once, and is not timed; a
-// device's has all kernels of the network. Standard output, a line of JSON:
-//   {"trials": [{"error": 1e-7, "microseconds": {"1": {"min": 1.5, "fast": 1.5, "median": 1.6},
-//    "2": ...}}, ...]}, and "device": as its driver names it, if it is one.
+//   {"graph": "…" (networks/graph_text.h), "kernel": 3 (of its program), "target": "avx512", "threads": [1, 2],
+//    "milliseconds": 300, "symbol": "kernel", "objects": [{"bytes": 12345, "lanes": [48, 16]}, ...]}
+// The first object is the oracle: it runs once, and is not timed. Standard output, a line of JSON:
+//   {"trials": [{"error": 1e-7, "microseconds": {"1": {"min": 1.5, "fast": 1.5, "median": 1.6}, "2": ...}}, ...]}
 // "fast" is the 5th percentile: what the kernel takes when nothing disturbs it, without the luck of a single run.
 // "error" is the worst difference from the oracle, as a share of the oracle's range.
 #include <dlfcn.h>
@@ -17,17 +15,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <iostream>
-#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <span>
 #include <stdexcept>
 
-#include "bed.h"
-#include "networks/devices.h"
+#include "bench/common/call_runner.h"
+#include "generators/compile/program_data.h"
+#include "networks/graph_text.h"
 #include "reference/random_weights.h"
-#include "runtime/src/backbone.h"
 #include "runtime/src/halide_hooks.h"
 #include "runtime/src/isa.h"
 #include "runtime/src/safetensors.h"
@@ -37,36 +35,9 @@ extern "C" {
 void *halide_malloc(void *user_context, size_t x) { return SHUFFLENET_HALIDE(malloc)(user_context, x); }
 void halide_free(void *user_context, void *ptr) { SHUFFLENET_HALIDE(free)(user_context, ptr); }
 void halide_error(void *user_context, const char *message) { SHUFFLENET_HALIDE(error)(user_context, message); }
-int halide_copy_to_device(void *context, halide_buffer_t *buffer, const halide_device_interface_t *interface) {
-    return SHUFFLENET_HALIDE(copy_to_device)(context, buffer, interface);
-}
-int halide_device_malloc(void *context, halide_buffer_t *buffer, const halide_device_interface_t *interface) {
-    return SHUFFLENET_HALIDE(device_malloc)(context, buffer, interface);
-}
 int halide_do_par_for(void *user_context, halide_task_t task, int min, int size, uint8_t *closure) {
     return SHUFFLENET_HALIDE(do_par_for)(user_context, task, min, size, closure);
 }
-}
-
-// The device hooks, likewise: ours are hidden.
-extern "C" {
-#define FORWARD_DEVICE_HOOKS(api)                                                                                \
-    int halide_##api##_initialize_kernels(void *context, void **state, const char *source, int size) {           \
-        return SHUFFLENET_HALIDE(api##_initialize_kernels)(context, state, source, size);                        \
-    }                                                                                                            \
-    int halide_##api##_run(void *context, void *state, const char *name, int bx, int by, int bz, int tx, int ty, \
-                           int tz, int shared, size_t sizes[], void *values[], int8_t is_buffer[]) {             \
-        return SHUFFLENET_HALIDE(api##_run)(context, state, name, bx, by, bz, tx, ty, tz, shared, sizes, values, \
-                                            is_buffer);                                                          \
-    }                                                                                                            \
-    void halide_##api##_finalize_kernels(void *context, void *state) {                                           \
-        SHUFFLENET_HALIDE(api##_finalize_kernels)(context, state);                                               \
-    }                                                                                                            \
-    const halide_device_interface_t *halide_##api##_device_interface() {                                         \
-        return SHUFFLENET_HALIDE(api##_device_interface)();                                                      \
-    }
-FORWARD_DEVICE_HOOKS(cuda)
-FORWARD_DEVICE_HOOKS(opencl)
 }
 
 namespace shufflenet::bench {
@@ -77,17 +48,11 @@ using Clock = std::chrono::steady_clock;
 using Json = nlohmann::json;
 
 constexpr uint64_t kSeed = 7;
-constexpr int kClasses = 1000;
 // More than a core has for itself, of any kind.
 constexpr size_t kPrivateCacheBytes = 4 << 20;
 
 // The oracle keeps whole tensors where the product keeps strips.
 constexpr size_t kOracleScratchBytes = 64 << 20;
-
-int no_kernel(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
-              halide_buffer_t *) {
-    return 0;
-}
 
 /// The shared object whose bytes come next on standard input.
 void *read_object(size_t size) {
@@ -110,98 +75,111 @@ void *find_function(void *handle, const std::string &symbol) {
     return function;
 }
 
-class CpuBed final : public Bed {
-  public:
-    explicit CpuBed(const Json &request)
-        : network_(*find_network(request.at("network").get<std::string>())),
-          kernel_(request.at("kernel")),
-          isa_(request.at("target")) {
-        descriptor_.abi = SHUFFLENET_VERSION_NUMBER;
-        descriptor_.network = network_.name.data();
-        descriptor_.height = request.at("height");
-        descriptor_.width = request.at("width");
-        if (!cpu_has(isa_)) throw std::runtime_error("this CPU does not have " + isa_);
-        kernels_.isa = isa_.c_str();
-        backbone_ = make_backbone(descriptor_, kernels_, network_);
+/// A version of the kernel.
+struct Version {
+    shufflenet_kernel kernel;
+    Json result;
+    std::vector<double> microseconds;
+};
 
-        const auto file = reference::random_safetensors(network_, kClasses, kSeed);
+/// What the versions are timed on: the memory of an image, in which a call of the kernel finds its operands.
+class Fixture {
+  public:
+    explicit Fixture(const Json &request)
+        : isa_(request.at("target")),
+          kernel_(request.at("kernel")),
+          data_(make_program(networks::graph_from_text(request.at("graph").get<std::string>()))),
+          table_(data_.source().kernels.size()),
+          image_(reference::random_input(data_.graph().input, 1, kSeed)) {
+        if (!cpu_has(isa_)) throw std::runtime_error("this CPU does not have " + isa_);
+        const auto call = std::ranges::find(data_.source().calls, kernel_, &networks::Call::kernel);
+        if (call == data_.source().calls.end()) throw std::runtime_error("no kernel " + std::to_string(kernel_));
+        call_ = static_cast<int>(call - data_.source().calls.begin());
+        kernels_ = {.isa = isa_.c_str(), .kernels = table_.data(), .scratch_bytes = kOracleScratchBytes};
+        const auto file = reference::random_safetensors(data_.graph(), kSeed);
         Safetensors tensors;
         check(Safetensors::parse(file, "random weights", &tensors));
-        check(pack_weights(tensors, "random weights", network_, backbone_.input, kPanelFloats, &weights_));
-        image_ = reference::random_input(backbone_.input, 1, kSeed);
-        logits_.resize(kClasses);
-        const std::vector<int> threads = request.at("counts");
-        scratch_memory_.resize(*std::ranges::max_element(threads));
-        for (auto &memory : scratch_memory_) {
-            if (!memory.allocate(kOracleScratchBytes)) throw std::bad_alloc();
-            scratch_.push_back({.begin = memory.data(), .size = memory.size()});
-        }
-        if (!arena_.allocate(backbone_.arena.size)) throw std::bad_alloc();
+        check(pack_weights(tensors, "random weights", data_.graph().name, data_.program(), &weights_));
+        set_threads(1);
     }
 
-    void use(void *function) override {
-        const auto kernel = reinterpret_cast<shufflenet_branch_fn>(function);
-        kernels_ = {};
-        kernels_.isa = isa_.c_str();
-        for (int s = 0; s < kStages; ++s) {
-            const std::string stage = "stage" + std::to_string(s + 2);
-            kernels_.down_branch1[s] = kernel_ == stage + "_down_branch1" ? kernel : no_kernel;
-            kernels_.down_branch2[s] = kernel_ == stage + "_down_branch2" ? kernel : no_kernel;
-            kernels_.basic[s] = kernel;
-        }
-        kernels_.stem = reinterpret_cast<shufflenet_stem_fn>(function);
-        kernels_.conv5 = kernels_.conv5_pool = reinterpret_cast<shufflenet_conv5_fn>(function);
-        kernels_.fc = reinterpret_cast<shufflenet_fc_fn>(function);
-    }
+    void use(const shufflenet_kernel &version) { table_[kernel_] = version; }
 
-    std::vector<float> outputs() override {
-        for (size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<float>(i * 7919 % 1009) / 1009;
-        std::fill(logits_.begin(), logits_.end(), 0.0F);
-        run(nullptr);
-        // The oracle came first: from here on kernels have as much scratch memory as in the product.
-        for (Scratch &scratch : scratch_) scratch.size = kScratchBytes;
-        std::vector<float> all(arena_.data(), arena_.data() + arena_.size());
-        all.insert(all.end(), logits_.begin(), logits_.end());
+    /// All that the kernel may have written, after a run on the same data as ever.
+    std::vector<float> outputs() {
+        fill();
+        runner_->run(call_);
+        // The oracle comes first: from there on kernels have as much scratch memory as in the product.
+        kernels_.scratch_bytes = kScratchBytes;
+        for (Scratch &scratch : runner_->scratch()) scratch.size = kScratchBytes;
+        const std::span<const float> memory = runner_->memory();
+        std::vector<float> all(memory.begin(), memory.end());
+        for (const std::vector<float> &output : runner_->outputs()) all.insert(all.end(), output.begin(), output.end());
         return all;
     }
 
-    void set_count(int count) override {
-        pool_ = std::make_unique<ThreadPool>();
-        check(pool_->start(count));
-        elsewhere_.resize(pool_->active(), std::vector<float>(kPrivateCacheBytes / sizeof(float)));
+    /// On how many the kernel runs from now on.
+    void set_threads(int threads) {
+        runner_ = std::make_unique<CallRunner>(Callee{&data_.program(), &kernels_, &weights_}, data_.graph().input,
+                                               image_, threads, kernels_.scratch_bytes);
+        fill();
+        elsewhere_.assign(runner_->pool().active(), std::vector<float>(kPrivateCacheBytes / sizeof(float)));
+        find_operands();
     }
 
-    double time() override {
+    /// Microseconds of one call.
+    double time() {
         prepare();
         const auto start = Clock::now();
-        run(pool_.get());
+        runner_->run(call_);
         const std::chrono::duration<double, std::micro> took = Clock::now() - start;
         return took.count();
     }
 
   private:
-    static void check(const Status &status) {
-        if (!status.ok()) throw std::runtime_error(status.message());
+    void fill() {
+        const std::span<float> memory = runner_->memory();
+        for (size_t i = 0; i < memory.size(); ++i) memory[i] = static_cast<float>(i * 7919 % 1009) / 1009;
     }
 
-    void run(ThreadPool *pool) {
-        KernelError error;
-        KernelContext context{.pool = pool, .scratch = scratch_.data(), .error = &error};
-        ImageRun run(backbone_, weights_, arena_.data(), context);
-        if (!call(run)) throw std::runtime_error(std::string(run.failed().view()) + ": " + error.message.data());
+    /// The planes that the call reads, or the image, or the row.
+    void find_operands() {
+        operands_.clear();
+        const networks::Kernel &kernel = data_.source().kernels[kernel_];
+        if (kernel.kind == networks::KernelKind::kStem) {
+            operands_.emplace_back(image_);
+            return;
+        }
+        if (kernel.kind == networks::KernelKind::kLinear) {
+            operands_.emplace_back(runner_->row());
+            return;
+        }
+        const networks::TableLayout at = table_layout(kernel);
+        const int *table = data_.source().tables.data() + data_.source().calls[call_].table;
+        std::set<int> planes;
+        for (int i = 0; i < at.size(); ++i) {
+            const bool lane = i >= at.first_lane() && i < at.first_addend();
+            if (!lane) planes.insert(table[i] / kLineFloats * kLineFloats);
+        }
+        const size_t floats = size_t(kernel.in.pixels()) * kLineFloats;
+        for (const int plane : planes) {
+            const std::span<float> memory = runner_->memory().subspan(size_t(plane));
+            operands_.emplace_back(memory.first(std::min(floats, memory.size())));
+        }
     }
 
     /// Nearly as the rest of a network leaves things: weights are out of every core's own caches, but in the one that
     /// cores share; the threads, which are awake, have just read a share of the input each.
     void prepare() {
         const auto prepare_thread = [](void *argument, int task, int /*thread*/) {
-            const auto &bed = *static_cast<CpuBed *>(argument);
-            read(bed.elsewhere_[task]);
-            const std::span<const float> all = bed.input();
-            const size_t share = all.size() / bed.elsewhere_.size();
-            read(all.subspan(task * share, share));
+            const auto &fixture = *static_cast<Fixture *>(argument);
+            read(fixture.elsewhere_[task]);
+            for (const std::span<const float> operand : fixture.operands_) {
+                const size_t share = operand.size() / fixture.elsewhere_.size();
+                read(operand.subspan(task * share, share));
+            }
         };
-        pool_->run(pool_->active(), prepare_thread, this);
+        runner_->pool().run(runner_->pool().active(), prepare_thread, this);
     }
 
     /// Reads a float of every line.
@@ -212,37 +190,15 @@ class CpuBed final : public Bed {
         static_cast<void>(sink);
     }
 
-    std::span<const float> input() const {
-        const ArenaLayout &at = backbone_.arena;
-        if (kernel_ == "stem") return image_;
-        if (kernel_ == "fc") return {arena_.data() + at.pooled, size_t(backbone_.pooled_stride)};
-        const int from = kernel_.starts_with("conv5") ? kStages - 1 : stage() - 2 - (basic() ? 0 : 1);
-        if (from < 0) return {arena_.data() + at.stem, size_t(backbone_.stem.size())};
-        return {arena_.data() + at.stage[from], size_t(backbone_.blocks[from].size())};
-    }
-
-    bool call(ImageRun &run) {
-        float *pooled = arena_.data() + backbone_.arena.pooled;
-        if (kernel_ == "stem") return run.stem(image_.data());
-        if (kernel_ == "conv5") return run.conv5();
-        if (kernel_ == "conv5_pool") return run.pool(pooled);
-        if (kernel_ == "fc") return run.fully_connected(pooled, 1, logits_.data());
-        return run.unit(stage(), basic() ? 1 : 0);
-    }
-    int stage() const { return kernel_.at(5) - '0'; }
-    bool basic() const { return kernel_.ends_with("_basic"); }
-
-    const Network &network_;
-    std::string kernel_, isa_;
-    shufflenet_descriptor descriptor_{};
+    std::string isa_;
+    int kernel_, call_ = 0;  ///< The kernel, and the first call of it.
+    compile::ProgramData data_;
+    std::vector<shufflenet_kernel> table_;
     shufflenet_kernels kernels_{};
-    Backbone backbone_;
     PackedWeights weights_;
-    std::vector<float> image_, logits_;
-    AlignedArray<float> arena_;
-    std::vector<AlignedArray<std::byte>> scratch_memory_;
-    std::vector<Scratch> scratch_;
-    std::unique_ptr<ThreadPool> pool_;
+    std::vector<float> image_;
+    std::unique_ptr<CallRunner> runner_;
+    std::vector<std::span<const float>> operands_;
     std::vector<std::vector<float>> elsewhere_;  ///< Each thread's, which pushes all else out of its caches.
 };
 
@@ -256,30 +212,30 @@ double worst_error(const std::vector<float> &found, const std::vector<float> &ex
     return worst / std::max(1e-30, double{*high} - double{*low});
 }
 
-struct Version {
-    void *function;
-    Json result;
-    std::vector<double> microseconds;
-};
-
 /// Runs the versions in turn until the time is over; fills their microseconds.
-void time_in_turn(Bed &bed, std::vector<Version> &versions, int count, double milliseconds) {
-    bed.set_count(count);
+void time_in_turn(Fixture &fixture, std::vector<Version> &versions, int threads, double milliseconds) {
+    fixture.set_threads(threads);
     for (Version &version : versions) version.microseconds.clear();
     const auto end = Clock::now() + std::chrono::duration<double, std::milli>(milliseconds);
     do {
         for (Version &version : versions) {
-            bed.use(version.function);
-            version.microseconds.push_back(bed.time());
+            fixture.use(version.kernel);
+            version.microseconds.push_back(fixture.time());
         }
     } while (Clock::now() < end);
     for (Version &version : versions) {
         std::sort(version.microseconds.begin(), version.microseconds.end());
-        version.result["microseconds"][std::to_string(count)] = {
+        version.result["microseconds"][std::to_string(threads)] = {
             {"min", version.microseconds.front()},
             {"fast", version.microseconds[version.microseconds.size() / 20]},
             {"median", version.microseconds[version.microseconds.size() / 2]}};
     }
+}
+
+Version read_version(const Json &object, const std::string &symbol) {
+    void *handle = read_object(object.at("bytes"));
+    const auto function = reinterpret_cast<shufflenet_kernel_fn>(find_function(handle, symbol));
+    return {{function, {object.at("lanes").at(0), object.at("lanes").at(1)}}, Json::object(), {}};
 }
 
 void trial() {
@@ -287,27 +243,21 @@ void trial() {
     std::getline(std::cin, line);
     const Json request = Json::parse(line);
     std::vector<Version> versions;
-    void *oracle = nullptr;
-    for (const Json &object : request.at("objects")) {
-        void *handle = read_object(object.at("bytes"));
-        if (oracle == nullptr) oracle = handle;
-        versions.push_back({find_function(handle, object.at("symbol")), Json::object(), {}});
-    }
-    const bool device = find_device(request.at("target").get<std::string>()) != nullptr;
-    const std::unique_ptr<Bed> bed = device ? make_device_bed(request, oracle) : std::make_unique<CpuBed>(request);
-    bed->use(versions.front().function);
-    const std::vector<float> expected = bed->outputs();
+    for (const Json &object : request.at("objects")) versions.push_back(read_version(object, request.at("symbol")));
+    Fixture fixture(request);
+    fixture.use(versions.at(0).kernel);
+    const std::vector<float> expected = fixture.outputs();
     versions.erase(versions.begin());
     for (Version &version : versions) {
-        bed->use(version.function);
-        version.result["error"] = worst_error(bed->outputs(), expected);
+        fixture.use(version.kernel);
+        version.result["error"] = worst_error(fixture.outputs(), expected);
     }
-    for (const int count : request.at("counts")) time_in_turn(*bed, versions, count, request.at("milliseconds"));
+    for (const int threads : request.at("threads")) {
+        time_in_turn(fixture, versions, threads, request.at("milliseconds"));
+    }
     Json trials = Json::array();
     for (const Version &version : versions) trials.push_back(version.result);
-    Json answer = {{"trials", trials}};
-    if (device) answer["device"] = bed->device();
-    std::cout << answer.dump() << std::endl;
+    std::cout << Json{{"trials", trials}}.dump() << std::endl;
 }
 
 }  // namespace

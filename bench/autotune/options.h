@@ -4,29 +4,22 @@
 #include <string>
 #include <vector>
 
-#include "networks/devices.h"
-#include "networks/network.h"
+#include "networks/size.h"
 #include "networks/targets.h"
 
 namespace shufflenet::bench {
 
 /// The autotuner's command line; `budget` in seconds.
 struct TuningOptions {
-    std::string model, target, network, runner, output = SHUFFLENET_SOURCE_DIR "/schedules/tuned";
-    /// For a target of another processor: what links its kernels, and the timing program built for it.
+    std::string model, network, runner, output = SHUFFLENET_SOURCE_DIR "/schedules/tuned";
+    /// For a target of another processor: what assembles and links its kernels, and the timing program built for it.
     std::string compiler = SHUFFLENET_CXX, trial;
-    int height = kDefaultCrop, width = kDefaultCrop;
+    Size input;
     double budget = 300;
     bool resume = false;
     std::vector<int> threads = {1, 2};
-    /// Ascending; each has numbers of its own, which are for so many images and more.
-    std::vector<int> batches = {1, 8, 64};
-    /// What the target is: of a device, the one of its kind that this build compiles for.
-    TargetSpec spec{};
-    const DeviceSpec *device = nullptr;
-
-    /// What a kernel should be fast at: threads of a CPU, or images at a time of a device.
-    const std::vector<int> &counts() const { return device != nullptr ? batches : threads; }
+    TargetSpec target{};
+    /// Calls or keys of the kernels to search; none: all.
     std::vector<std::string> kernels;
 };
 

@@ -5,8 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "networks/devices.h"
-#include "networks/network.h"
+#include "networks/program.h"
 #include "networks/targets.h"
 
 namespace shufflenet::bench {
@@ -20,21 +19,19 @@ struct Gene {
     std::vector<Candidate> values;
 };
 
-/// A kernel of a model: name, generator with its parameters, and how often a run of one image calls it.
-struct Kernel {
-    std::string name, generator;
-    std::vector<std::string> parameters;
-    int calls;
+/// A kernel of a program.
+struct TunedKernel {
+    int number;            ///< In the program.
+    std::string key;       ///< By which tuned numbers are found.
+    std::string name;      ///< The first of the calls, for messages.
+    int calls;             ///< Of a run of one image.
+    double multiply_adds;  ///< Of one call.
+    networks::Kernel shape;
 };
 
-/// All kernels of a network; conv5 without pooling is left out, a run without features does not call it.
-std::vector<Kernel> kernels_of(const Network &network);
+std::vector<TunedKernel> kernels_of(const networks::Program &program);
 
-std::vector<Gene> genes_of(const Kernel &kernel, const Network &network, Size input, const TargetSpec &target);
-
-/// The same of a device: what a model has of them, and those that are worth tuning for it.
-std::vector<Kernel> all_device_kernels();
-std::vector<Kernel> device_kernels_of(const Network &network, Size input, const DeviceSpec &device);
-std::vector<Gene> device_genes_of(const Kernel &kernel, const Network &network, Size input);
+/// None: there is nothing to choose.
+std::vector<Gene> genes_of(const networks::Kernel &kernel, const TargetSpec &target);
 
 }  // namespace shufflenet::bench

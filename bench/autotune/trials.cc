@@ -1,10 +1,11 @@
-#include "tuning_trials.h"
+#include "trials.h"
 
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "text_file.h"
+#include "bench/common/text_file.h"
+#include "networks/graph_text.h"
 
 namespace shufflenet::bench {
 
@@ -40,8 +41,9 @@ std::vector<Version> judged(std::vector<Version> versions, const Json &answer) {
 
 }  // namespace
 
-TuningTrials::TuningTrials(const TuningOptions &options, const std::filesystem::path &program)
-    : options_(options), counts_(options.counts()) {
+TuningTrials::TuningTrials(const TuningOptions &options, const networks::Graph &graph,
+                           const std::filesystem::path &program)
+    : options_(options), graph_(graph_to_text(graph)) {
     if (options.runner.empty()) {
         command_ = {program.string()};
     } else {
@@ -49,15 +51,12 @@ TuningTrials::TuningTrials(const TuningOptions &options, const std::filesystem::
     }
 }
 
-std::vector<Version> TuningTrials::run(const Kernel &kernel, const Version &oracle, std::vector<Version> versions,
+std::vector<Version> TuningTrials::run(const TunedKernel &kernel, const Version &oracle, std::vector<Version> versions,
                                        double milliseconds) {
     const ChildResult child = ask(kernel, oracle, versions, milliseconds);
     if (child.ok) {
         const Json answer = Json::parse(child.output, nullptr, false);
-        if (!answer.is_discarded()) {
-            device_ = answer.value("device", "");
-            return judged(std::move(versions), answer);
-        }
+        if (!answer.is_discarded()) return judged(std::move(versions), answer);
     }
     failure_ = child.ok ? "the timing program's answer is not JSON" : child.failure;
     if (interrupted() || versions.size() <= 2) return {};
@@ -72,23 +71,24 @@ std::vector<Version> TuningTrials::run(const Kernel &kernel, const Version &orac
     return good;
 }
 
-ChildResult TuningTrials::ask(const Kernel &kernel, const Version &oracle, const std::vector<Version> &versions,
+ChildResult TuningTrials::ask(const TunedKernel &kernel, const Version &oracle, const std::vector<Version> &versions,
                               double milliseconds) {
     Json objects = Json::array();
     std::string bytes;
     const auto append = [&](const Version &version) {
         const std::string object = read_text(version.object);
-        objects.push_back({{"symbol", version.symbol}, {"bytes", object.size()}});
+        objects.push_back({{"bytes", object.size()}, {"lanes", version.lanes}});
         bytes += object;
     };
     append(oracle);
     for (const Version &version : versions) append(version);
-    const Json request = {
-        {"network", options_.network}, {"height", options_.height},
-        {"width", options_.width},     {"target", options_.target},
-        {"kernel", kernel.name},       {"calls", kernel.calls},
-        {"counts", counts_},           {"milliseconds", milliseconds * static_cast<double>(versions.size())},
-        {"objects", objects}};
+    const Json request = {{"graph", graph_},
+                          {"kernel", kernel.number},
+                          {"target", options_.target.name},
+                          {"threads", options_.threads},
+                          {"milliseconds", milliseconds * static_cast<double>(versions.size())},
+                          {"symbol", kKernelSymbol},
+                          {"objects", objects}};
     return run_child(command_, request.dump() + "\n" + bytes, kTrialSeconds);
 }
 

@@ -48,7 +48,7 @@ int shufflenet_device_enqueue(DeviceModel *model, uint64_t input, int batch, uin
 }
 
 uint64_t shufflenet_device_own_input(const DeviceModel *model) { return model->own_input(); }
-uint64_t shufflenet_device_own_logits(const DeviceModel *model) { return model->own_logits(); }
+uint64_t shufflenet_device_own_output(const DeviceModel *model) { return model->own_output(); }
 
 /// The launches of a run as a JSON array; returns its length.
 int shufflenet_device_kernels(const DeviceModel *model, int batch, char *text, int size) {

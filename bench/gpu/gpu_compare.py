@@ -30,7 +30,7 @@ class Library:
 
     def __init__(self, path):
         self.c = ctypes.CDLL(str(path))
-        for name in ("own_input", "own_logits"):
+        for name in ("own_input", "own_output"):
             function = getattr(self.c, f"shufflenet_device_{name}")
             function.restype = ctypes.c_uint64
             function.argtypes = [ctypes.c_void_p]
@@ -233,7 +233,7 @@ def check(options, library):
         for batch in options.batches:
             model = library.open(network, weights, batch, None, True)
             library.enqueue(model, library.c.shufflenet_device_own_input(model), batch,
-                            library.c.shufflenet_device_own_logits(model))
+                            library.c.shufflenet_device_own_output(model))
             kernels = library.kernels(model, batch)
             total = sum(k["multiply_adds"] for k in kernels)
             print(f"{network} batch {batch}: {len(kernels)} kernels, {total} multiply-adds")
