@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "bounds.h"
 #include "element.h"
 #include "finite.h"
 #include "log.h"
@@ -20,9 +21,6 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
-/// Weights do not depend on the input size.
-constexpr Size kAnyInput{kDefaultCrop, kDefaultCrop};
-
 /// A dimension that the file decides.
 constexpr int kAnyClasses = -1;
 
@@ -31,20 +29,28 @@ struct ExpectedTensor {
     std::vector<int64_t> shape;
 };
 
-std::vector<int64_t> weight_shape(const Layer &layer) {
-    if (layer.kind == LayerKind::kFullyConnected) return {layer.out_channels, layer.in_channels};
-    return {layer.out_channels, layer.group_channels(), layer.kernel(), layer.kernel()};
+std::vector<int64_t> weight_shape(const shufflenet_layer &layer) {
+    if (layer.linear != 0) return {layer.out_channels, layer.in_channels};
+    return {layer.out_channels, layer.in_channels, layer.kernel_height, layer.kernel_width};
 }
 
-std::vector<ExpectedTensor> expected_tensors(const AnyNetwork &network, int classes) {
+bool has_norm(const shufflenet_layer &layer) { return *layer.norm != '\0'; }
+
+/// The layers as a file with so many classes has them.
+std::vector<shufflenet_layer> layers_of(const NeededWeights &needed, int classes) {
+    std::vector<shufflenet_layer> layers(needed.layers.begin(), needed.layers.end());
+    if (needed.any_classes) layers.back().out_channels = classes;
+    return layers;
+}
+
+std::vector<ExpectedTensor> expected_tensors(const NeededWeights &needed, int classes) {
     std::vector<ExpectedTensor> expected;
-    for (const Layer &layer : network_layers(network, kAnyInput, classes)) {
-        if (!layer.has_weights()) continue;
-        const std::string conv(layer.conv.view()), norm(layer.norm.view());
+    for (const shufflenet_layer &layer : layers_of(needed, classes)) {
+        const std::string module = layer.module, norm = layer.norm;
         const std::vector<int64_t> channels = {layer.out_channels};
-        expected.push_back({conv + ".weight", weight_shape(layer)});
-        if (norm.empty()) {
-            if (layer.bias) expected.push_back({conv + ".bias", channels});
+        expected.push_back({module + ".weight", weight_shape(layer)});
+        if (!has_norm(layer)) {
+            if (layer.bias != 0) expected.push_back({module + ".bias", channels});
             continue;
         }
         for (const char *suffix : {".weight", ".bias", ".running_mean", ".running_var"}) {
@@ -64,18 +70,19 @@ bool is_last_name(std::string_view name, std::string_view last) {
     return name.ends_with(last) && (name.size() == last.size() || name[name.size() - last.size() - 1] == '.');
 }
 
-std::unordered_set<std::string> ignored_tensors(const AnyNetwork &network) {
+std::unordered_set<std::string> ignored_tensors(const NeededWeights &needed) {
     std::unordered_set<std::string> ignored;
-    for (const Layer &layer : network_layers(network, kAnyInput, kAnyClasses)) {
-        if (!layer.norm.empty()) ignored.insert(std::string(layer.norm.view()) + "." + std::string(kBatchCount));
+    for (const shufflenet_layer &layer : needed.layers) {
+        if (has_norm(layer)) ignored.insert(std::string(layer.norm) + "." + std::string(kBatchCount));
     }
     return ignored;
 }
 
 /// Only a last weight that fits decides the class count: a transposed one must not make its bias look wrong.
-int file_classes(const Safetensors &file, const AnyNetwork &network, const std::string &prefix) {
-    const Layer last = network_layers(network, kAnyInput, kAnyClasses).back();
-    const Tensor *weight = file.find(prefix + std::string(last.conv.view()) + ".weight");
+int file_classes(const Safetensors &file, const NeededWeights &needed, const std::string &prefix) {
+    if (!needed.any_classes) return 0;
+    const shufflenet_layer &last = needed.layers.back();
+    const Tensor *weight = file.find(prefix + last.module + ".weight");
     const bool valid = weight != nullptr && weight->shape.size() == 2 && weight->shape[0] >= 1 &&
                        weight->shape[0] <= kMaxClasses && weight->shape[1] == last.in_channels;
     return valid ? static_cast<int>(weight->shape[0]) : kAnyClasses;
@@ -114,11 +121,11 @@ struct Misfits {
     size_t count() const { return unexpected.size() + wrong.size(); }
 };
 
-Misfits misfits(const Safetensors &file, const AnyNetwork &network, const std::string &prefix) {
+Misfits misfits(const Safetensors &file, const NeededWeights &needed, const std::string &prefix) {
     Misfits found;
     std::unordered_set<std::string> known;
-    for (const std::string &name : ignored_tensors(network)) known.insert(prefix + name);
-    for (const ExpectedTensor &expected : expected_tensors(network, file_classes(file, network, prefix))) {
+    for (const std::string &name : ignored_tensors(needed)) known.insert(prefix + name);
+    for (const ExpectedTensor &expected : expected_tensors(needed, file_classes(file, needed, prefix))) {
         const std::string name = prefix + expected.name;
         std::string problem = misfit(expected, name, file.find(name));
         if (!problem.empty()) found.wrong.push_back(std::move(problem));
@@ -131,9 +138,6 @@ Misfits misfits(const Safetensors &file, const AnyNetwork &network, const std::s
     return found;
 }
 
-/// The network's first tensor: what stands before its name stands before the others'.
-std::string first_weight(const AnyNetwork &network) { return expected_tensors(network, kAnyClasses).front().name; }
-
 struct Fit {
     std::string prefix;
     Misfits misfits;
@@ -141,12 +145,13 @@ struct Fit {
 };
 
 /// With the prefix that leaves the fewest misfits; without any, if that is as good.
-Fit best_fit(const Safetensors &file, const AnyNetwork &network) {
-    Fit best{"", misfits(file, network, ""), {}};
-    if (best.misfits.count() == 0) return best;
+Fit best_fit(const Safetensors &file, const NeededWeights &needed) {
+    Fit best{"", misfits(file, needed, ""), {}};
+    if (best.misfits.count() == 0 || needed.layers.empty()) return best;
     if (best.misfits.wrong.empty()) best.complete.emplace_back();
-    for (const std::string &prefix : prefixes_of(file, first_weight(network))) {
-        Misfits found = misfits(file, network, prefix);
+    // What stands before the first name stands before the others.
+    for (const std::string &prefix : prefixes_of(file, std::string(needed.layers.front().module) + ".weight")) {
+        Misfits found = misfits(file, needed, prefix);
         if (found.wrong.empty()) best.complete.push_back(prefix);
         if (found.count() < best.misfits.count()) {
             best.prefix = prefix;
@@ -156,15 +161,15 @@ Fit best_fit(const Safetensors &file, const AnyNetwork &network) {
     return best;
 }
 
-/// Another published network that the file fits far better, or nothing.
-std::optional<AnyNetwork> better_fit(const Safetensors &file, size_t misfit_count) {
-    std::optional<AnyNetwork> best;
+/// The name of what the file fits far better, or nothing.
+std::string_view better_fit(const Safetensors &file, size_t misfit_count, std::span<const NeededWeights> others) {
+    std::string_view best;
     size_t fewest = misfit_count / 4;
-    for (const AnyNetwork &candidate : published_networks()) {
+    for (const NeededWeights &candidate : others) {
         const size_t count = best_fit(file, candidate).misfits.count();
         if (count < fewest) {
             fewest = count;
-            best = candidate;
+            best = candidate.network;
         }
     }
     return best;
@@ -173,7 +178,8 @@ std::optional<AnyNetwork> better_fit(const Safetensors &file, size_t misfit_coun
 bool fits_float(double value) { return is_finite(value) && std::abs(value) <= std::numeric_limits<float>::max(); }
 
 /// What is wrong with a file that does not fit.
-std::string problem_of(const Safetensors &file, const AnyNetwork &network, const Fit &fit) {
+std::string problem_of(const Safetensors &file, const NeededWeights &needed, const Fit &fit,
+                       std::span<const NeededWeights> others) {
     if (fit.complete.size() > 1) {
         std::string prefixes;
         for (const std::string &prefix : fit.complete) {
@@ -182,9 +188,9 @@ std::string problem_of(const Safetensors &file, const AnyNetwork &network, const
         return "expected one set of weights, found " + std::to_string(fit.complete.size()) +
                ", whose names begin with " + prefixes + ": keep one (examples/pth_to_safetensors.py --prefix)";
     }
-    std::string problem = "not weights of " + std::string(network.name());
-    if (const auto other = better_fit(file, fit.misfits.count())) {
-        problem += ", rather of " + std::string(other->name());
+    std::string problem = "not weights of " + std::string(needed.network);
+    if (const std::string_view other = better_fit(file, fit.misfits.count(), others); !other.empty()) {
+        problem += ", rather of " + std::string(other);
     }
     return problem + ": " + message::misfits_text(fit.misfits.unexpected, fit.misfits.wrong);
 }
@@ -221,45 +227,57 @@ std::vector<std::string> prefixes_of(const Safetensors &file, const std::string 
     return prefixes;
 }
 
-std::string best_prefix(const Safetensors &file, const AnyNetwork &network) { return best_fit(file, network).prefix; }
-
-bool is_state_dict(const Safetensors &file, const AnyNetwork &network) {
-    return best_fit(file, network).misfits.count() == 0;
+int classes_output(const shufflenet_program &program) {
+    if (program.layers_count == 0 || program.layers[program.layers_count - 1].linear == 0) return -1;
+    const int64_t blob = program.packing[program.layers_count - 1].blob;
+    for (const shufflenet_call &call : std::span(program.calls, program.calls_count)) {
+        if (call.to == SHUFFLENET_TO_OUTPUT && call.weights == blob) return call.out;
+    }
+    return -1;
 }
 
-Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
-                        StateDict *out) try {
-    Fit fit = best_fit(file, network);
-    if (fit.misfits.count() > 0) return message::bad_input(file_name, problem_of(file, network, fit));
-    out->classes = file_classes(file, network, fit.prefix);
+NeededWeights needed_weights(std::string_view network, const shufflenet_program &program) {
+    return {network, {program.layers, size_t(program.layers_count)}, classes_output(program) >= 0};
+}
+
+std::string best_prefix(const Safetensors &file, const NeededWeights &needed) { return best_fit(file, needed).prefix; }
+
+bool is_state_dict(const Safetensors &file, const NeededWeights &needed) {
+    return best_fit(file, needed).misfits.count() == 0;
+}
+
+Status check_state_dict(const Safetensors &file, const std::string &file_name, const NeededWeights &needed,
+                        StateDict *out, std::span<const NeededWeights> others) try {
+    Fit fit = best_fit(file, needed);
+    if (fit.misfits.count() > 0) return message::bad_input(file_name, problem_of(file, needed, fit, others));
+    out->classes = file_classes(file, needed, fit.prefix);
     out->prefix = std::move(fit.prefix);
     return {};
 } catch (...) {
     return message::from_exception(file_name);
 }
 
-Status FoldingReader::open(const Safetensors &file, const std::string &file_name, const AnyNetwork &network) try {
-    if (Status status = check_state_dict(file, file_name, network, &dict_); !status.ok()) return status;
+Status FoldingReader::open(const Safetensors &file, const std::string &file_name, const NeededWeights &needed) try {
+    if (Status status = check_state_dict(file, file_name, needed, &dict_); !status.ok()) return status;
     if (!prefix().empty()) log_debug("%s: all names begin with %s", file_name.c_str(), prefix().c_str());
     file_ = &file;
     file_name_ = file_name;
-    layers_ = network_layers(network, kAnyInput, classes());
+    layers_ = layers_of(needed, classes());
     return {};
 } catch (...) {
     return message::from_exception(file_name);
 }
 
-const Layer &FoldingReader::next() {
-    while (!layers_[next_].has_weights()) ++next_;
+const shufflenet_layer &FoldingReader::next() {
     layer_ = &layers_[next_++];
-    const std::string conv(layer_->conv.view());
-    tensor_ = &tensor(conv + ".weight");
+    const std::string module = layer_->module;
+    tensor_ = &tensor(module + ".weight");
     row_.resize(elements_of(*tensor_) / layer_->out_channels);
     scale_.assign(layer_->out_channels, 1);
-    if (layer_->norm.empty()) {
-        bias_ = layer_->bias ? read_all(conv + ".bias") : std::vector<double>(layer_->out_channels);
+    if (has_norm(*layer_)) {
+        fold_bias(layer_->norm);
     } else {
-        fold_bias(std::string(layer_->norm.view()));
+        bias_ = layer_->bias != 0 ? read_all(module + ".bias") : std::vector<double>(layer_->out_channels);
     }
     return *layer_;
 }
@@ -331,8 +349,8 @@ void FoldingReader::note_bad_value(const Tensor &tensor, std::span<const float> 
 }
 
 void FoldingReader::note_too_large() {
-    const std::string message = std::string(layer_->conv.view()) + ".weight folded with " +
-                                std::string(layer_->norm.view()) + " is too large for a float";
+    const std::string message =
+        std::string(layer_->module) + ".weight folded with " + layer_->norm + " is too large for a float";
     if (too_large_.empty() || too_large_.back() != message) too_large_.push_back(message);
 }
 
@@ -344,17 +362,16 @@ Status FoldingReader::status() const {
     return message::bad_input(file_name_, message::list_text(culprits));
 }
 
-Status read_checkpoint(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
+Status read_checkpoint(const Safetensors &file, const std::string &file_name, const NeededWeights &needed,
                        Checkpoint *out) try {
     FoldingReader reader;
-    if (Status status = reader.open(file, file_name, network); !status.ok()) return status;
+    if (Status status = reader.open(file, file_name, needed); !status.ok()) return status;
     Checkpoint checkpoint{reader.classes(), reader.prefix(), {}};
-    for (const Layer &row : network_layers(network, kAnyInput, reader.classes())) {
+    for (size_t i = 0; i < needed.layers.size(); ++i) {
         FoldedLayer &folded = checkpoint.layers.emplace_back();
-        if (!row.has_weights()) continue;
-        reader.next();
+        const int channels = reader.next().out_channels;
         folded.bias = reader.bias();
-        for (int c = 0; c < row.out_channels; ++c) {
+        for (int c = 0; c < channels; ++c) {
             for (const float weight : reader.weights(c)) folded.weights.push_back(weight * reader.scale(c));
         }
     }

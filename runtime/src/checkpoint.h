@@ -1,4 +1,4 @@
-// A network's weights out of a safetensors file with torchvision's state_dict names, batch normalisation folded.
+// A network's weights out of a safetensors file with the names of its state_dict, batch normalisation folded.
 #pragma once
 
 #include <limits>
@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "networks/any_network.h"
 #include "safetensors.h"
+#include "shufflenet/descriptor.h"
 #include "shufflenet/status.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
@@ -16,22 +16,34 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 /// torch.nn.BatchNorm2d's default, which torchvision's ShuffleNetV2 keeps.
 inline constexpr double kBatchNormEps = 1e-5;
 
+/// What a file of weights must hold. Views; tools make it from a graph, the runtime from a program.
+struct NeededWeights {
+    std::string_view network;                  ///< As messages call it.
+    std::span<const shufflenet_layer> layers;  ///< In order.
+    bool any_classes = false;                  ///< Whether the file decides the outputs of the last, linear layer.
+};
+
+/// Number of the output that a last linear layer writes, whose channels a weight file decides; -1: there is none.
+int classes_output(const shufflenet_program &program);
+
+NeededWeights needed_weights(std::string_view network, const shufflenet_program &program);
+
 /// What a file of a network's weights decides.
 struct StateDict {
-    int classes = 0;
+    int classes = 0;     ///< 0: nothing of the kind.
     std::string prefix;  ///< Before every name, e.g. "module." of torch.nn.DataParallel; mostly empty.
 };
 
-/// Names every tensor that `network` needs and the file lacks, has too many, or has in another shape or type. All names
-/// may begin with one prefix.
-Status check_state_dict(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
-                        StateDict *out);
+/// Names every tensor that is needed and the file lacks, has too many, or has in another shape or type, and which of
+/// `others` the file fits far better. All names may begin with one prefix.
+Status check_state_dict(const Safetensors &file, const std::string &file_name, const NeededWeights &needed,
+                        StateDict *out, std::span<const NeededWeights> others = {});
 
 /// Whether check_state_dict() finds nothing wrong. Faster where something is.
-bool is_state_dict(const Safetensors &file, const AnyNetwork &network);
+bool is_state_dict(const Safetensors &file, const NeededWeights &needed);
 
-/// The prefix with which the file's names fit the network's best.
-std::string best_prefix(const Safetensors &file, const AnyNetwork &network);
+/// The prefix with which the file's names fit best.
+std::string best_prefix(const Safetensors &file, const NeededWeights &needed);
 
 /// What stands before `name`, up to a dot, in the names of tensors that end so; at most eight.
 std::vector<std::string> prefixes_of(const Safetensors &file, const std::string &name);
@@ -39,23 +51,23 @@ std::vector<std::string> prefixes_of(const Safetensors &file, const std::string 
 /// Whether a tensor only counts what training did.
 bool is_training_count(std::string_view name);
 
-/// Gives the layers that have weights one after another, in the order of network_layers(), and a layer's weights one
-/// output channel after another: nothing but the file and what is made of it need lie in memory.
+/// Gives the layers one after another, and a layer's weights one output channel after another: nothing but the file and
+/// what is made of it need lie in memory.
 class FoldingReader {
   public:
     /// Checks names, shapes and types. The file must outlive the reader.
-    Status open(const Safetensors &file, const std::string &file_name, const AnyNetwork &network);
+    Status open(const Safetensors &file, const std::string &file_name, const NeededWeights &needed);
 
-    /// The file's class count.
+    /// See StateDict.
     int classes() const { return dict_.classes; }
-    /// The file's, see StateDict.
+    /// Likewise.
     const std::string &prefix() const { return dict_.prefix; }
 
-    /// Goes to the next layer that has weights; there must be one.
-    const Layer &next();
-    /// Of the layer: its biases (out), folded.
+    /// Goes to the next layer, as the file has it; there must be one.
+    const shufflenet_layer &next();
+    /// Of the layer: its biases (out), folded; zeros where it has none.
     const std::vector<double> &bias() const { return bias_; }
-    /// Of the layer: the weights (in / groups, ky, kx) of one output channel, not folded: that is, times
+    /// Of the layer: the weights (in, ky, kx) of one output channel, not folded: that is, times
     /// scale(channel). Valid until the next call.
     std::span<const float> weights(int channel);
     double scale(int channel) const { return scale_[channel]; }
@@ -79,10 +91,10 @@ class FoldingReader {
     const Safetensors *file_ = nullptr;
     std::string file_name_;
     StateDict dict_;
-    std::vector<Layer> layers_;
+    std::vector<shufflenet_layer> layers_;
     size_t next_ = 0;
 
-    const Layer *layer_ = nullptr;
+    const shufflenet_layer *layer_ = nullptr;
     const Tensor *tensor_ = nullptr;  ///< The layer's weights.
     std::vector<double> scale_, bias_;
     std::vector<float> row_;
@@ -94,18 +106,18 @@ class FoldingReader {
 };
 
 struct FoldedLayer {
-    std::vector<double> weights;  ///< (out, in / groups, ky, kx)
+    std::vector<double> weights;  ///< (out, in, ky, kx), `in` of a group
     std::vector<double> bias;     ///< (out)
 };
 
 struct Checkpoint {
-    int classes = 0;
-    std::string prefix;               ///< See StateDict.
-    std::vector<FoldedLayer> layers;  ///< One per row of network_layers(); empty where the row has no weights.
+    int classes = 0;     ///< See StateDict.
+    std::string prefix;  ///< Likewise.
+    std::vector<FoldedLayer> layers;
 };
 
 /// All of it at once. On error `out` is unchanged.
-Status read_checkpoint(const Safetensors &file, const std::string &file_name, const AnyNetwork &network,
+Status read_checkpoint(const Safetensors &file, const std::string &file_name, const NeededWeights &needed,
                        Checkpoint *out);
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI

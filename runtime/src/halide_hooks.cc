@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "kernel_context.h"
-#include "networks/layout.h"
+#include "networks/panels.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 

@@ -2,7 +2,7 @@
 
 #include <sys/mman.h>
 
-#include "networks/layout.h"
+#include "networks/panels.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 

@@ -4,7 +4,9 @@
 
 #include <cstdio>
 #include <new>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "shufflenet/descriptor.h"
 #include "shufflenet/model.h"
@@ -13,8 +15,11 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 
 /// What a C model is.
 struct CModel {
-    Model model;        ///< It does the work.
-    std::string error;  ///< Message of the last run that failed.
+    Model model;                          ///< It does the work.
+    size_t image = 0;                     ///< Floats of one input image.
+    std::vector<OutputInfo> outputs;      ///< As its weights have them.
+    std::vector<OutputRequest> requests;  ///< One for each output, so that a run needs no memory for them.
+    std::string error;                    ///< Message of the last run that failed.
 };
 
 /// The status as a C function returns it; its message goes to `error`, cut to `error_size` bytes, if there is room.
@@ -33,6 +38,14 @@ Status c_guard(F &&call) noexcept {
     }
 }
 
+/// When it is open and has weights: what its runs need.
+inline void c_prepare(CModel &model) {
+    const ModelInfo info = model.model.info();
+    model.image = size_t{3} * size_t(info.height) * size_t(info.width);
+    model.outputs = info.outputs;
+    for (const OutputInfo &output : model.outputs) model.requests.push_back({output.name, Layout::kNCHW, {}});
+}
+
 /// `<name>_open()`; T is the model's C type.
 template <typename T>
 int c_open(const shufflenet_descriptor &descriptor, T **model, const char *weights_path, int threads, char *error,
@@ -43,8 +56,10 @@ int c_open(const shufflenet_descriptor &descriptor, T **model, const char *weigh
     Status status = made->model.open(descriptor, threads);
     if (status.ok()) {
         status = c_guard([&] {
-            return weights_path != nullptr ? made->model.load_weights(std::string(weights_path))
-                                           : made->model.load_embedded_weights();
+            Status loaded = weights_path != nullptr ? made->model.load_weights(std::string(weights_path))
+                                                    : made->model.load_embedded_weights();
+            if (loaded.ok()) c_prepare(*made);
+            return loaded;
         });
     }
     if (status.ok()) {
@@ -61,7 +76,11 @@ int c_share(const T &model, T **other, int threads, char *error, int error_size)
     *other = nullptr;
     auto *made = new (std::nothrow) T;
     if (made == nullptr) return c_report({Code::kOutOfMemory, "out of memory"}, error, error_size);
-    const Status status = model.model.share(&made->model, threads);
+    const Status status = c_guard([&] {
+        Status shared = model.model.share(&made->model, threads);
+        if (shared.ok()) c_prepare(*made);
+        return shared;
+    });
     if (status.ok()) {
         *other = made;
     } else {
@@ -70,11 +89,8 @@ int c_share(const T &model, T **other, int threads, char *error, int error_size)
     return c_report(status, error, error_size);
 }
 
-/// `<name>_run()`. `image`: floats of one input image.
-inline int c_run(CModel &model, const float *input, int batch, float *logits, size_t image) {
-    const size_t images = batch > 0 ? size_t(batch) : 0;
-    const Status status =
-        model.model.run({input, images * image}, batch, {logits, images * size_t(model.model.classes())});
+/// What a run returned; keeps the message of one that failed.
+inline int c_finish(CModel &model, const Status &status) {
     if (status.ok()) return 0;
     const Status kept = c_guard([&] {
         model.error = status.message();
@@ -82,6 +98,23 @@ inline int c_run(CModel &model, const float *input, int batch, float *logits, si
     });
     if (!kept.ok()) model.error = kept.message();
     return static_cast<int>(status.code());
+}
+
+/// `<name>_run()`. `out`: receives the first output of every image, NCHW.
+inline int c_run(CModel &model, const float *input, int batch, float *out) {
+    const size_t images = batch > 0 ? size_t(batch) : 0;
+    const std::span<float> first(out, images * model.outputs.front().shape.elements());
+    return c_finish(model, model.model.run({input, images * model.image}, batch, first));
+}
+
+/// `<name>_run_outputs()`. `outputs`: for each output, in order, where it goes as NCHW; NULL: it is not wanted.
+inline int c_run_outputs(CModel &model, const float *input, int batch, float *const *outputs) {
+    const size_t images = batch > 0 ? size_t(batch) : 0;
+    for (size_t i = 0; i < model.outputs.size(); ++i) {
+        const size_t floats = outputs[i] != nullptr ? images * model.outputs[i].shape.elements() : 0;
+        model.requests[i].out = {outputs[i], floats};
+    }
+    return c_finish(model, model.model.run({input, images * model.image}, batch, model.requests));
 }
 
 }  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -9,6 +9,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "shufflenet/status.h"
 
@@ -21,58 +23,57 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 
 struct ModelState;
 
-/// Backbone outputs. Canonical (torchvision's) channel order.
-enum class Feature {
-    kStage2 = 0,  ///< 8 times smaller than the input, rounded up.
-    kStage3,      ///< 16 times smaller.
-    kStage4,      ///< 32 times smaller.
-    kConv5,       ///< 32 times smaller, before the global average pool; computed only for who asks.
-};
-/// How many there are.
-inline constexpr int kFeatures = 4;
-
 /// Order of a tensor's elements, the outermost dimension first.
 enum class Layout {
     kNCHW,  ///< Image, channel, row, column, as torchvision has them.
     kNHWC,  ///< Image, row, column, channel.
 };
 
-/// Shape of one image's tensor.
-struct FeatureShape {
-    int channels = 0;  ///< Without padding.
-    int height = 0;    ///< Rows.
-    int width = 0;     ///< Columns.
+/// Shape of one image's output.
+struct OutputShape {
+    int channels = 0;  ///< Of logits the classes.
+    int height = 0;    ///< Rows; of logits 1.
+    int width = 0;     ///< Columns; of logits 1.
     /// Floats of one image.
     size_t elements() const { return size_t(channels) * size_t(height) * size_t(width); }
 };
 
-/// A feature of the last image of the last run, in place and without a copy: element (c, y, x) is
+/// A value that a model returns, e.g. "logits", "stage3", or what the ONNX file calls it.
+struct OutputInfo {
+    std::string name;   ///< Unique in the model.
+    OutputShape shape;  ///< Of one image.
+};
+
+/// An output of the last image of the last run, in place and without a copy: element (c, y, x) is
 /// data[channel_offset[c] + (y * width + x) * pixel_stride]. Valid until the next run of the same model object.
-struct FeatureView {
-    FeatureShape shape;                       ///< Of one image.
+struct OutputView {
+    OutputShape shape;                        ///< Of one image.
     const float *data;                        ///< In the model's arena.
     ptrdiff_t pixel_stride;                   ///< From a pixel to the next, in floats.
     std::span<const int32_t> channel_offset;  ///< Of each channel at pixel 0, in floats.
 };
 
-/// Where run() puts a feature of every image of the batch: batch * elements() floats; empty: not wanted.
-struct FeatureRequest {
-    Feature feature;       ///< Which output.
-    Layout layout;         ///< Of `out`.
-    std::span<float> out;  ///< Receives the copy.
+/// Where run() puts an output of every image of the batch.
+struct OutputRequest {
+    std::string_view name;  ///< Which output.
+    Layout layout;          ///< Of `out`.
+    std::span<float> out;   ///< batch * elements() floats; empty: not wanted.
 };
 
 /// What a model is.
 struct ModelInfo {
-    std::string name;               ///< NAME of shufflenet_add_model().
-    std::string network;            ///< Its NETWORK.
-    int height = 0;                 ///< Of the input, in pixels.
-    int width = 0;                  ///< Of the input, in pixels.
-    int classes = 0;                ///< As built, or as the weights say.
-    std::string targets;            ///< Instruction sets compiled in, comma separated, best last.
-    bool embedded_weights = false;  ///< Whether it was built with EMBED.
-    std::string metadata;           ///< The embedded JSON (labels, resize, mean, std); empty: none.
-    size_t arena_bytes = 0;         ///< Memory of activations and scratch for one thread; constant.
+    std::string name;                 ///< NAME of shufflenet_add_model().
+    std::string network;              ///< Its NETWORK.
+    int height = 0;                   ///< Of the input, in pixels.
+    int width = 0;                    ///< Of the input, in pixels.
+    int classes = 0;                  ///< As built, or as the weights say; 0: no last linear layer.
+    std::vector<OutputInfo> outputs;  ///< In order; logits with `classes`.
+    std::string targets;              ///< Instruction sets compiled in, comma separated, best last.
+    bool embedded_weights = false;    ///< Whether it was built with EMBED.
+    std::string metadata;             ///< The embedded JSON (labels, resize, mean, std); empty: none.
+    /// Memory of the first thread, constant: the activations of one image, a group's inputs of the last linear layer,
+    /// and the scratch of the instruction set that needs most. Other threads have the same without a group's inputs.
+    size_t arena_bytes = 0;
 };
 
 /// Which instruction set a model would use here: the best that the CPU has, or the one that the environment
@@ -110,26 +111,30 @@ class Model {
     Status load_weights(const std::string &path);
     /// The same from memory; `name` is what error messages call it.
     Status load_weights(std::span<const std::byte> safetensors, const std::string &name);
-    /// The weights that were compiled in (EMBED).
+    /// The weights that were compiled in (EMBED). Packed ones are neither read nor checked.
     Status load_embedded_weights();
 
     /// A second model object with the same weights, an arena and threads of its own.
     Status share(Model *other, int threads = 1) const;
 
-    /// Logits of a batch. `input`: batch * 3 * height * width floats, NCHW, normalised; `logits`: batch * classes.
+    /// Outputs of a batch. `input`: batch * 3 * height * width floats, NCHW, normalised. What only unwanted outputs
+    /// need of the last linear layers is not computed. Errors: no such output, another size than the batch needs.
     /// No exceptions, no heap allocation on success. Results do not depend on the thread count.
-    /// A NaN in an image makes all of its logits NaN, and what it reaches of its features; infinities propagate as in
-    /// IEEE arithmetic, as in PyTorch. Other images of the batch, and later runs, keep their bits.
-    Status run(std::span<const float> input, int batch, std::span<float> logits,
-               std::span<const FeatureRequest> features = {}) noexcept;
+    /// A NaN in an image makes all of its logits NaN, and what it reaches of its other outputs; infinities propagate as
+    /// in IEEE arithmetic, as in PyTorch. Other images of the batch, and later runs, keep their bits.
+    Status run(std::span<const float> input, int batch, std::span<const OutputRequest> outputs) noexcept;
+    /// The first output, mostly logits: batch * elements() floats, NCHW.
+    Status run(std::span<const float> input, int batch, std::span<float> out) noexcept;
 
-    /// Of a model that is not open, this and what follows is empty, 0 or "".
-    FeatureShape feature_shape(Feature feature) const;
-    /// kConv5 is there only if the last run asked for it; otherwise, and before the first run, an error.
-    Status view(Feature feature, FeatureView *view) const;
+    /// Of a model that is not open, this and what follows is empty, 0 or "". Of an unknown name, an empty shape.
+    OutputShape output_shape(std::string_view name) const;
+    /// All of them, in order.
+    std::vector<OutputInfo> outputs() const;
+    /// Errors: no run yet, no such output, or one that lies in the caller's memory alone, as logits do.
+    Status view(std::string_view name, OutputView *view) const;
 
     ModelInfo info() const;    ///< As describe(), with the classes of the loaded weights.
-    int classes() const;       ///< Logits of an image: as the loaded weights say, or as built.
+    int classes() const;       ///< Of a last linear layer, as the loaded weights say, or as built; 0: there is none.
     int threads() const;       ///< As asked for, or as 0 came to; in a child process 1.
     bool has_weights() const;  ///< Whether run() can be called.
     const char *isa() const;   ///< "sse41", "avx2", "avx512", "avx512x2" or "neon".
