@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -72,29 +73,52 @@ const nlohmann::json *find_numbers(const nlohmann::json &root, const std::string
     return numbers;
 }
 
+nlohmann::json parse_object(std::string_view json, const std::string &name) {
+    nlohmann::json root = nlohmann::json::parse(json, nullptr, false);
+    if (!root.is_object() || !root.contains("kernels") || !root["kernels"].is_object()) {
+        throw std::runtime_error(name + ": expected a JSON object with an object \"kernels\"");
+    }
+    return root;
+}
+
 }  // namespace
 
-Tuning read_tuning(const std::string &path, const std::string &kernel, int batch) {
+Tuning parse_tuning(std::string_view json, const std::string &name, const std::string &key, int batch) {
+    const nlohmann::json root = parse_object(json, name);
     Tuning tuning;
-    if (path.empty()) return tuning;
-    std::ifstream file(path);
-    if (!file) throw std::runtime_error(path + ": cannot open the tuned numbers");
-    const nlohmann::json root = nlohmann::json::parse(file, nullptr, false);
-    if (!root.is_object() || !root.contains("kernels") || !root["kernels"].is_object()) {
-        throw std::runtime_error(path + ": expected a JSON object with an object \"kernels\"");
-    }
-    const nlohmann::json *numbers = find_numbers(root, path, kernel, batch);
+    const nlohmann::json *numbers = find_numbers(root, name, key, batch);
     if (numbers == nullptr) return tuning;
-    for (const auto &[key, value] : numbers->items()) {
+    if (!numbers->is_object()) {
+        throw std::runtime_error(name + ": " + key + ": expected an object, found " + shown(*numbers));
+    }
+    for (const auto &[field_key, value] : numbers->items()) {
         bool known = false;
         for (const Field &field : kFields) {
-            if (key != field.key) continue;
-            tuning.*field.member = read_field(value, path + ": " + kernel + "." + key);
+            if (field_key != field.key) continue;
+            tuning.*field.member = read_field(value, name + ": " + key + "." + field_key);
             known = true;
         }
-        if (!known) throw std::runtime_error(path + ": " + kernel + ": unknown key " + shown(key));
+        if (!known) throw std::runtime_error(name + ": " + key + ": unknown key " + shown(field_key));
     }
     return tuning;
+}
+
+Tuning read_tuning(const std::string &path, const std::string &key, int batch) {
+    if (path.empty()) return {};
+    std::ifstream file(path, std::ios::binary);
+    const std::string json{std::istreambuf_iterator<char>(file), {}};
+    if (!file) throw std::runtime_error(path + ": cannot open the tuned numbers");
+    return parse_tuning(json, path, key, batch);
+}
+
+std::string tuning_target(std::string_view json, const std::string &name) {
+    const nlohmann::json root = parse_object(json, name);
+    const auto target = root.find("target");
+    if (target == root.end() || !target->is_string()) {
+        throw std::runtime_error(name + ": target: expected a string, found " +
+                                 (target == root.end() ? "nothing" : shown(*target)));
+    }
+    return target->get<std::string>();
 }
 
 }  // namespace shufflenet::schedules

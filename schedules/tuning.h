@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace shufflenet::schedules {
 
@@ -15,9 +16,16 @@ struct Tuning {
     int depthwise_columns = 0;  ///< Outputs of a depthwise row computed together.
 };
 
-/// Reads `kernels.<kernel>` of a tuned file, or `batches.<n>.<kernel>` of the greatest n up to `batch` that has the
-/// kernel; an empty path or a kernel that the file does not name gives defaults. Throws std::runtime_error, with the
-/// file and the key, on anything malformed.
-Tuning read_tuning(const std::string &path, const std::string &kernel, int batch = 1);
+/// The numbers of the kernel of that key (networks/kernel.h) in a tuned file's text: `kernels.<key>`, or
+/// `batches.<n>.<key>` of the greatest n up to `batch` that has the kernel. A kernel that the file does not have gives
+/// defaults. `name` is what messages call the file. Throws std::runtime_error, with the file and the key, on anything
+/// malformed.
+Tuning parse_tuning(std::string_view json, const std::string &name, const std::string &key, int batch = 1);
+
+/// The same from a file; an empty path gives defaults.
+Tuning read_tuning(const std::string &path, const std::string &key, int batch = 1);
+
+/// The target that a tuned file says that it is for.
+std::string tuning_target(std::string_view json, const std::string &name);
 
 }  // namespace shufflenet::schedules

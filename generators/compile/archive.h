@@ -1,0 +1,15 @@
+// The library of a model, for builds that have no rules of their own for it.
+#pragma once
+
+#include <string>
+
+#include "files.h"
+#include "options.h"
+
+namespace shufflenet::compile {
+
+/// Compiles the descriptor, and makes libNAME.a of it, of the objects that staging keeps, and of the runtime's. Throws
+/// std::runtime_error.
+void make_archive(const Options &options, const Tool &cxx, Staging *staging);
+
+}  // namespace shufflenet::compile

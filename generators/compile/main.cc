@@ -1,0 +1,118 @@
+// The compiler: a network, fixed in all its sizes, becomes objects, a descriptor and a C header.
+#include <csignal>
+#include <exception>
+#include <iostream>
+
+#include "archive.h"
+#include "embed.h"
+#include "emit_descriptor.h"
+#include "emit_header.h"
+#include "files.h"
+#include "halide_runtime.h"
+#include "jobs.h"
+#include "kernels.h"
+#include "network.h"
+#include "options.h"
+#include "process.h"
+#include "progress.h"
+#include "report.h"
+#include "runtime/src/message.h"
+#include "weights.h"
+
+namespace shufflenet::compile {
+
+namespace {
+
+/// The program, for as many classes as the weights have that are embedded.
+networks::Program make_program(const Options &options) {
+    networks::Program program = networks::make_program(make_graph(options));
+    if (options.weights.empty()) return program;
+    const ProgramData data(program);
+    const int classes = check_weights(options.weights, data);
+    if (options.embed == Embed::kNo || classes == 0 || classes == classes_of(data.graph())) return program;
+    Options fitting = options;
+    fitting.classes = classes;
+    return networks::make_program(make_graph(fitting));
+}
+
+void write_depfile(const Options &options, const TunedNumbers &tuned, const Staging &staging) {
+    if (options.depfile.empty()) return;
+    std::vector<std::string> outputs, inputs = tuned.files();
+    for (const std::string &name : staging.kept()) outputs.push_back(staging.destination(name));
+    for (const std::string &file : {options.weights, metadata_file(options)}) {
+        if (!file.empty()) inputs.push_back(file);
+    }
+    inputs.insert(inputs.end(), options.runtime.begin(), options.runtime.end());
+    write_text(options.depfile, depfile_text(outputs, inputs));
+}
+
+void compile_model(const Options &options) {
+    const ProgramData data(make_program(options));
+    const TunedNumbers tuned(options.tuned);
+    const Tool cxx = cxx_tool(options.cxx, options.processor);
+    Progress progress(options.name, !options.quiet);
+    Staging staging(options.output);
+    for (const char *suffix : {".h", ".cc"}) staging.keep(options.name + suffix);
+    const Embedded embedded = embed(options, data, cxx, &staging);
+    const KernelRequest request{.program = data.source(),
+                                .name = options.name,
+                                .targets = options.targets,
+                                .tuned = tuned,
+                                .cxx = cxx,
+                                .jobs = options.jobs > 0 ? options.jobs : default_jobs(),
+                                .reference = options.reference,
+                                .asan = options.asan,
+                                .progress = [&](size_t done, size_t all) { progress.show(done, all); }};
+    const Model model{.name = options.name,
+                      .network = data.graph().name,
+                      .data = data,
+                      .targets = compile_kernels(request, &staging),
+                      .packed = embedded.packed,
+                      .weights = embedded.weights,
+                      .metadata = embedded.metadata,
+                      .weights_file = embedded.weights_file};
+    write_text(staging.path(options.name + ".h"), header_text(model));
+    write_text(staging.path(options.name + ".cc"), descriptor_text(model));
+    if (options.archive) make_archive(options, cxx, &staging);
+    staging.commit();
+    write_depfile(options, tuned, staging);
+}
+
+void run(const Options &options) {
+    switch (options.mode) {
+    case Mode::kModel:
+        return compile_model(options);
+    case Mode::kCheck:
+        std::cout << check_text(make_program(options));
+        break;
+    case Mode::kListKernels:
+        std::cout << kernels_text(make_program(options));
+        break;
+    case Mode::kHalideRuntime:
+        return write_halide_runtime(options.processor, cxx_tool(options.cxx, options.processor), options.output);
+    }
+    if (!std::cout.flush()) throw std::runtime_error("standard output: cannot be written");
+}
+
+int fail(const std::exception &error, int status) {
+    std::cerr << "shufflenet_compile: error: " << message::one_line(error.what()) << '\n';
+    return status;
+}
+
+}  // namespace
+
+}  // namespace shufflenet::compile
+
+int main(int argc, char **argv) {
+    using namespace shufflenet::compile;
+    constexpr int kBadInput = 1, kBadUsage = 2;
+    try {
+        catch_interrupts();
+        if (const auto options = parse_options(argc, argv)) run(*options);
+        return 0;
+    } catch (const UsageError &error) {
+        return fail(error, kBadUsage);
+    } catch (const std::exception &error) {
+        return fail(error, kBadInput);
+    }
+}

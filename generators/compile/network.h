@@ -1,0 +1,12 @@
+// From the command line to a graph.
+#pragma once
+
+#include "networks/graph.h"
+#include "options.h"
+
+namespace shufflenet::compile {
+
+/// Throws UsageError where sizes do not fit together or there is no such output.
+networks::Graph make_graph(const Options &options);
+
+}  // namespace shufflenet::compile

@@ -1,0 +1,55 @@
+// The command line of shufflenet_compile.
+#pragma once
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "networks/graph.h"
+#include "networks/targets.h"
+
+namespace shufflenet::compile {
+
+/// Bad usage: exit status 2. Anything else that is thrown is bad input: 1.
+class UsageError : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+enum class Mode {
+    kModel,          ///< Writes objects, descriptor and header.
+    kCheck,          ///< Says what would be compiled.
+    kListKernels,    ///< Lists the kernels.
+    kHalideRuntime,  ///< Writes what all models need of Halide's runtime.
+};
+
+/// What the weights are for, beside being copied.
+enum class Embed { kNo, kPacked, kHalf };
+
+struct Options {
+    Mode mode = Mode::kModel;
+    std::string name, network;
+    std::vector<int> units, channels;
+    std::optional<int> conv5, classes;
+    std::optional<networks::Activation> activation;
+    std::optional<Size> pool_stride;
+    std::vector<std::string> outputs;
+    Size input{224, 224};
+    /// In the order of kTargets, whatever order they were given in: it is the order of dispatch.
+    std::vector<const TargetSpec *> targets;
+    std::string processor;
+    std::string weights, metadata, tuned;
+    Embed embed = Embed::kNo;
+    std::string output, depfile;
+    int jobs = 0;  ///< 0: one for each processor.
+    bool quiet = false, reference = false, asan = false;
+    std::string cxx, ar;
+    bool archive = false;
+    std::vector<std::string> runtime, include;
+};
+
+/// Throws UsageError. Nothing: help was asked for, and printed.
+std::optional<Options> parse_options(int argc, char **argv);
+
+}  // namespace shufflenet::compile
