@@ -1,24 +1,19 @@
-# Programs that run while building, as imported targets, for builds that cannot run their own: a cross build takes those
-# of a native build or installation, where SHUFFLENET_GENERATORS says, or else makes them with the host's compiler, from
-# this same project configured natively.
-set(SHUFFLENET_GENERATORS "" CACHE FILEPATH
-  "shufflenet_generators of another build, to run here, with shufflenet_prepare beside it; empty: build them")
-set(tools shufflenet_generators shufflenet_prepare)
+# The compiler runs while building. A build that cannot run its own, or should not make another one, takes that of another
+# build or of an installed package, where SHUFFLENET_COMPILER says; a cross build without one makes it with the host's
+# compiler, from this same project configured natively.
+set(SHUFFLENET_COMPILER "" CACHE FILEPATH "shufflenet_compile of another build, to run here; empty: build it")
 
-set(folder "")
-if(SHUFFLENET_GENERATORS)
-  get_filename_component(folder "${SHUFFLENET_GENERATORS}" DIRECTORY)
-  foreach(tool ${tools})
-    if(NOT EXISTS "${folder}/${tool}")
-      message(FATAL_ERROR "SHUFFLENET_GENERATORS ${SHUFFLENET_GENERATORS}: there is no program ${tool} in that folder")
-    endif()
-  endforeach()
+set(program "")
+if(SHUFFLENET_COMPILER)
+  if(NOT EXISTS "${SHUFFLENET_COMPILER}")
+    message(FATAL_ERROR "SHUFFLENET_COMPILER ${SHUFFLENET_COMPILER}: no such file")
+  endif()
+  set(program "${SHUFFLENET_COMPILER}")
 elseif(CMAKE_CROSSCOMPILING)
   include(ExternalProject)
   set(host "${PROJECT_BINARY_DIR}/host")
   set(SHUFFLENET_HOST_BUILD "${host}/build")
-  set(folder "${SHUFFLENET_HOST_BUILD}/bin")
-  list(TRANSFORM tools PREPEND "${folder}/" OUTPUT_VARIABLE programs)
+  set(program "${SHUFFLENET_HOST_BUILD}/bin/shufflenet_compile")
   ExternalProject_Add(shufflenet_host_tools
     SOURCE_DIR "${PROJECT_SOURCE_DIR}"
     PREFIX "${host}"
@@ -28,18 +23,16 @@ elseif(CMAKE_CROSSCOMPILING)
       "${CMAKE_COMMAND}" -S <SOURCE_DIR> -B <BINARY_DIR> -G "${CMAKE_GENERATOR}" -D CMAKE_BUILD_TYPE=Release
       -D SHUFFLENET_NETWORKS=OFF -D SHUFFLENET_CLI=OFF -D SHUFFLENET_IMAGE=OFF -D SHUFFLENET_TESTS=OFF
       -D SHUFFLENET_BENCH=OFF
-    BUILD_COMMAND "${CMAKE_COMMAND}" --build <BINARY_DIR> --target ${tools}
+    BUILD_COMMAND "${CMAKE_COMMAND}" --build <BINARY_DIR> --target shufflenet_compile
     BUILD_ALWAYS ON
-    BUILD_BYPRODUCTS ${programs}
+    BUILD_BYPRODUCTS "${program}"
     INSTALL_COMMAND "")
 endif()
 
-if(folder)
-  foreach(tool ${tools})
-    add_executable(${tool} IMPORTED GLOBAL)
-    set_property(TARGET ${tool} PROPERTY IMPORTED_LOCATION "${folder}/${tool}")
-    if(TARGET shufflenet_host_tools)
-      add_dependencies(${tool} shufflenet_host_tools)
-    endif()
-  endforeach()
+if(program)
+  add_executable(shufflenet_compile IMPORTED GLOBAL)
+  set_property(TARGET shufflenet_compile PROPERTY IMPORTED_LOCATION "${program}")
+  if(TARGET shufflenet_host_tools)
+    add_dependencies(shufflenet_compile shufflenet_host_tools)
+  endif()
 endif()

@@ -9,7 +9,7 @@ set(shufflenet_doc "${CMAKE_INSTALL_DATAROOTDIR}/doc/shufflenet")
 set(shufflenet_model_headers "${CMAKE_INSTALL_INCLUDEDIR}/shufflenet/models")
 
 # Programs and libraries. The component "tools" is what a cross build wants of its host's package. Model headers have a folder of their own: their names are the users'.
-set(programs shufflenet_generators shufflenet_prepare)
+set(programs shufflenet_compile)
 set(libraries ${shufflenet_models})
 if(SHUFFLENET_CLI)
   list(APPEND programs shufflenet)
@@ -36,13 +36,11 @@ foreach(model ${shufflenet_models})
   install(FILES "${PROJECT_BINARY_DIR}/models/${model}/include/${model}.h" DESTINATION "${shufflenet_model_headers}")
 endforeach()
 
-# What shufflenet_add_model() reads, laid out as in the source tree.
-foreach(file Platform.cmake ShuffleNetModel.cmake assemble_kernel.cmake model.cc.in model.h.in rename_halide.cmake)
+# shufflenet_add_model().
+foreach(file Platform.cmake ShuffleNetModel.cmake)
   install(FILES "${CMAKE_CURRENT_LIST_DIR}/${file}" DESTINATION "${shufflenet_share}/cmake")
 endforeach()
 install(FILES "${CMAKE_CURRENT_LIST_DIR}/toolchain-arm64.cmake" DESTINATION "${shufflenet_share}/cmake" COMPONENT tools)
-install(DIRECTORY "${PROJECT_SOURCE_DIR}/networks" DESTINATION "${shufflenet_share}")
-install(DIRECTORY "${PROJECT_SOURCE_DIR}/schedules/tuned" DESTINATION "${shufflenet_share}/schedules")
 
 # The manual page and the shells' completions.
 if(SHUFFLENET_CLI)

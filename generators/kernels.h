@@ -7,49 +7,48 @@
 
 namespace shufflenet::generators {
 
-/// Branch 2 of a unit: pw1, dw, pw2; the output is pw2's.
-struct Branch2 {
+/// A unit: 1x1, depthwise and 1x1 convolution; the output is the last one's.
+struct Unit {
     Var c, x, y, p;
     Pointwise pw1;
     Depthwise dw;
     Pointwise pw2;
 };
 
-/// Branch 1 of a downsampling unit: dw, pw.
-struct Branch1 {
+/// A unit without its first convolution.
+struct Separable {
     Var c, x, y, p;
     Depthwise dw;
     Pointwise pw;
 };
 
-/// conv5 alone (features), or followed by the global average pool. One part.
-struct Conv5 {
-    Var c, p;
-    Pointwise pw;
-};
-struct Conv5Pool {
+/// A 1x1 convolution followed by the global average pool. One part.
+struct PooledPointwise {
     Var c, p;
     Pointwise pw;
     RDom pixel;
-    Func total;  ///< (c): sum over pixels.
-    Func out;    ///< (c): mean.
+    Func total;  ///< (c), or (c, group): sum over pixels.
+    Func out;    ///< (lane, p, plane, group): mean.
+    PlaneVars planes;
 };
 
-/// The 3x3 stride-2 average of a unit's shortcut: a depthwise convolution alone.
-struct AveragePool {
-    Var c, x, y, p;
-    Depthwise dw;
-};
-
-/// The global average pool of a tensor whose lanes are whole panels of `vec`.
+/// The global average pool of planes.
 struct GlobalPool {
-    Var c;
-    int lanes, vec;
+    PlaneVars planes;
+    int count;   ///< Of planes.
     RDom pixel;
-    Func total, out;  ///< (c)
+    Func total;  ///< (lane, plane)
+    Func out;    ///< (lane, p, plane, group)
 };
 
-/// A 1x1 convolution alone: branch 2's first.
+/// What is computed of planes element by element: (lane, p, plane, group).
+struct PlaneByPlane {
+    PlaneVars planes;
+    Var p;
+    Func out;
+};
+
+/// A 1x1 convolution alone: a unit's first.
 struct Expand {
     Var c, p;
     Pointwise pw;
@@ -58,8 +57,7 @@ struct Expand {
 /// The fully connected layer over a group of images: (class, image).
 struct FullyConnected {
     Var c, n;
-    PointwiseLayout layout;
-    int vec;
+    WeightLayout layout;
     RDom k;
     Func sum, out;
     Parameter blob;  ///< The packed weights' buffer.

@@ -22,9 +22,9 @@ std::vector<T> with_group(std::vector<T> at, const std::vector<Var> &group) {
 
 }  // namespace
 
-void sum_pixels(Func total, Var c, const Expr &value) {
-    total(c) = 0.0F;
-    total(c) = strict_float(total(c) + value);
+void sum_pixels(Func total, const std::vector<Var> &at, const Expr &value) {
+    total(at) = 0.0F;
+    total(at) = strict_float(total(at) + value);
 }
 
 // select() in this order, and strict: x86's maxps and minps then have the value as the operand that they return where
@@ -32,7 +32,26 @@ void sum_pixels(Func total, Var c, const Expr &value) {
 Expr at_least(const Expr &value, float bound) { return strict_float(select(value < bound, bound, value)); }
 Expr at_most(const Expr &value, float bound) { return strict_float(select(value > bound, bound, value)); }
 
-Expr relu(Expr sum, Expr /*lane*/, Expr /*pixel*/) { return at_least(sum, 0.0F); }
+Expr activated(const Expr &value, const networks::Activation &activation) {
+    using Kind = networks::Activation::Kind;
+    constexpr float kSix = 6.0F;
+    switch (activation.kind) {
+    case Kind::kRelu:
+        return at_least(value, 0.0F);
+    case Kind::kRelu6:
+        return at_most(at_least(value, 0.0F), kSix);
+    case Kind::kLeakyRelu:
+        return strict_float(select(value < 0.0F, value * activation.slope, value));
+    case Kind::kNone:
+        break;
+    }
+    return value;
+}
+
+Epilogue epilogue(const networks::Activation &activation) {
+    return [activation](const Expr &sum, const Expr &, const Expr &) { return activated(sum, activation); };
+}
+
 Expr linear(Expr sum, Expr /*lane*/, Expr /*pixel*/) { return sum; }
 
 Parameter buffer_of(const Blob &blob) {
@@ -42,10 +61,21 @@ Parameter buffer_of(const Blob &blob) {
     return Halide::Internal::Function(through->func).values()[0].as<Call>()->param;
 }
 
-Expr packed(const ChannelPart &part, const Expr &c, int vec, const Expr &row, int rows) {
-    // A part within one vector of the layout needs no division by it.
-    if (part.lanes <= vec) return (part.first / vec * rows + row) * vec + c;
-    return ((part.first / vec + c / vec) * rows + row) * vec + c % vec;
+Expr weight_at(const Blob &blob, const WeightLayout &layout, const ChannelPart &part, const Expr &c, const Expr &row) {
+    const int panel = layout.panel;
+    // A part within one panel needs no division by it.
+    const Expr at = part.lanes <= panel ? (part.first / panel * layout.rows + row) * panel + c
+                                        : ((part.first / panel + c / panel) * layout.rows + row) * panel + c % panel;
+    return blob(layout.weights + at);
+}
+
+Func in_planes(const Func &out, Var p, const PlaneVars &planes, const std::vector<Var> &group) {
+    const auto &[lane, plane, number] = planes;
+    Func stored(out.name() + "_planes");
+    std::vector<Expr> at = {plane * networks::kPlane + lane, p};
+    if (!group.empty()) at.emplace_back(number);
+    stored(lane, p, plane, number) = out(at);
+    return stored;
 }
 
 std::vector<Summands> gathered(int count, int fours, bool lane_operands, const Gather &read) {
@@ -63,7 +93,7 @@ std::vector<Summands> gathered(int count, int fours, bool lane_operands, const G
     return groups;
 }
 
-Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
+Pointwise pointwise(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
                     int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p,
                     const Epilogue &epilogue, const std::vector<Var> &group) {
     Pointwise f{layout, pixels, {}, {}, {}, buffer_of(blob), false, group};
@@ -80,7 +110,7 @@ Pointwise pointwise(const std::string &name, const PointwiseLayout &layout, cons
         sum(at) = blob(layout.bias + part.first + c);
         int first = 0;
         for (size_t i = 0; i < in.size(); ++i) {
-            const Expr weight = blob(layout.weights + packed(part, c, layout.vec, first + f.k[i], layout.k));
+            const Expr weight = weight_at(blob, layout, part, c, first + f.k[i]);
             Func operand(id + "_in" + std::to_string(i));
             operand(with_group<Var>({k, p}, group)) = in[i].at(k, p);
             sum(at) += weight * operand(with_group<Expr>({f.k[i], p}, group));
@@ -102,26 +132,27 @@ void shuffle_with(Pointwise &f, const Activation &other, Var c, Var p) {
     f.shuffled = true;
 }
 
-Expr in_range(const Expr &at, int tap, int size, int out_size, int stride, int window) {
-    const int padding = window / 2;
+namespace {
+
+/// Whether input coordinate `at`, reached with tap `tap` of a window, is in [0, size); constant true where the shapes
+/// make it so.
+Expr in_range(const Expr &at, int tap, int padding, int size, int out_size, int stride) {
     Expr inside = Halide::Internal::const_true();
     if (tap < padding) inside = inside && at >= 0;
     if ((out_size - 1) * stride + tap - padding >= size) inside = inside && at < size;
     return inside;
 }
 
-namespace {
-
 /// Calls visit(tap, whether the input has its pixel, the pixel's x and y) for every tap of a window over output (x, y).
 template <typename Visit>
-void for_each_tap(Size in_size, Size out_size, int stride, int window, Var x, Var y, Visit visit) {
-    for (int ky = 0; ky < window; ++ky) {
-        for (int kx = 0; kx < window; ++kx) {
-            const Expr iy = y * stride + ky - window / 2;
-            const Expr ix = x * stride + kx - window / 2;
-            const Expr inside = in_range(iy, ky, in_size.height, out_size.height, stride, window) &&
-                                in_range(ix, kx, in_size.width, out_size.width, stride, window);
-            visit(ky * window + kx, inside, ix, iy);
+void for_each_tap(Size in, Size out, const networks::Window &w, Var x, Var y, Visit visit) {
+    for (int ky = 0; ky < w.kernel.height; ++ky) {
+        for (int kx = 0; kx < w.kernel.width; ++kx) {
+            const Expr iy = y * w.stride.height + ky - w.padding.height;
+            const Expr ix = x * w.stride.width + kx - w.padding.width;
+            const Expr inside = in_range(iy, ky, w.padding.height, in.height, out.height, w.stride.height) &&
+                                in_range(ix, kx, w.padding.width, in.width, out.width, w.stride.width);
+            visit(ky * w.kernel.width + kx, inside, ix, iy);
         }
     }
 }
@@ -131,69 +162,50 @@ Expr nearest(Size size, const Expr &x, const Expr &y) {
     return clamp(y, 0, size.height - 1) * size.width + clamp(x, 0, size.width - 1);
 }
 
-/// Reads the nearest pixel where a window is beyond the border.
-Window clamped(const Activation &in, Size size) {
-    return [&in, size](const Expr &lane, const Expr &x, const Expr &y) { return in(lane, nearest(size, x, y)); };
-}
-
-/// The sum over a window of a plane, from `start`; `weight` is asked for each tap.
-Expr window_sum(Expr start, const std::function<Expr(int tap)> &weight, const Window &in, Size in_size, Size out_size,
-                int stride, Var c, Var x, Var y, int window) {
+/// The sum over a window, from `start`; `weight` is asked for each tap.
+Expr window_sum(Expr start, const std::function<Expr(int tap)> &weight, const Activation &in, Size in_size,
+                Size out_size, const networks::Window &window, Var c, Var x, Var y) {
     Expr sum = std::move(start);
-    const auto add = [&](int tap, const Expr &inside, const Expr &ix, const Expr &iy) {
-        sum += weight(tap) * select(inside, likely(in(c, ix, iy)), 0.0F);
-    };
-    for_each_tap(in_size, out_size, stride, window, x, y, add);
+    for_each_tap(in_size, out_size, window, x, y,
+                 [&](int tap, const Expr &inside, const Expr &ix, const Expr &iy) {
+                     // The nearest pixel where a window is beyond the border.
+                     sum += weight(tap) * select(inside, likely(in(c, nearest(in_size, ix, iy))), 0.0F);
+                 });
     return sum;
 }
 
-/// A part of a depthwise convolution whose sum at (c, x, y) is `value`.
-Depthwise::Part window_part(const std::string &id, const ChannelPart &part, const Expr &value, Size out_size, Var c,
-                            Var x, Var y, Var p, const std::vector<Var> &group, const Epilogue &epilogue = linear) {
+/// Adds a part whose value at (c, x, y) is `value`, before the epilogue.
+void add_part(Depthwise &f, const std::string &name, const ChannelPart &part, const Expr &value, Var c, Var x, Var y,
+              Var p, const Epilogue &epilogue) {
+    const std::string id = part_name(name, f.parts.size());
     Func rows(id + "_rows"), out(id);
-    rows(with_group<Var>({c, x, y}, group)) = value;
+    rows(with_group<Var>({c, x, y}, f.group)) = value;
     // Not in `rows`: what is strict in an epilogue would take the sum in, and its multiply-adds apart.
-    const Expr sum = rows(with_group<Expr>({c, p % out_size.width, p / out_size.width}, group));
-    out(with_group<Var>({c, p}, group)) = epilogue(sum, part.first + c, p);
-    return {part, rows, out};
+    const int width = f.out_size.width;
+    const Expr sum = rows(with_group<Expr>({c, p % width, p / width}, f.group));
+    out(with_group<Var>({c, p}, f.group)) = epilogue(sum, part.first + c, p);
+    f.parts.push_back({part, rows, out});
 }
 
-/// The sum of one output of a depthwise convolution.
-Expr filtered(const WindowLayout &layout, const ChannelPart &part, Size in_size, Size out_size, int stride,
-              const Blob &blob, const Window &in, Var c, Var x, Var y, int window) {
-    const auto weight = [&](int tap) { return blob(layout.weights + packed(part, c, layout.vec, tap, layout.taps)); };
-    return window_sum(blob(layout.bias + part.first + c), weight, in, in_size, out_size, stride, c, x, y, window);
+/// A pool of so many lanes without parts.
+Depthwise pool_of(const std::vector<ChannelPart> &parts, Size in_size, const networks::Window &window) {
+    const WeightLayout lanes{.lanes = parts.back().first + parts.back().lanes};
+    return {lanes, in_size, networks::window_size(window, in_size), window, {}};
 }
 
 }  // namespace
 
-Expr depthwise_sum(const WindowLayout &layout, const ChannelPart &part, Size in_size, int stride, const Blob &blob,
-                   const Window &in, Var c, Var x, Var y) {
-    const Size out_size = stride == 2 ? halved(in_size) : in_size;
-    return filtered(layout, part, in_size, out_size, stride, blob, in, c, x, y, 3);
-}
-
-Depthwise depthwise(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts,
-                    Size in_size, int stride, const Blob &blob, const std::vector<Activation> &in, Var c, Var x, Var y,
-                    Var p, const Epilogue &epilogue, const std::vector<Var> &group, int window) {
-    const Size out_size = stride == 2 ? halved(in_size) : in_size;
-    Depthwise f{layout, in_size, out_size, stride, {}, 1, group};
+Depthwise depthwise(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
+                    Size in_size, const networks::Window &window, const Blob &blob, const std::vector<Activation> &in,
+                    Var c, Var x, Var y, Var p, const Epilogue &epilogue, const std::vector<Var> &group) {
+    Depthwise f{layout, in_size, networks::window_size(window, in_size), window, {}, 1, group};
     for (const ChannelPart &part : parts) {
-        const size_t number = f.parts.size();
-        const Expr sum =
-            filtered(layout, part, in_size, out_size, stride, blob, clamped(in[number], in_size), c, x, y, window);
-        f.parts.push_back(window_part(part_name(name, number), part, sum, out_size, c, x, y, p, group, epilogue));
+        const auto weight = [&](int tap) { return weight_at(blob, layout, part, c, tap); };
+        const Expr sum = window_sum(blob(layout.bias + part.first + c), weight, in[f.parts.size()], in_size,
+                                    f.out_size, window, c, x, y);
+        add_part(f, name, part, sum, c, x, y, p, epilogue);
     }
     return f;
-}
-
-Depthwise average_pool(const std::string &name, const WindowLayout &layout, Size in_size, const Activation &in, Var c,
-                       Var x, Var y, Var p, const std::vector<Var> &group) {
-    const Size out_size = halved(in_size);
-    const auto weight = [](int) -> Expr { return 1.0F / kTaps; };
-    const Expr mean = window_sum(0.0F, weight, clamped(in, in_size), in_size, out_size, 2, c, x, y, 3);
-    const ChannelPart all{0, layout.lanes, layout.vec};
-    return {layout, in_size, out_size, 2, {window_part(name, all, mean, out_size, c, x, y, p, group)}};
 }
 
 namespace {
@@ -209,17 +221,26 @@ Expr max_or_nan(const Expr &a, const Expr &b) {
     return strict_float(select(b > a || magnitude_bits(b) > Expr(kInfinity), b, a));
 }
 
-/// 3x3 stride-2 maximum at (x, y). `conv` reads at (x, y) what magnitude_bits() made; as integers, because the maximum
-/// of two floats, one of them not a number, takes more than one instruction.
-Expr pooled(const std::function<Expr(Expr, Expr)> &conv, const Expr &x, const Expr &y) {
+/// The maximum over a window at (x, y) of what `at` reads, as `greater` has it.
+Expr window_maximum(const networks::Window &w, const Expr &x, const Expr &y,
+                    const std::function<Expr(Expr, Expr)> &at, const std::function<Expr(Expr, Expr)> &greater) {
     Expr best;
-    for (int ky = 0; ky < 3; ++ky) {
-        for (int kx = 0; kx < 3; ++kx) {
-            const Expr value = reinterpret<uint32_t>(conv(x * 2 + kx - 1, y * 2 + ky - 1));
-            best = best.defined() ? max(best, value) : value;
+    for (int ky = 0; ky < w.kernel.height; ++ky) {
+        for (int kx = 0; kx < w.kernel.width; ++kx) {
+            const Expr value = at(x * w.stride.width + kx - w.padding.width, y * w.stride.height + ky - w.padding.height);
+            best = best.defined() ? greater(best, value) : value;
         }
     }
-    return reinterpret<float>(best);
+    return best;
+}
+
+/// A stem's max-pool at (x, y). As integers where magnitude_bits() made `conv`, because the maximum of two floats, one
+/// of them not a number, takes more than one instruction.
+Expr pooled(const networks::Window &window, const Expr &x, const Expr &y, bool bits,
+            const std::function<Expr(Expr, Expr)> &conv) {
+    if (!bits) return window_maximum(window, x, y, conv, max_or_nan);
+    const auto at = [&](const Expr &ix, const Expr &iy) { return reinterpret<uint32_t>(conv(ix, iy)); };
+    return reinterpret<float>(window_maximum(window, x, y, at, [](const Expr &a, const Expr &b) { return max(a, b); }));
 }
 
 Expr padded(const Image &image, Size size, const Expr &ix, const Expr &iy, const Expr &ci) {
@@ -227,105 +248,98 @@ Expr padded(const Image &image, Size size, const Expr &ix, const Expr &iy, const
     return select(inside, likely(image(clamp(ix, 0, size.width - 1), clamp(iy, 0, size.height - 1), ci)), 0.0F);
 }
 
-/// A part of a stem whose pooled output is still to be defined.
-Stem::Part convolved(const Stem &f, const std::string &name, const WindowLayout &layout, const ChannelPart &part,
-                     bool pool, const Blob &blob, const Image &image, const Epilogue &epilogue,
-                     const std::vector<Var> &group) {
+/// A part of a stem whose output is still to be defined.
+Stem::Part convolved(const Stem &f, const std::string &name, const WeightLayout &layout, const ChannelPart &part,
+                     bool bits, const Blob &blob, const Image &image, const networks::Activation &activation) {
     const size_t number = f.parts.size();
     Func sum(part_name(name + "_sum", number)), conv(part_name(name + "_conv", number)), out(part_name(name, number));
-    const std::vector<Var> at = with_group<Var>({f.c, f.x, f.y}, group);
+    const auto &[kernel, stride, padding] = f.window;
     const RDom &tap = f.tap;
-    sum(at) = blob(layout.bias + part.first + f.c);
-    const Expr weight = packed(part, f.c, layout.vec, (tap.z * 3 + tap.y) * 3 + tap.x, layout.taps);
-    sum(at) += blob(layout.weights + weight) * padded(image, f.in, f.x * 2 + tap.x - 1, f.y * 2 + tap.y - 1, tap.z);
-    const Expr value = epilogue(sum(at), part.first + f.c, f.y * f.conv_size.width + f.x);
-    conv(at) = pool ? reinterpret<float>(magnitude_bits(value)) : value;
+    sum(f.c, f.x, f.y) = blob(layout.bias + part.first + f.c);
+    const Expr weight = weight_at(blob, layout, part, f.c, (tap.z * kernel.height + tap.y) * kernel.width + tap.x);
+    sum(f.c, f.x, f.y) += weight * padded(image, f.in, f.x * stride.width + tap.x - padding.width,
+                                          f.y * stride.height + tap.y - padding.height, tap.z);
+    const Expr value = activated(sum(f.c, f.x, f.y), activation);
+    conv(f.c, f.x, f.y) = bits ? reinterpret<float>(magnitude_bits(value)) : value;
     return {part, sum, conv, out};
 }
 
 }  // namespace
 
-Stem stem(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts, Size in_size,
-          bool pool, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p, const Epilogue &epilogue,
-          const std::vector<Var> &group) {
-    const Size half = halved(in_size);
-    const Size out_size = pool ? halved(half) : half;
-    Stem f{c, x, y, p, in_size, half, out_size, RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
+Stem stem(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
+          const networks::Kernel &kernel, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p) {
+    const networks::Window &w = kernel.window;
+    const Size size = networks::window_size(w, kernel.in);
+    const bool bits = kernel.pools() && kernel.activation.non_negative();
+    Stem f{c, x, y, p, w, kernel.in, size, kernel.out,
+           RDom({{0, w.kernel.width}, {0, w.kernel.height}, {0, kernel.in_channels}}, "tap"), {}};
     for (const ChannelPart &channels : parts) {
-        Stem::Part part = convolved(f, name, layout, channels, pool, blob, image, epilogue, {});
-        // Values are not negative, so repeating an edge value is as good as padding.
+        Stem::Part part = convolved(f, name, layout, channels, bits, blob, image, kernel.activation);
+        // Of a maximum, repeating an edge value is as good as leaving out what is beyond the edge.
         const auto repeated = [&](const Expr &cx, const Expr &cy) {
-            return part.conv(c, likely(clamp(cx, 0, half.width - 1)), likely(clamp(cy, 0, half.height - 1)));
+            return part.conv(c, likely(clamp(cx, 0, size.width - 1)), likely(clamp(cy, 0, size.height - 1)));
         };
-        part.out(with_group<Var>({c, p}, group)) = pool ? pooled(repeated, p % out_size.width, p / out_size.width)
-                                                        : Expr(part.conv(c, p % half.width, p / half.width));
+        const int width = f.out_size.width;
+        part.out(c, p) = kernel.pools() ? pooled(kernel.pool, p % width, p / width, bits, repeated)
+                                        : Expr(part.conv(c, p % width, p / width));
         f.parts.push_back(part);
     }
     return f;
 }
 
-Stem stem_rows(const std::string &name, const WindowLayout &layout, const std::vector<ChannelPart> &parts, Size in_size,
-               const Blob &blob, const Image &image, Var c, Var x, Var y, Var p, const std::vector<Var> &group) {
-    const Size half = halved(in_size);
-    Stem f{c, x, y, p, in_size, half, halved(half), RDom({{0, 3}, {0, 3}, {0, 3}}, "tap"), {}};
-    for (const ChannelPart &channels : parts) {
-        Stem::Part part = convolved(f, name, layout, channels, true, blob, image, relu, group);
-        // Values are not negative, so 0 is as good as padding.
-        const auto masked = [&](const Expr &cx, const Expr &cy) {
-            const Expr inside = cx >= 0 && cx < half.width && cy >= 0 && cy < half.height;
-            return select(inside, part.conv(with_group<Expr>({c, cx, cy}, group)), 0.0F);
-        };
-        part.out(with_group<Var>({c, x, y}, group)) = pooled(masked, x, y);
-        f.parts.push_back(part);
-    }
-    return f;
-}
-
-Depthwise pool(const std::string &name, WindowKind kind, int lanes, const std::vector<ChannelPart> &parts, Size in_size,
-               int stride, int window, const std::vector<Activation> &in, Var c, Var x, Var y, Var p) {
-    const Size out_size = stride == 2 ? halved(in_size) : in_size;
-    Depthwise f{window_layout(0, 0, lanes, kPanelFloats), in_size, out_size, stride, {}};
+Depthwise max_pool(const std::string &name, const std::vector<ChannelPart> &parts, Size in_size,
+                   const networks::Window &window, const std::vector<Activation> &in, Var c, Var x, Var y, Var p,
+                   const Epilogue &epilogue) {
+    Depthwise f = pool_of(parts, in_size, window);
     for (const ChannelPart &part : parts) {
-        const size_t number = f.parts.size();
-        // The window's own centre is never beyond the border.
-        Expr best = in[number](c, y * stride * in_size.width + x * stride);
-        Expr total = 0.0F, count = 0;
-        const auto visit = [&](int, const Expr &inside, const Expr &ix, const Expr &iy) {
-            const Expr value = likely(in[number](c, nearest(in_size, ix, iy)));
-            // The nearest pixel is within the window too.
-            best = max_or_nan(best, value);
-            total += select(inside, value, 0.0F);
-            count += select(inside, 1, 0);
+        // The nearest pixel is within the window too.
+        const auto repeated = [&](const Expr &ix, const Expr &iy) {
+            return likely(in[f.parts.size()](c, nearest(in_size, ix, iy)));
         };
-        for_each_tap(in_size, out_size, stride, window, x, y, visit);
-        const Expr value = kind == WindowKind::kMax ? best : total / Halide::cast<float>(count);
-        f.parts.push_back(window_part(part_name(name, number), part, value, out_size, c, x, y, p, {}));
+        add_part(f, name, part, window_maximum(window, x, y, repeated, max_or_nan), c, x, y, p, epilogue);
     }
     return f;
 }
 
-Convolution convolution(const std::string &name, const PointwiseLayout &layout, const std::vector<ChannelPart> &parts,
-                        int in_channels, int in_lanes, Size in_size, int window, int stride, const Blob &blob,
+Depthwise average_pool(const std::string &name, const std::vector<ChannelPart> &parts, Size in_size,
+                       const networks::Window &window, bool counts_padding, const std::vector<Activation> &in, Var c,
+                       Var x, Var y, Var p, const Epilogue &epilogue) {
+    Depthwise f = pool_of(parts, in_size, window);
+    const float share = 1.0F / static_cast<float>(window.kernel.pixels());
+    Expr count = 0;
+    for_each_tap(in_size, f.out_size, window, x, y,
+                 [&](int, const Expr &inside, const Expr &, const Expr &) { count += select(inside, 1, 0); });
+    for (const ChannelPart &part : parts) {
+        const auto weight = [&](int) -> Expr { return counts_padding ? share : 1.0F; };
+        const Expr sum = window_sum(0.0F, weight, in[f.parts.size()], in_size, f.out_size, window, c, x, y);
+        add_part(f, name, part, counts_padding ? sum : sum / Halide::cast<float>(count), c, x, y, p, epilogue);
+    }
+    return f;
+}
+
+Convolution convolution(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
+                        int in_channels, int in_lanes, Size in_size, const networks::Window &window, const Blob &blob,
                         const Activation &in, Var c, Var x, Var y, Var p, const Epilogue &epilogue) {
-    const int padding = window / 2;
-    const Size out_size{(in_size.height - 1) / stride + 1, (in_size.width - 1) / stride + 1};
+    const auto &[kernel, stride, padding] = window;
+    const Size out_size = networks::window_size(window, in_size);
     Convolution f{layout,
                   in_lanes,
+                  in_size,
                   out_size,
+                  window,
                   Func(name + "_padded"),
-                  RDom({{0, in_channels}, {0, window}, {0, window}}, name + "_tap"),
+                  RDom({{0, in_channels}, {0, kernel.width}, {0, kernel.height}}, name + "_tap"),
                   {}};
-    const Expr iy = y - padding, ix = x - padding;
-    const Expr pixel = clamp(iy, 0, in_size.height - 1) * in_size.width + clamp(ix, 0, in_size.width - 1);
+    const Expr iy = y - padding.height, ix = x - padding.width;
     const Expr inside = iy >= 0 && iy < in_size.height && ix >= 0 && ix < in_size.width;
-    f.padded(c, x, y) = select(inside, likely(in(c, pixel)), 0.0F);
+    f.padded(c, x, y) = select(inside, likely(in(c, nearest(in_size, ix, iy))), 0.0F);
     for (const ChannelPart &part : parts) {
         const std::string id = part_name(name, f.parts.size());
         Func sum(id + "_sum"), rows(id + "_rows"), out(id);
-        const Expr row = (f.tap.z * window + f.tap.y) * in_channels + f.tap.x;
+        const Expr row = (f.tap.z * kernel.width + f.tap.y) * in_channels + f.tap.x;
         sum(c, x, y) = blob(layout.bias + part.first + c);
-        sum(c, x, y) += blob(layout.weights + packed(part, c, layout.vec, row, layout.k)) *
-                        f.padded(f.tap.x, x * stride + f.tap.y, y * stride + f.tap.z);
+        sum(c, x, y) += weight_at(blob, layout, part, c, row) *
+                        f.padded(f.tap.x, x * stride.width + f.tap.y, y * stride.height + f.tap.z);
         rows(c, x, y) = epilogue(sum(c, x, y), part.first + c, y * out_size.width + x);
         out(c, p) = rows(c, p % out_size.width, p / out_size.width);
         f.parts.push_back({part, sum, rows, out});

@@ -25,6 +25,7 @@ namespace {
 
 using generators::Convolution;
 using generators::Depthwise;
+using generators::PlaneVars;
 using generators::Pointwise;
 using Halide::Func;
 using Halide::PrefetchBoundStrategy;
@@ -45,28 +46,31 @@ class Cpu final : public Schedule {
         : m_(machine), tuning_(tuning), decide_(std::move(decisions)) {}
 
     void apply(Stem &f) const override;
-    void apply(Branch1 &f) const override;
-    void apply(Branch2 &f) const override;
-    void apply(Conv5 &f) const override;
-    void apply(Conv5Pool &f) const override;
+    void apply(Unit &f) const override;
+    void apply(Separable &f) const override;
+    void apply(PooledPointwise &f) const override;
     void apply(FullyConnected &f) const override;
     void apply(SingleLayer &f) const override;
     void apply(ElementWise &f) const override;
     void apply(WholeBlock &f) const override;
-    void apply(AveragePool &f) const override;
     void apply(GlobalPool &f) const override;
+    void apply(PlaneByPlane &f) const override;
 
   private:
     /// Vectors are the machine's, or shorter for a part that is.
     int vector_of(const ChannelPart &part) const { return std::min(part.vec, m_.vec); }
     int vectors_of(const ChannelPart &part) const { return part.lanes / vector_of(part); }
 
+    /// Vectors of a plane of a part that is stored.
+    int plane_vectors(const ChannelPart &part) const { return plane_lanes(part) / vector_of(part); }
+    static int plane_lanes(const ChannelPart &part) { return std::min(part.lanes, networks::kPlane); }
+
     /// A tile as tuned, or else as decided.
     Tile choose_tile(Tile tuned, const TileProblem &wanted) const {
-        if (tuned.pixels > 0 && tuned.vectors > 0) {
-            return {std::min(tuned.pixels, wanted.pixels), std::min(tuned.vectors, wanted.vectors)};
-        }
-        return decide_->tile(wanted);
+        if (tuned.pixels == 0 || tuned.vectors == 0) return decide_->tile(wanted);
+        int vectors = std::min(tuned.vectors, wanted.vectors);
+        while (!wanted.fits_planes(vectors)) --vectors;
+        return {std::min(tuned.pixels, wanted.pixels), vectors};
     }
 
     static int pieces(int size, int piece) { return (size + piece - 1) / piece; }
@@ -81,7 +85,9 @@ class Cpu final : public Schedule {
     Tile tile_of(const Pointwise &f, const ChannelPart &part, int blocks) const {
         const int vectors = vectors_of(part);
         const Tile tuned = part.first > 0 ? Tile{tuning_.tail_pixels, vectors} : tuned_tile();
-        return choose_tile(tuned, {f.pixels, vectors, blocks});
+        TileProblem wanted{f.pixels, vectors, blocks};
+        if (f.planes) wanted.plane_vectors = plane_vectors(part);
+        return choose_tile(tuned, wanted);
     }
     /// The tile of one panel of channels: as tuned, if that divides a panel.
     Tile tile_of_panel(const Pointwise &f, const ChannelPart &part, int pixels) const {
@@ -111,9 +117,9 @@ class Cpu final : public Schedule {
     void prefetch(Pointwise &f, Pointwise::Part &part, int lanes) const {
         int rows = 0;
         if (lanes == part.channels.vec) {
-            rows = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.vec;
-        } else if (m_.loads_bound() && lanes % f.layout.vec == 0) {
-            rows = lanes / f.layout.vec * f.layout.k;
+            rows = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / f.layout.panel;
+        } else if (m_.loads_bound() && lanes % f.layout.panel == 0) {
+            rows = lanes / f.layout.panel * f.layout.rows;
         } else {
             return;
         }
@@ -122,20 +128,43 @@ class Cpu final : public Schedule {
         }
     }
 
+    /// The channels of an output in tiles of so many vectors: leaves the loops `ci` (a vector), `cv`, which is unrolled,
+    /// and `co` (tiles).
+    void tile_channels(Func out, const ChannelPart &part, Var c, int vectors, Var co, Var cv, Var ci) const {
+        out.split(c, co, ci, vector_of(part))
+            .split(co, co, cv, vectors, TailStrategy::ShiftInwards)
+            .vectorize(ci)
+            .unroll(cv);
+    }
+    /// The same of an output in planes: a tile is whole planes, or a share of one, so that its channels are a run.
+    void tile_channels(Func out, const ChannelPart &part, const PlaneVars &planes, int vectors, Var co, Var cv,
+                       Var ci) const {
+        const int each = plane_vectors(part);
+        Var share("share"), vector("vector"), plane("plane");
+        out.split(planes.lane, share, ci, vector_of(part));
+        if (vectors < each) {
+            out.split(share, share, cv, vectors).fuse(share, planes.plane, co);
+        } else {
+            out.split(planes.plane, co, plane, vectors / each, TailStrategy::ShiftInwards)
+                .reorder(ci, share, plane)
+                .fuse(share, plane, cv);
+        }
+        out.vectorize(ci).unroll(cv);
+    }
+
     /// Loops over register tiles: channels by `vectors`, pixels by `pixels`; leaves the loops `po` (pixel tiles) and
     /// `co` (channel tiles) outside.
     void tile(Pointwise &f, Pointwise::Part &part, Var c, Var p, Tile t, Var po, Var co) const {
-        Var cv("cv"), ci("ci"), cu("cu"), pi("pi"), channel("channel"), parity("parity");
+        Var cv("cv"), ci("ci"), pi("pi"), channel("channel"), parity("parity");
         // The two lanes of a channel are the innermost loop, so that Halide joins the two stores of every other lane
         // into stores of whole vectors, interleaved in registers.
         if (f.shuffled) part.out.split(c, channel, parity, 2, TailStrategy::RoundUp);
-        part.out.split(f.shuffled ? channel : c, cv, ci, vector_of(part.channels))
-            .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
-            .split(p, po, pi, t.pixels, TailStrategy::ShiftInwards)
-            .reorder(ci, cu, pi, po, co)
-            .vectorize(ci)
-            .unroll(cu)
-            .unroll(pi);
+        if (f.planes) {
+            tile_channels(part.out, part.channels, *f.planes, t.vectors, co, cv, ci);
+        } else {
+            tile_channels(part.out, part.channels, f.shuffled ? channel : c, t.vectors, co, cv, ci);
+        }
+        part.out.split(p, po, pi, t.pixels, TailStrategy::ShiftInwards).reorder(ci, cv, pi, po, co).unroll(pi);
         if (f.shuffled) part.out.reorder(ci, parity).unroll(parity);
         accumulate(f, part, c, p, po);
         if (decide_->prefetches_weights()) prefetch(f, part, t.vectors * vector_of(part.channels));
@@ -166,12 +195,20 @@ class Cpu final : public Schedule {
     static int group_size(int tiles, int blocks) { return pieces(tiles, blocks == 1 ? tiles : pieces(8, blocks)); }
 
     /// The pixels `p` as columns `x` of rows `y`, a panel of channels at a time; `co` counts the panels.
-    static void row_by_row(Func out, int panel, int vec, int width, Var c, Var x, Var y, Var p, Var co) {
+    template <typename Layer>
+    void row_by_row(const Layer &f, const typename Layer::Part &part, Var c, Var x, Var y, Var p, Var co) const {
+        const int panel = std::min(part.channels.vec, part.channels.lanes);
         Var cv("cv"), cp("cp"), ci("ci");
-        out.align_bounds(c, panel)
-            .split(c, co, cp, panel)
-            .split(cp, cv, ci, vec)
-            .split(p, y, x, width)
+        Func out = part.out;
+        if (!f.planes) {
+            out.align_bounds(c, panel).split(c, co, cp, panel);
+        } else if (panel == networks::kPlane) {
+            out.rename(f.planes->lane, cp).rename(f.planes->plane, co);
+        } else {
+            out.split(f.planes->lane, co, cp, panel);
+        }
+        out.split(cp, cv, ci, vector_of(part.channels))
+            .split(p, y, x, f.out_size.width)
             .reorder(ci, cv, x, y, co)
             .vectorize(ci)
             .unroll(cv);
@@ -185,7 +222,7 @@ class Cpu final : public Schedule {
         const int panel = part.channels.vec;
         const int vec = vector_of(part.channels);
         Var cv("cv"), ci("ci"), xi("xi");
-        row_by_row(part.out, panel, vec, f.out_size.width, c, x, y, p, co);
+        row_by_row(f, part, c, x, y, p, co);
         part.rows.compute_at(part.out, y)
             .align_bounds(c, panel)
             .split(c, cv, ci, vec)
@@ -225,7 +262,7 @@ class Cpu final : public Schedule {
 
     /// Panels of pw1's channels that are computed together: as many as a register tile has, if they divide the part,
     /// the scratch memory has room, and there are two tasks at least.
-    int panels_together(const Branch2 &f, const ChannelPart &part) const {
+    int panels_together(const Unit &f, const ChannelPart &part) const {
         const int panels = part.lanes / part.vec, vectors = part.vec / vector_of(part);
         const int lanes = f.dw.layout.lanes * std::max(1, f.dw.groups);
         int together = std::clamp(tile_of(f.pw1, part, 1).vectors / vectors, 1, std::max(1, panels / 2));
@@ -248,7 +285,7 @@ class Cpu final : public Schedule {
         return std::max(1, size.height / 7);
     }
 
-    Order order_of(const Branch2 &f) const {
+    Order order_of(const Unit &f) const {
         const int lanes = f.dw.layout.lanes * std::max(1, f.dw.groups);
         const int64_t rows = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes);
         const int64_t channels = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats);
@@ -285,7 +322,7 @@ class Cpu final : public Schedule {
         part.out.split(p, strip, p, pixels, TailStrategy::ShiftInwards);
         tile(f, part, c, p, tile_of(f, part.channels, 1), po, co);
         // All groups of a strip, which share its intermediates.
-        if (!f.group.empty()) part.out.reorder(f.group[0], strip);
+        if (!f.group.empty()) part.out.reorder(f.planes ? f.planes->group : f.group[0], strip);
         // The last strip overlaps the one before it if they do not divide the image: both are one thread's, because a
         // row's last bits may depend on its place in a strip (borders are compiled apart, and LLVM 19 adds in another
         // order there).
@@ -318,16 +355,16 @@ class Cpu final : public Schedule {
     /// A step that is computed for a strip of another one.
     void strip_step(WholeBlock &f, WholeBlock::Step &step, Func &home, Var strip) const;
 
-    void in_rows(Branch2 &f) const;
-    void in_channels(Branch2 &f) const;
-    void in_strips(Branch2 &f) const;
+    void in_rows(Unit &f) const;
+    void in_channels(Unit &f) const;
+    void in_strips(Unit &f) const;
 
     Machine m_;
     Tuning tuning_;
     std::unique_ptr<CpuDecisions> decide_;
 };
 
-void Cpu::in_rows(Branch2 &f) const {
+void Cpu::in_rows(Unit &f) const {
     const int blocks = blocks_of(f.dw.out_size);
     for (Pointwise::Part &part : f.pw1.parts) part.out.compute_root();
     store(f.pw1, f.c, f.p, blocks);
@@ -335,7 +372,7 @@ void Cpu::in_rows(Branch2 &f) const {
     store(f.pw2, f.c, f.p, blocks);
 }
 
-void Cpu::in_channels(Branch2 &f) const {
+void Cpu::in_channels(Unit &f) const {
     // A few vectors of pw1's channels over the whole image stay in L1/L2 and are consumed at once by the same channels
     // of dw; dw's output (all channels) stays in L2 until pw2 has used it.
     for (size_t i = 0; i < f.dw.parts.size(); ++i) {
@@ -353,11 +390,11 @@ void Cpu::in_channels(Branch2 &f) const {
     store(f.pw2, f.c, f.p, blocks_of(f.dw.out_size));
 }
 
-void Cpu::in_strips(Branch2 &f) const {
+void Cpu::in_strips(Unit &f) const {
     const Size in = f.dw.in_size;
     const Size out = f.dw.out_size;
     const int strip_height = strip_rows(out, [&](int rows) {
-        const int in_rows = std::min(in.height, (rows - 1) * f.dw.stride + 3);
+        const int in_rows = std::min(in.height, (rows - 1) * f.dw.window.stride.height + f.dw.window.kernel.height);
         return unit_bytes({in_rows, in.width}, {rows, out.width}, f.dw.layout.lanes * std::max(1, f.dw.groups),
                           kPanelFloats);
     });
@@ -370,7 +407,7 @@ void Cpu::in_strips(Branch2 &f) const {
     tile(f.pw1, f.pw1.parts[0], f.c, f.p, tile_of_panel(f.pw1, dw.channels, strip_height * in.width), po, tile_co);
 }
 
-void Cpu::apply(Branch2 &f) const {
+void Cpu::apply(Unit &f) const {
     pad_pixels(f.dw, f.c);
     switch (order_of(f)) {
     case Order::kRows:
@@ -382,7 +419,7 @@ void Cpu::apply(Branch2 &f) const {
     }
 }
 
-void Cpu::apply(Branch1 &f) const {
+void Cpu::apply(Separable &f) const {
     pad_pixels(f.dw, f.c);
     const Size out = f.dw.out_size;
     const int lanes = f.dw.layout.lanes;
@@ -398,17 +435,14 @@ void Cpu::apply(Branch1 &f) const {
     depthwise(f.dw, f.dw.parts[0], f.c, f.x, f.y, f.p, co);
 }
 
-void Cpu::apply(Conv5 &f) const { store(f.pw, f.c, f.p, 1); }
-
-void Cpu::apply(Conv5Pool &f) const {
+void Cpu::apply(PooledPointwise &f) const {
     Pointwise::Part &pw = f.pw.parts.at(0);
-    const Tile t = tile_of(f.pw, pw.channels, 1);
-    Var cv("cv"), ci("ci"), cu("cu"), co("co"), po("po"), tco("tco");
-    f.out.split(f.c, cv, ci, m_.vec)
-        .split(cv, co, cu, t.vectors, TailStrategy::ShiftInwards)
-        .vectorize(ci)
-        .unroll(cu)
-        .parallel(co);
+    TileProblem wanted{f.pw.pixels, vectors_of(pw.channels)};
+    wanted.plane_vectors = plane_vectors(pw.channels);
+    const Tile t = choose_tile(tuned_tile(), wanted);
+    Var cv("cv"), ci("ci"), co("co"), po("po"), tco("tco");
+    tile_channels(f.out, pw.channels, f.planes, t.vectors, co, cv, ci);
+    f.out.reorder(ci, cv, co).parallel(co);
     f.total.compute_at(f.out, co).align_bounds(f.c, m_.vec).split(f.c, cv, ci, m_.vec).vectorize(ci).unroll(cv);
     f.total.update().split(f.c, cv, ci, m_.vec).reorder(ci, cv, f.pixel).vectorize(ci).unroll(cv);
     // All pixels of one channel tile, summed and dropped: 3 KiB at 7x7.
@@ -419,26 +453,41 @@ void Cpu::apply(Conv5Pool &f) const {
     if (pieces(f.pw.pixels, t.pixels) <= kFewTiles) pw.out.unroll(po);
 }
 
-void Cpu::apply(AveragePool &f) const { store(f.dw, f.c, f.x, f.y, f.p, blocks_of(f.dw.out_size)); }
-
 void Cpu::apply(GlobalPool &f) const {
     // Bound by reading the tensor: a few vectors over all pixels, then the next.
-    const int vec = std::min(f.vec, m_.vec);
+    const int each = networks::kPlane / m_.vec;
     constexpr int kVectors = 4;
-    Var cv("cv"), ci("ci"), cu("cu"), co("co");
-    f.out.split(f.c, cv, ci, vec)
-        .split(cv, co, cu, std::min(kVectors, f.lanes / vec), TailStrategy::ShiftInwards)
+    const ChannelPart part{0, f.count * networks::kPlane, networks::kPlane};
+    Var cv("cv"), ci("ci"), co("co");
+    tile_channels(f.out, part, f.planes, std::max(each, std::min(kVectors, f.count * each)), co, cv, ci);
+    f.out.reorder(ci, cv, co).parallel(co);
+    const auto [lane, plane, group] = f.planes;
+    f.total.compute_at(f.out, co).split(lane, cv, ci, m_.vec).vectorize(ci).unroll(cv).unroll(plane);
+    f.total.update()
+        .split(lane, cv, ci, m_.vec)
+        .reorder(ci, cv, plane, f.pixel)
         .vectorize(ci)
-        .unroll(cu)
-        .parallel(co);
-    f.total.compute_at(f.out, co).align_bounds(f.c, vec).split(f.c, cv, ci, vec).vectorize(ci).unroll(cv);
-    f.total.update().split(f.c, cv, ci, vec).reorder(ci, cv, f.pixel).vectorize(ci).unroll(cv);
+        .unroll(cv)
+        .unroll(plane);
+}
+
+void Cpu::apply(PlaneByPlane &f) const {
+    // As many pixels a task as make a fork worth while.
+    constexpr int kPixels = 196;
+    Var cv("cv"), ci("ci"), block("block"), task("task");
+    f.out.split(f.planes.lane, cv, ci, m_.vec)
+        .split(f.p, block, f.p, kPixels, TailStrategy::GuardWithIf)
+        .reorder(ci, cv, f.p, block, f.planes.plane)
+        .vectorize(ci)
+        .unroll(cv)
+        .fuse(block, f.planes.plane, task)
+        .parallel(task);
 }
 
 void Cpu::apply(FullyConnected &f) const {
     // Bound by streaming the weights, once for the whole group of images: a panel of classes at a time, parallel
     // over panels, images inside.
-    const int panel = f.layout.vec;
+    const int panel = f.layout.panel;
     // As many accumulators as hide a multiply-add's latency, and leave registers for weights.
     const int lanes = std::min(panel, m_.registers / 2 * m_.vec);
     Var co("co"), ci("ci"), cv("cv"), cl("cl"), cg("cg"), no("no"), ni("ni");
@@ -472,14 +521,13 @@ void Cpu::apply(Stem &f) const {
         const int vec = vector_of(part.channels);
         // The taps of a channel are unrolled; those of all would not fit into the cache of decoded instructions, and
         // LLVM then adds some in another order.
-        constexpr int kMostPixels = 16;
+        constexpr int kMostPixels = 16, kMostRows = 3;
         const Tile t = choose_tile(tuned_tile(), {f.conv_size.width, vectors_of(part.channels), 1, kMostPixels});
         Var row("row"), px("px"), s("s"), cv("cv"), ci("ci"), xo("xo"), xi("xi"), co("co"), cu("cu");
-        part.out.split(f.c, cv, ci, vec).split(f.p, row, px, f.out_size.width);
+        tile_channels(part.out, part.channels, f.planes.value(), vectors_of(part.channels), Var("all"), cv, ci);
+        part.out.split(f.p, row, px, f.out_size.width);
         part.out.split(row, s, row, std::min(rows, f.out_size.height), TailStrategy::GuardWithIf)
             .reorder(ci, cv, px, row, s)
-            .vectorize(ci)
-            .unroll(cv)
             .parallel(s);
         part.conv.store_at(part.out, s).compute_at(part.out, row);
         part.conv.split(f.c, cv, ci, vec)
@@ -497,8 +545,8 @@ void Cpu::apply(Stem &f) const {
             .vectorize(ci)
             .unroll(cv)
             .unroll(f.x)
-            .unroll(f.tap.x)
-            .unroll(f.tap.y);
+            .unroll(f.tap.x);
+        if (f.window.kernel.height <= kMostRows) part.sum.update().unroll(f.tap.y);
     }
 }
 
@@ -507,7 +555,7 @@ void Cpu::convolution(Convolution &f, Convolution::Part &part, Var c, Var x, Var
     const int vec = vector_of(part.channels);
     const Tile t = choose_tile({}, {f.out_size.width, panel / vec});
     Var cv("cv"), ci("ci"), cu("cu"), xo("xo"), xi("xi");
-    row_by_row(part.out, panel, vec, f.out_size.width, c, x, y, p, co);
+    row_by_row(f, part, c, x, y, p, co);
     part.rows.compute_at(part.out, y)
         .align_bounds(c, panel)
         .split(c, cv, ci, vec)

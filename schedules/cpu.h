@@ -16,6 +16,13 @@ struct TileProblem {
     int pixels, vectors;
     int blocks = 1;
     int most_pixels = 28;
+    /// Vectors of a plane, where the matrix is stored in planes.
+    int plane_vectors = 1;
+
+    /// Whether a tile so wide is whole planes, or a share of one.
+    bool fits_planes(int tile_vectors) const {
+        return tile_vectors % plane_vectors == 0 || plane_vectors % tile_vectors == 0;
+    }
 };
 
 /// Work that a tile size computes, over the work that is needed: 1 when it divides both extents.

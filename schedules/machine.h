@@ -4,7 +4,7 @@
 #include "generators/halide_compat.h"
 
 #include "devices.h"
-#include "layout.h"
+#include "panels.h"
 
 namespace shufflenet::schedules {
 

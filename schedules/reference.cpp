@@ -19,18 +19,17 @@ class Reference final : public Schedule {
     void apply(Stem &f) const override {
         for (Stem::Part &part : f.parts) root({part.sum, part.conv});
     }
-    void apply(Branch1 &f) const override {
+    void apply(Separable &f) const override {
         roots(f.dw);
         sums(f.pw);
     }
-    void apply(Branch2 &f) const override {
+    void apply(Unit &f) const override {
         sums(f.pw1);
         for (Pointwise::Part &part : f.pw1.parts) root({part.out});
         roots(f.dw);
         sums(f.pw2);
     }
-    void apply(Conv5 &f) const override { sums(f.pw); }
-    void apply(Conv5Pool &f) const override {
+    void apply(PooledPointwise &f) const override {
         sums(f.pw);
         root({f.pw.parts[0].out, f.total});
     }
@@ -53,8 +52,8 @@ class Reference final : public Schedule {
                 step.layer);
         }
     }
-    void apply(AveragePool &f) const override { root({f.dw.parts[0].rows}); }
     void apply(GlobalPool &f) const override { root({f.total}); }
+    void apply(PlaneByPlane & /*f*/) const override {}
 
   private:
     static void inner(Pointwise &f) { sums(f); }

@@ -10,17 +10,16 @@
 
 namespace shufflenet::schedules {
 
-using generators::AveragePool;
-using generators::Branch1;
-using generators::Branch2;
-using generators::Conv5;
-using generators::Conv5Pool;
 using generators::ElementWise;
 using generators::Expand;
 using generators::FullyConnected;
 using generators::GlobalPool;
+using generators::PlaneByPlane;
+using generators::PooledPointwise;
+using generators::Separable;
 using generators::SingleLayer;
 using generators::Stem;
+using generators::Unit;
 using generators::WholeBlock;
 
 /// One implementation per target.
@@ -28,16 +27,15 @@ class Schedule {
   public:
     virtual ~Schedule() = default;
     virtual void apply(Stem &f) const = 0;
-    virtual void apply(Branch1 &f) const = 0;
-    virtual void apply(Branch2 &f) const = 0;
-    virtual void apply(Conv5 &f) const = 0;
-    virtual void apply(Conv5Pool &f) const = 0;
+    virtual void apply(Unit &f) const = 0;
+    virtual void apply(Separable &f) const = 0;
+    virtual void apply(PooledPointwise &f) const = 0;
     virtual void apply(FullyConnected &f) const = 0;
     virtual void apply(SingleLayer &f) const = 0;
     virtual void apply(ElementWise &f) const = 0;
     virtual void apply(WholeBlock &f) const = 0;
-    virtual void apply(AveragePool &f) const = 0;
     virtual void apply(GlobalPool &f) const = 0;
+    virtual void apply(PlaneByPlane &f) const = 0;
     /// Only devices compute a unit in several kernels.
     virtual void apply(Expand & /*f*/) const { throw std::logic_error("a kernel for devices only"); }
 };

@@ -18,14 +18,15 @@ class X86 final : public CpuDecisions {
     explicit X86(const Machine &machine) : m_(machine) {}
 
     Tile tile(const TileProblem &wanted) const override {
-        const auto [pixels, vectors, blocks, limit] = wanted;
+        const int pixels = wanted.pixels, vectors = wanted.vectors, blocks = wanted.blocks;
         const int most_vectors = std::min(widest_tile(), vectors);
-        const int most_pixels = std::min(limit, pixels);
+        const int most_pixels = std::min(wanted.most_pixels, pixels);
         // Blocks only matter to several threads, tiles to every one.
         constexpr double kShareOfBlocks = 0.25;
         Tile best{1, 1};
         double best_cost = 1e9;
         for (int v = 1; v <= most_vectors; ++v) {
+            if (!wanted.fits_planes(v)) continue;
             for (int p = 1; p <= most_pixels; ++p) {
                 if (registers_of({p, v}) > m_.registers) continue;
                 // A single block is shared out by tiles of channels, to two threads at least.

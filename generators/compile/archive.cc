@@ -4,15 +4,14 @@
 #include <stdexcept>
 #include <vector>
 
-#include "tool.h"
-
 namespace shufflenet::compile {
 
 namespace {
 
 void compile_descriptor(const Options &options, const Tool &cxx, const std::string &object, const Staging &staging) {
-    std::vector<std::string> arguments = {"-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden",
-                                          "-fvisibility-inlines-hidden", "-c", options.name + ".cc", "-o", object};
+    std::vector<std::string> arguments = {
+        "-std=c++20",         "-O2", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden", "-c",
+        options.name + ".cc", "-o",  object};
     const std::vector<std::string> built_in = {SHUFFLENET_INCLUDE_FOLDERS};
     for (const std::string &folder : options.include.empty() ? built_in : options.include) {
         arguments.push_back("-I" + std::filesystem::absolute(folder).string());

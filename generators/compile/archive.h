@@ -5,6 +5,7 @@
 
 #include "files.h"
 #include "options.h"
+#include "tool.h"
 
 namespace shufflenet::compile {
 

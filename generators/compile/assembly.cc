@@ -216,8 +216,8 @@ class Writer {
   private:
     void write_line(std::string_view line) {
         if (is_label(line)) write_attributes(label_of(line));
-        // Halide can only ask for prefetching around the second-level cache, but weights are read again by the next tile
-        // of pixels: there they must be.
+        // Halide can only ask for prefetching around the second-level cache, but weights are read again by the next
+        // tile of pixels: there they must be.
         if (split(line).first == "prefetchnta") {
             out_ += "prefetcht1\t";
             line = split(line).second;
@@ -247,7 +247,7 @@ class Writer {
         constexpr std::string_view kLocal = ".L";
         if (name.starts_with(kLocal)) {
             out_ += kLocal;
-            out_ += module_.name + '_';
+            out_ += module_.label + '_';
             out_ += name.substr(kLocal.size());
         } else if (!file_.defined.contains(name) || module_.exported(name)) {
             out_ += renamed(name);

@@ -18,8 +18,9 @@ Processor processor_named(std::string_view name);
 
 /// One module's part of an assembly file.
 struct Module {
-    /// An identifier of the module: local names are made of it, so that several modules can lie in one file.
-    std::string name;
+    /// An identifier of the module, which its own functions' names begin with, and a short one, for what has no name in
+    /// an object: so several modules can lie in one file.
+    std::string name, label;
     /// The functions that other objects call. They, and what they use, are kept; nobody outside the final program or
     /// shared library sees them.
     std::function<bool(std::string_view symbol)> exported;

@@ -106,7 +106,7 @@ std::string row(const Values &...values) {
 
 /// An array of rows, one a line.
 std::string rows_text(const std::string &declaration, std::span<const std::string> rows) {
-    std::string text = "static constexpr " + declaration + " = {\n";
+    std::string text = declaration + " = {\n";
     for (const std::string &one : rows) text += "    " + one + ",\n";
     return text + "};\n";
 }
@@ -115,7 +115,7 @@ std::string rows_text(const std::string &declaration, std::span<const std::strin
 template <typename T>
 std::string numbers_text(const std::string &declaration, std::span<const T> numbers) {
     constexpr size_t kLongest = 120;
-    std::string text = "static constexpr " + declaration + " = {\n", line = "   ";
+    std::string text = declaration + " = {\n", line = "   ";
     for (const T number : numbers) {
         const std::string next = " " + std::to_string(number) + ",";
         if (line.size() + next.size() > kLongest) {
@@ -134,9 +134,8 @@ class Arrays {
     std::string name(const int16_t *numbers, int count) {
         if (numbers == nullptr) return "nullptr";
         const std::span all(numbers, static_cast<size_t>(count));
-        const auto [at, added] =
-            names_.try_emplace({all.begin(), all.end()}, "order" + std::to_string(names_.size()));
-        if (added) text_ += numbers_text("int16_t " + at->second + "[]", all);
+        const auto [at, added] = names_.try_emplace({all.begin(), all.end()}, "order" + std::to_string(names_.size()));
+        if (added) text_ += numbers_text("static constexpr int16_t " + at->second + "[]", all);
         return at->second;
     }
     const std::string &text() const { return text_; }
@@ -161,10 +160,11 @@ std::string shapes_text(const ProgramData &data) {
     std::vector<std::string> rows;
     for (const networks::Kernel &kernel : data.source().kernels) {
         const shufflenet_shape &shape = data.program().shapes[rows.size()];
-        rows.push_back("/* " + key(kernel) + " */ " + row(source_name(shape.in), shape.table, shape.weights, shape.pixels,
-                                                          shape.planes, shape.groups));
+        rows.push_back(
+            "/* " + key(kernel) + " */ " +
+            row(source_name(shape.in), shape.table, shape.weights, shape.pixels, shape.planes, shape.groups));
     }
-    return rows_text("shufflenet_shape shapes[]", rows);
+    return rows_text("static constexpr shufflenet_shape shapes[]", rows);
 }
 
 std::string calls_text(const shufflenet_program &program) {
@@ -173,7 +173,7 @@ std::string calls_text(const shufflenet_program &program) {
         rows.push_back(
             row(quoted(call.id), call.kernel, destination_name(call.to), call.out, call.table, call.weights));
     }
-    return rows_text("shufflenet_call calls[]", rows);
+    return rows_text("static constexpr shufflenet_call calls[]", rows);
 }
 
 /// Layers, and how each is packed.
@@ -190,7 +190,8 @@ std::string layers_text(const shufflenet_program &program) {
                             arrays.name(pack.order, pack.order_count), pack.order_count));
     }
     if (layers.empty()) return {};
-    return arrays.text() + rows_text("shufflenet_layer layers[]", layers) + rows_text("shufflenet_pack packing[]", packs);
+    return arrays.text() + rows_text("static constexpr shufflenet_layer layers[]", layers) +
+           rows_text("static constexpr shufflenet_pack packing[]", packs);
 }
 
 std::string outputs_text(const shufflenet_program &program) {
@@ -200,12 +201,12 @@ std::string outputs_text(const shufflenet_program &program) {
         std::string offsets = "nullptr";
         if (output.offsets != nullptr) {
             offsets = "offsets" + std::to_string(rows.size());
-            arrays += numbers_text("int32_t " + offsets + "[]",
+            arrays += numbers_text("static constexpr int32_t " + offsets + "[]",
                                    std::span(output.offsets, static_cast<size_t>(output.channels)));
         }
         rows.push_back(row(quoted(output.name), output.channels, output.height, output.width, offsets));
     }
-    return arrays + rows_text("shufflenet_output outputs[]", rows);
+    return arrays + rows_text("static constexpr shufflenet_output outputs[]", rows);
 }
 
 std::string graph_text(std::string_view graph) {
@@ -230,10 +231,10 @@ std::string kernels_text(const std::vector<CompiledTarget> &targets) {
         for (const CompiledKernel &kernel : target.kernels) {
             rows.push_back(row(kernel.symbol, row(kernel.lanes[0], kernel.lanes[1])));
         }
-        text += rows_text("shufflenet_kernel " + name + "[]", rows);
+        text += rows_text("static constexpr shufflenet_kernel " + name + "[]", rows);
         target_rows.push_back(row(quoted(isa), name, target.scratch_bytes()));
     }
-    return text + rows_text("shufflenet_kernels targets[]", target_rows);
+    return text + rows_text("static constexpr shufflenet_kernels targets[]", target_rows);
 }
 
 std::string declarations_text(const Model &model) {
@@ -258,8 +259,9 @@ std::string descriptor_text(const Model &model) {
     const auto embedded = [&](bool there, const char *suffix) { return there ? model.name + suffix : "nullptr"; };
     const std::span entries(program.tables, static_cast<size_t>(program.tables_count));
     const std::string tables = shapes_text(model.data) + calls_text(program) +
-                               numbers_text("alignas(64) int32_t tables[]", entries) + layers_text(program) +
-                               outputs_text(program) + graph_text(program.graph) + kernels_text(model.targets);
+                               numbers_text("alignas(64) static constexpr int32_t tables[]", entries) +
+                               layers_text(program) + outputs_text(program) + graph_text(program.graph) +
+                               kernels_text(model.targets);
     return fill(kSource, {{"name", model.name},
                           {"network", literal(model.network)},
                           {"height", std::to_string(graph.input.height)},

@@ -126,21 +126,22 @@ std::string header_text(const Model &model) {
     const int classes = classes_of(graph);
     const std::string classes_macro =
         fill(kClasses, {{"name", model.name}, {"NAME", upper}, {"value", std::to_string(classes)}});
-    return fill(kHeader, {{"AT", "@"},
-                          {"name", model.name},
-                          {"NAME", upper},
-                          {"network", model.network},
-                          {"height", std::to_string(graph.input.height)},
-                          {"width", std::to_string(graph.input.width)},
-                          {"image_channels", std::to_string(graph.image_channels)},
-                          {"classes", classes > 0 ? classes_macro : ""},
-                          {"arena_bytes", std::to_string(arena_bytes(model.program(), model.targets))},
-                          {"weights_file", literal(model.weights_file)},
-                          {"outputs", std::to_string(model.program().outputs.size())},
-                          {"output_macros", output_macros(model, upper)},
-                          {"first_output", shape_text(model.program().outputs.front()) + " floats (channels, rows, columns)"},
-                          {"link_options", SHUFFLENET_LINK_OPTIONS},
-                          {"isas", isas(model)}});
+    return fill(kHeader,
+                {{"AT", "@"},
+                 {"name", model.name},
+                 {"NAME", upper},
+                 {"network", model.network},
+                 {"height", std::to_string(graph.input.height)},
+                 {"width", std::to_string(graph.input.width)},
+                 {"image_channels", std::to_string(graph.image_channels)},
+                 {"classes", classes > 0 ? classes_macro : ""},
+                 {"arena_bytes", std::to_string(arena_bytes(model.program(), model.targets))},
+                 {"weights_file", literal(model.weights_file)},
+                 {"outputs", std::to_string(model.program().outputs.size())},
+                 {"output_macros", output_macros(model, upper)},
+                 {"first_output", shape_text(model.program().outputs.front()) + " floats (channels, rows, columns)"},
+                 {"link_options", SHUFFLENET_LINK_OPTIONS},
+                 {"isas", isas(model)}});
 }
 
 }  // namespace shufflenet::compile

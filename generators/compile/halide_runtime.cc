@@ -32,7 +32,7 @@ std::string build(const std::string &processor, const std::string &path) {
     // A module of nothing: what Halide adds to it is its runtime.
     const Halide::Module module("halide_runtime", bare_target(processor));
     module.compile({{Halide::OutputFileType::assembly, path}});
-    const Module kept{"shufflenet_halide", is_error_function};
+    const Module kept{"shufflenet", "h", is_error_function};
     std::string text = rewrite(read_text(path), processor_named(processor), kept);
     write_text(path, text.append(end_of_file()));
     return {};

@@ -63,6 +63,7 @@ class Child {
         const int status = wait_for(std::exchange(process_, 0));
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return std::move(text_);
         if (WIFSIGNALED(status)) text_ = std::string("ended by a signal: ") + strsignal(WTERMSIG(status));
+        while (text_.ends_with('\n')) text_.pop_back();
         throw std::runtime_error(name_ + ": " + (text_.empty() ? "ended without a result" : text_));
     }
 

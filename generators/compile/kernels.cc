@@ -36,13 +36,13 @@ Halide::Target halide_target(const TargetSpec &target, bool asan) {
 }
 
 /// In a process of its own: leaves `<symbol>.s` in the folder.
-std::string build(const KernelRequest &request, const networks::Kernel &kernel, const TargetSpec &target,
-                  const std::string &symbol, const std::string &path) {
+std::string build(const KernelRequest &request, size_t number, const TargetSpec &target, const std::string &symbol,
+                  const std::string &path) {
+    const networks::Kernel &kernel = request.program.kernels[number];
     const schedules::Tuning tuning = request.tuned.find(target.name, key(kernel));
-    const generators::BuiltKernel built =
-        generators::build_kernel(kernel, halide_target(target, request.asan), target.fma_units, tuning,
-                                 request.reference, symbol, path);
-    const Module module{symbol, [&](std::string_view name) { return name == symbol; }};
+    const generators::BuiltKernel built = generators::build_kernel(
+        kernel, halide_target(target, request.asan), target.fma_units, tuning, request.reference, symbol, path);
+    const Module module{symbol, "k" + std::to_string(number), [&](std::string_view name) { return name == symbol; }};
     write_text(path, rewrite(read_text(path), processor_named(target.processor), module));
     std::ostringstream result;
     result << built.lanes[0] << ' ' << built.lanes[1] << ' ' << built.scratch_bytes;
@@ -107,9 +107,7 @@ std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, Stagin
             const std::string symbol = request.name + "_" + std::string(target->name) + "_" + names[k];
             const std::string path = staging->path(symbol + ".s");
             jobs.push_back({"kernel " + key(request.program.kernels[k]) + " for " + std::string(target->name),
-                            [&request, k, target, symbol, path] {
-                                return build(request, request.program.kernels[k], *target, symbol, path);
-                            }});
+                            [&request, k, target, symbol, path] { return build(request, k, *target, symbol, path); }});
             compiled.back().kernels.push_back({symbol});
         }
     }

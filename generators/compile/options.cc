@@ -224,9 +224,13 @@ void add_network_options(CLI::App &app, Typed &typed, Options &options) {
     app.add_option("--name", options.name, "What the model is called: a C identifier in lower case");
     app.add_option("--network", options.network, "A published network, or shufflenet_v2, the family, by what follows")
         ->type_name("NETWORK");
-    app.add_option("--units", typed.units, "Units of each stage, from stage 2 on")->delimiter(',')->type_name("4,8,4");
+    app.add_option("--units", typed.units, "Units of each stage, from stage 2 on")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->type_name("4,8,4");
     app.add_option("--channels", typed.channels, "Channels of the stem and of each stage")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("24,116,232,464");
     app.add_option("--conv5", typed.conv5, "Channels of conv5; without it there is none")->type_name("N");
     app.add_option("--classes", typed.classes,
@@ -235,22 +239,29 @@ void add_network_options(CLI::App &app, Typed &typed, Options &options) {
     app.add_option("--activation", typed.activation, "none, relu, relu6 or leaky_relu:SLOPE")->type_name("ACTIVATION");
     app.add_option("--pool-stride", typed.pool_stride, "Of the stem's max-pool, rows and columns")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("2,2");
     app.add_option("--outputs", options.outputs, "What a run returns; default: the last that there is")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("stage2,stage3,...");
-    app.add_option("--input", typed.input, "Height and width of the input")->delimiter(',')->type_name("224,224");
+    app.add_option("--input", typed.input, "Height and width of the input")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->type_name("224,224");
 }
 
 void add_target_options(CLI::App &app, Typed &typed, Options &options) {
     app.add_option("--targets", typed.targets, "Instruction sets: some of " + target_names() + "; x86, arm64 or all")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("avx2,avx512,...");
     app.add_option("--processor", typed.processor, "x86_64 or aarch64; default: this program's")->type_name("P");
     app.add_option("--precision", typed.precision, "f32")->type_name("P");
-    app.add_option("--tuned", options.tuned,
-                   "Tuned numbers of one target, or a folder with <target>.json of several, in place of those that this\n"
-                   "program has")
+    app.add_option(
+           "--tuned", options.tuned,
+           "Tuned numbers of one target, or a folder with <target>.json of several, in place of those that this\n"
+           "program has")
         ->type_name("PATH");
     app.add_flag("--reference", options.reference, "Plain loops, for tests");
     app.add_flag("--asan", options.asan, "Instrument the kernels for AddressSanitizer");

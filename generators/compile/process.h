@@ -42,8 +42,8 @@ int wait_for(pid_t child);
 /// Writes all of it; false: it could not.
 bool write_all(int descriptor, std::string_view text);
 
-/// From now on, an interruption by the user or the system ends what waits here with an exception, so that what was begun
-/// is cleared away.
+/// From now on, an interruption by the user or the system ends what waits here with an exception, so that what was
+/// begun is cleared away.
 void catch_interrupts();
 /// Throws if there was one.
 void check_interrupts();

@@ -40,8 +40,8 @@ ProgramData::ProgramData(networks::Program program)
                            kernel.out.pixels(), kernel.planes(), kernel.groups});
     }
     for (const networks::Call &call : source_.calls) {
-        calls_.push_back({call.id.c_str(), call.kernel, destination_of(call.destination), call.out, call.table,
-                          call.weights});
+        calls_.push_back(
+            {call.id.c_str(), call.kernel, destination_of(call.destination), call.out, call.table, call.weights});
     }
     for (const networks::PackStep &step : source_.packing) add_layer(step);
     for (const networks::ProgramOutput &output : source_.outputs) {
@@ -73,8 +73,8 @@ void ProgramData::add_layer(const networks::PackStep &step) {
                        layer.window.kernel.height, layer.window.kernel.width});
     const networks::WeightLayout &to = step.layout;
     packing_.push_back({to.panel, to.rows, to.lanes, to.groups, to.stride, to.bias, to.weights, step.blob,
-                        int{step.taps_last}, counts_up(step.lanes) ? nullptr : numbers(step.lanes),
-                        numbers(step.order), size_of(step.order)});
+                        int{step.taps_last}, counts_up(step.lanes) ? nullptr : numbers(step.lanes), numbers(step.order),
+                        size_of(step.order)});
 }
 
 /// Nothing is no pointer.

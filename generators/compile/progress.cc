@@ -13,7 +13,8 @@ constexpr const char *kStartOfLine = "\r\033[K";
 
 }  // namespace
 
-Progress::Progress(std::string name, bool wanted) : name_(std::move(name)), shown_(wanted && isatty(STDERR_FILENO) != 0) {}
+Progress::Progress(std::string name, bool wanted)
+    : name_(std::move(name)), shown_(wanted && isatty(STDERR_FILENO) != 0) {}
 
 Progress::~Progress() {
     if (shown_) std::cerr << kStartOfLine << std::flush;

@@ -23,7 +23,8 @@ std::string check_text(const networks::Program &program) {
     text += "layers: " + std::to_string(graph.layers.size()) + "\n";
     text += "kernels: " + std::to_string(program.kernels.size()) + "\n";
     text += "calls: " + std::to_string(program.calls.size()) + "\n";
-    text += "copies: " + std::to_string(program.copies.size()) + ", " + std::to_string(program.bytes_moved()) + " bytes\n";
+    text +=
+        "copies: " + std::to_string(program.copies.size()) + ", " + std::to_string(program.bytes_moved()) + " bytes\n";
     for (const networks::Program::Copy &copy : program.copies) {
         text += "  " + program.calls[static_cast<size_t>(copy.call)].id + ": " + std::to_string(copy.bytes) +
                 " bytes: " + copy.reason + "\n";

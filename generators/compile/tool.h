@@ -16,7 +16,8 @@ Tool cxx_tool(const std::string &named, const std::string &processor);
 /// The archiver, likewise.
 Tool ar_tool(const std::string &named, const std::string &processor);
 
-/// Runs a tool in a folder, with `input` to read. Throws std::runtime_error with what it says if it fails or is not there.
+/// Runs a tool in a folder, with `input` to read. Throws std::runtime_error with what it says if it fails or is not
+/// there.
 void run_tool(const Tool &tool, const std::vector<std::string> &arguments, const std::string &folder,
               const std::string &input = {});
 

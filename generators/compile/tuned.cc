@@ -19,17 +19,19 @@ TunedNumbers::TunedNumbers(const std::string &path) {
     if (!std::filesystem::is_directory(path)) {
         const std::string target = schedules::tuning_target(read_text(path), kFlag + path);
         if (find_target(target) == nullptr) {
-            throw std::runtime_error(kFlag + path + ": target: expected one of " + target_names() + ", found \"" + target +
-                                     "\"");
+            throw std::runtime_error(kFlag + path + ": target: expected one of " + target_names() + ", found \"" +
+                                     target + "\"");
         }
-        return add(target, path);
+        add(target, path);
+        return;
     }
     for (const TargetSpec &target : kTargets) {
         const std::string name(target.name), file = path + "/" + name + ".json";
         if (std::filesystem::exists(file)) add(name, file);
     }
     if (files_.empty()) {
-        throw std::runtime_error(kFlag + path + ": expected a file <target>.json of " + target_names() + ", found none");
+        throw std::runtime_error(kFlag + path + ": expected a file <target>.json of " + target_names() +
+                                 ", found none");
     }
 }
 

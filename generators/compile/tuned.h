@@ -15,8 +15,8 @@ std::string_view built_in_numbers(std::string_view target);
 
 class TunedNumbers {
   public:
-    /// `path`: a file, which says what target it is for, a folder with <target>.json of several, or empty. Targets that it
-    /// has nothing for have the built-in numbers. Throws std::runtime_error.
+    /// `path`: a file, which says what target it is for, a folder with <target>.json of several, or empty. Targets that
+    /// it has nothing for have the built-in numbers. Throws std::runtime_error.
     explicit TunedNumbers(const std::string &path);
 
     /// Throws std::runtime_error, with file and key, on anything malformed.

@@ -9,8 +9,8 @@
 
 namespace shufflenet::compile {
 
-/// Throws std::runtime_error, with the file and all that is wrong, where it does not fit. The file decides the number of
-/// classes, which is returned; 0: there are none to decide.
+/// Throws std::runtime_error, with the file and all that is wrong, where it does not fit. The file decides the number
+/// of classes, which is returned; 0: there are none to decide.
 int check_weights(const std::string &path, const ProgramData &data);
 
 /// The packed weights, as the program's kernels read them.

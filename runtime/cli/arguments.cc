@@ -115,12 +115,10 @@ Command add_list(CLI::App &parent) {
 }
 
 /// "stage3=path.npy"
-RunOptions::FeatureFile parse_feature(const std::string &text) {
+RunOptions::OutputFile parse_output(const std::string &text) {
     const size_t equals = text.find('=');
-    for (const auto &[name, feature] : kFeatureNames) {
-        if (text.substr(0, equals) == name && equals < text.size() - 1) return {feature, text.substr(equals + 1)};
-    }
-    throw CLI::ValidationError("--features", "expected stage2, stage3, stage4 or conv5, '=' and a path, found " + text);
+    if (equals != 0 && equals < text.size() - 1) return {text.substr(0, equals), text.substr(equals + 1)};
+    throw CLI::ValidationError("--features", "expected the name of an output, '=' and a path, found " + text);
 }
 
 Command add_run(CLI::App &parent) {
@@ -133,17 +131,20 @@ Command add_run(CLI::App &parent) {
     app->add_option("--input", options->input, "float32 (N, 3, height, width), normalised already")
         ->required()
         ->type_name("X.npy");
-    app->add_option("--output", options->output, "Receives float32 (N, classes): logits")
-        ->required()
+    app->add_option("--output", options->output,
+                    "Receives the first output: of a classifier its logits, float32 (N, classes)")
         ->type_name("Y.npy");
+    app->add_option("--output-dir", options->output_dir,
+                    "Receives every output as DIR/<output>.npy; created if it is missing")
+        ->type_name("DIR");
     const auto take_features = [options = options.get()](const std::vector<std::string> &texts) {
-        for (const std::string &text : texts) options->features.push_back(parse_feature(text));
+        for (const std::string &text : texts) options->features.push_back(parse_output(text));
     };
     app->add_option_function<std::vector<std::string>>(
            "--features", take_features,
-           "Write a backbone output too: stage2, stage3, stage4 or conv5,\n"
+           "Write an output by its name, which 'shufflenet list --json' shows,\n"
            "float32 (N, channels, height, width); may be given several times")
-        ->type_name("FEATURE=FILE.npy")
+        ->type_name("OUTPUT=FILE.npy")
         ->expected(1)
         ->take_all();
     add_device(*app, options->device);
@@ -152,6 +153,10 @@ Command add_run(CLI::App &parent) {
         "Example:\n"
         "  shufflenet run --model shufflenet_v2_x1_0 --weights x1_0.safetensors --input x.npy --output y.npy \\\n"
         "    --features stage3=s3.npy --features conv5=c5.npy");
+    app->callback([options] {
+        if (options->output || options->output_dir || !options->features.empty()) return;
+        throw CLI::RequiredError("--output, --output-dir or --features");
+    });
     return make_command(app, run, options);
 }
 

@@ -16,11 +16,11 @@
 #include "error.h"
 #include "images.h"
 #include "models/compiled_models.h"
-#include "networks/layers.h"
 #include "peak.h"
 #include "results.h"
 #include "runtime/src/file.h"
 #include "runtime/src/finite.h"
+#include "runtime/src/message.h"
 #include "runtime/src/metadata.h"
 #include "shufflenet/image.h"
 #include "terminal.h"
@@ -39,7 +39,8 @@ struct NamedMetadata {
 void fit_to_model(NamedMetadata &metadata, const ModelInfo &info) {
     Metadata &m = metadata.data;
     if (m.network != info.network) {
-        throw Error(metadata.name + ": expected metadata for " + info.network + ", found " + m.network);
+        throw Error(metadata.name + ": expected metadata for " + info.network + ", found " +
+                    message::shortened(m.network));
     }
     if (m.height == info.height && m.width == info.width) return;
     const double scale = static_cast<double>(std::min(info.height, info.width)) / std::min(m.height, m.width);
@@ -78,7 +79,7 @@ NamedMetadata choose_metadata(const ClassifyOptions &options, const shufflenet_d
         fit_to_model(embedded, info);
         return embedded;
     }
-    return {info.name, default_metadata(*find_any_network(info.network), {info.height, info.width})};
+    return {info.name, default_metadata(info.network, info.height, info.width, usual_resize(info.network))};
 }
 
 std::vector<std::string> choose_labels(const ClassifyOptions &options, const NamedMetadata &metadata, int classes) {
@@ -135,6 +136,14 @@ AnyModel open_any(const ClassifyOptions &options, const shufflenet_descriptor &d
     return open_device_model(descriptor, options.weights, *options.device, 1);
 }
 
+/// The name of the output that says the classes.
+std::string output_of(const ModelInfo &info, const std::vector<OutputInfo> &outputs) {
+    for (const auto &[name, shape] : outputs) {
+        if (info.classes > 0 && shape.channels == info.classes && shape.height * shape.width == 1) return name;
+    }
+    throw Error(info.name + ": has no output of classes: 'shufflenet run' writes those that it has");
+}
+
 /// A model with everything that stands between a photograph and labels.
 class Classifier {
   public:
@@ -144,6 +153,7 @@ class Classifier {
           top_(options.top) {
         ModelInfo info = describe(descriptor_);
         info.classes = std::visit([](const auto &model) { return model.classes(); }, model_);
+        output_ = output_of(info, std::visit([](const auto &model) { return model.outputs(); }, model_));
         const NamedMetadata metadata = choose_metadata(options, descriptor_, info);
         how_ = metadata.data.preprocess;
         how_.orient = !options.no_orient;
@@ -174,12 +184,14 @@ class Classifier {
 
   private:
     void run() {
-        check(std::visit([&](auto &model) { return model.run(input_, 1, logits_); }, model_));
+        const OutputRequest request{output_, Layout::kNCHW, logits_};
+        check(std::visit([&](auto &model) { return model.run(input_, 1, std::span(&request, 1)); }, model_));
     }
 
     const shufflenet_descriptor &descriptor_;
     AnyModel model_;
     int top_;
+    std::string output_;  ///< The one with the logits.
     Preprocess how_;
     std::vector<std::string> labels_;
     std::vector<float> input_, logits_;
@@ -188,8 +200,7 @@ class Classifier {
 void print_peak(const Model &model, const std::vector<Result> &results) {
     double fastest = std::numeric_limits<double>::infinity();
     for (const Result &result : results) fastest = std::min(fastest, result.milliseconds);
-    const ModelInfo info = model.info();
-    const Cost cost = total_cost(*find_any_network(info.network), {info.height, info.width}, info.classes);
+    const networks::Cost cost = total_cost(graph_of(get_model(model.info().name), model.classes()));
     const double gflops = 2e-6 * static_cast<double>(cost.flops) / fastest;
     const double peak = fma_peak_gflops(model.isa(), model.threads());
     std::cout << "\nfastest run: " << fixed(fastest, 2) << " ms, " << fixed(gflops, 1) << " GFLOP/s, "

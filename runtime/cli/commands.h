@@ -1,14 +1,12 @@
 // The commands of `shufflenet`, one source file each. They print on stdout, return the exit status and throw Error.
 #pragma once
 
-#include <array>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "description.h"
+#include "networks/graph.h"
 #include "runtime/src/npy.h"
 #include "shufflenet/descriptor.h"
 #include "shufflenet/device.h"
@@ -21,21 +19,13 @@ struct ListOptions {
 };
 int list(const ListOptions &options);
 
-/// As --features calls them.
-inline constexpr std::array<std::pair<std::string_view, Feature>, kFeatures> kFeatureNames = {
-    {{"stage2", Feature::kStage2},
-     {"stage3", Feature::kStage3},
-     {"stage4", Feature::kStage4},
-     {"conv5", Feature::kConv5}}};
-
 struct RunOptions {
-    struct FeatureFile {
-        Feature feature;
-        std::string path;
+    struct OutputFile {
+        std::string output, path;
     };
-    std::string model, input, output;
-    std::optional<std::string> weights, device;
-    std::vector<FeatureFile> features;
+    std::string model, input;
+    std::optional<std::string> weights, device, output, output_dir;
+    std::vector<OutputFile> features;
     int threads = 1;
 };
 int run(const RunOptions &options);
@@ -106,6 +96,16 @@ Npy read_input(const std::string &path, const ModelInfo &info);
 
 /// The first value of these that is not finite, and where: "NaN at image 0, channel 2, row 5, column 0"; or "".
 std::string non_finite_text(const Npy &input);
+
+/// The network of a compiled-in model, with so many classes where it has classes.
+networks::Graph graph_of(const shufflenet_descriptor &descriptor, int classes);
+
+/// Of a short side that 224 pixels are cut from, as the network's publisher has it.
+int usual_resize(const std::string &network);
+
+/// Of one image: (classes) of a last linear layer, otherwise (channels, height, width).
+std::vector<int64_t> dimensions(const shufflenet_descriptor &descriptor, const std::string &output,
+                                const OutputShape &shape);
 
 /// "224x224": height, width.
 std::string size_text(int height, int width);

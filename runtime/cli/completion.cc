@@ -7,7 +7,7 @@
 #include "commands.h"
 #include "images.h"
 #include "models/compiled_models.h"
-#include "networks/any_network.h"
+#include "networks/catalog.h"
 
 namespace shufflenet::cli {
 
@@ -27,9 +27,22 @@ std::vector<std::string> model_names() {
     return names;
 }
 
+/// Of all models.
+std::vector<std::string> output_names() {
+    std::vector<std::string> names;
+    for (const shufflenet_descriptor *model : compiled_models()) {
+        for (const OutputInfo &output : describe(*model).outputs) {
+            if (std::ranges::find(names, output.name) == names.end()) names.push_back(output.name);
+        }
+    }
+    return names;
+}
+
 std::vector<std::string> network_names() {
     std::vector<std::string> names;
-    for (const AnyNetwork &network : published_networks()) names.emplace_back(network.name());
+    for (const networks::PublishedNetwork &network : networks::published_networks()) {
+        if (!network.test) names.push_back(network.name);
+    }
     return names;
 }
 
@@ -48,8 +61,8 @@ Candidates candidates_of(const std::string &value) {
     if (value == "LIST") return {{}, true};
     Candidates candidates{{}, true, suffixes_in(value)};
     candidates.files = !candidates.suffixes.empty();
-    if (value.starts_with("FEATURE=")) {
-        for (const auto &[name, feature] : kFeatureNames) candidates.words.push_back(std::string(name) + "=");
+    if (value.starts_with("OUTPUT=")) {
+        for (const std::string &name : output_names()) candidates.words.push_back(name + "=");
         candidates.words_go_on = true;
     }
     return candidates;

@@ -1,10 +1,13 @@
 // shufflenet info: shapes and cost of a model, layer by layer.
+#include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
 #include "error.h"
-#include "networks/any_network.h"
+#include "networks/catalog.h"
+#include "networks/shufflenet_v2.h"
+#include "runtime/src/message.h"
 #include "terminal.h"
 
 namespace shufflenet::cli {
@@ -13,62 +16,72 @@ namespace {
 
 struct Subject {
     std::string name;
-    AnyNetwork network;
-    Size input;
-    int classes;
-    std::optional<size_t> arena_bytes;  // Of a compiled model only.
+    networks::Graph graph;
+    int classes;                        ///< 0: there are none.
+    std::optional<size_t> arena_bytes;  ///< Of a compiled model only.
 
-    bool as_published() const { return input == Size{network.crop(), network.crop()} && classes == kDefaultClasses; }
+    /// The row of its paper, if this is the network at that size.
+    const networks::PublishedNetwork *as_published() const {
+        const networks::PublishedNetwork *row = networks::find_published(graph.name);
+        const bool same = row != nullptr && row->paper_mflops > 0 && graph.input == Size{row->crop, row->crop} &&
+                          classes == networks::kDefaultClasses;
+        return same ? row : nullptr;
+    }
 };
 
 /// A compiled model, or a network as it was published.
 Subject find_subject(const std::string &name) {
-    if (find_model(name) == nullptr) {
-        for (const AnyNetwork &network : published_networks()) {
-            if (network.name() == name) return {name, network, {network.crop(), network.crop()}, kDefaultClasses, {}};
-        }
+    const networks::PublishedNetwork *row = networks::find_published(name);
+    if (find_model(name) == nullptr && row != nullptr && !row->test) {
+        const int classes = networks::kDefaultClasses;
+        return {name, *networks::published_network(name, {row->crop, row->crop}, classes), classes, {}};
     }
-    const ModelInfo info = describe(get_model(name));
-    const auto network = find_any_network(info.network);
-    if (!network) throw Error(name + ": unknown network " + info.network);
-    return {name, *network, {info.height, info.width}, info.classes, info.arena_bytes};
+    const shufflenet_descriptor &descriptor = get_model(name);
+    const ModelInfo info = describe(descriptor);
+    return {name, graph_of(descriptor, info.classes), info.classes, info.arena_bytes};
 }
 
-/// How far a 1x1 convolution is from the least memory access that its FLOPs allow (guideline G1); 1 is the best.
-std::optional<double> mac_ratio(const Layer &layer) {
-    if (layer.kind != LayerKind::kPointwise) return {};
-    return static_cast<double>(layer.mac()) / mac_lower_bound(layer.out.pixels(), layer.flops());
+/// How far a 1x1 convolution is from the least memory access that its FLOPs allow, 2 sqrt(hwB) + B/(hw) (guideline G1,
+/// eq. 1 of the paper); 1 is the best.
+std::optional<double> mac_ratio(const networks::Layer &layer) {
+    if (!layer.pointwise()) return {};
+    const auto hw = static_cast<double>(layer.out.pixels()), b = static_cast<double>(layer.flops());
+    return static_cast<double>(layer.mac()) / (2 * std::sqrt(hw * b) + b / hw);
 }
 
 /// What the paper says that the network costs.
-int64_t published_flops(const AnyNetwork &network) {
-    const Comparison *comparison = network.comparison();
-    return comparison != nullptr ? int64_t{comparison->paper_mflops} * 1'000'000
-                                 : paper_flops(*network.shufflenet_v2());
+int64_t published_flops(const Subject &subject, const networks::PublishedNetwork &row) {
+    return row.comparison ? int64_t{row.paper_mflops} * 1'000'000 : networks::paper_flops(subject.graph);
 }
 
 void print_json(const Subject &subject) {
     using Json = nlohmann::ordered_json;
-    Json layers = Json::array();
-    for (const Layer &layer : network_layers(subject.network, subject.input, subject.classes)) {
-        Json row = {{"id", layer.id.view()},
-                    {"kind", to_string(layer.kind)},
-                    {"in", {layer.in_channels, layer.in.height, layer.in.width}},
-                    {"out", {layer.out_channels, layer.out.height, layer.out.width}},
+    const networks::Graph &graph = subject.graph;
+    const auto shape = [](int channels, Size size) { return Json{channels, size.height, size.width}; };
+    Json layers = Json::array(), outputs = Json::array();
+    for (const networks::Layer &layer : graph.layers) {
+        Json row = {{"id", layer.id},
+                    {"kind", layer.kind_name()},
+                    {"in", shape(layer.in_channels(), layer.in.front().size)},
+                    {"out", shape(layer.out_channels, layer.out)},
                     {"flops", layer.flops()},
                     {"mac", layer.mac()},
                     {"parameters", layer.parameters()}};
         if (const auto ratio = mac_ratio(layer)) row["mac_ratio"] = *ratio;
         layers.push_back(row);
     }
-    const Cost cost = total_cost(subject.network, subject.input, subject.classes);
+    for (const auto &[name, tensor] : graph.outputs) {
+        outputs.push_back({{"name", name}, {"shape", shape(tensor.count(), tensor.size)}});
+    }
+    const networks::Cost cost = total_cost(graph);
     Json total = {{"flops", cost.flops}, {"mac", cost.mac}, {"parameters", cost.parameters}};
-    if (subject.as_published()) total["paper_flops"] = published_flops(subject.network);
+    if (const auto *row = subject.as_published()) total["paper_flops"] = published_flops(subject, *row);
     if (subject.arena_bytes) total["arena_bytes"] = *subject.arena_bytes;
     const Json all = {{"model", subject.name},
-                      {"network", subject.network.name()},
-                      {"input", {subject.input.height, subject.input.width}},
+                      {"network", graph.name},
+                      {"input", {graph.input.height, graph.input.width}},
                       {"classes", subject.classes},
+                      {"outputs", outputs},
                       {"layers", layers},
                       {"total", total}};
     std::cout << all.dump(2) << '\n';
@@ -78,9 +91,15 @@ std::string shape_text(int channels, Size size) {
     return std::to_string(channels) + "x" + size_text(size.height, size.width);
 }
 
-void print_table(const Subject &subject) {
-    std::cout << subject.name << ": " << subject.network.name() << ", input 3x"
-              << size_text(subject.input.height, subject.input.width) << ", " << subject.classes << " classes\n\n";
+/// "1000 classes", or the outputs' names.
+std::string outputs_text(const Subject &subject) {
+    if (subject.classes > 0) return std::to_string(subject.classes) + " classes";
+    std::string text;
+    for (const networks::Output &output : subject.graph.outputs) text += (text.empty() ? "" : ", ") + output.name;
+    return "outputs " + message::one_line(text);
+}
+
+Table layer_table(const Subject &subject) {
     using enum Table::Align;
     Table table({{"layer"},
                  {"kind"},
@@ -90,25 +109,33 @@ void print_table(const Subject &subject) {
                  {"MAC", kRight},
                  {"parameters", kRight},
                  {"MAC/bound", kRight}});
-    for (const Layer &layer : network_layers(subject.network, subject.input, subject.classes)) {
+    for (const networks::Layer &layer : subject.graph.layers) {
         const auto ratio = mac_ratio(layer);
-        table.add_row({std::string(layer.id.view()), std::string(to_string(layer.kind)),
-                       shape_text(layer.in_channels, layer.in), shape_text(layer.out_channels, layer.out),
-                       grouped(layer.flops()), grouped(layer.mac()), grouped(layer.parameters()),
-                       ratio ? fixed(*ratio, 2) : ""});
+        table.add_row({layer.id, std::string(layer.kind_name()), shape_text(layer.in_channels(), layer.in.front().size),
+                       shape_text(layer.out_channels, layer.out), grouped(layer.flops()), grouped(layer.mac()),
+                       grouped(layer.parameters()), ratio ? fixed(*ratio, 2) : ""});
     }
-    const Cost cost = total_cost(subject.network, subject.input, subject.classes);
-    table.add_row({"total", "", shape_text(3, subject.input), std::to_string(subject.classes), grouped(cost.flops),
-                   grouped(cost.mac), grouped(cost.parameters), ""});
-    table.print();
+    const networks::Cost cost = total_cost(subject.graph);
+    table.add_row({"total", "", shape_text(subject.graph.image_channels, subject.graph.input),
+                   subject.classes > 0 ? std::to_string(subject.classes) : "", grouped(cost.flops), grouped(cost.mac),
+                   grouped(cost.parameters), ""});
+    return table;
+}
+
+void print_table(const Subject &subject) {
+    const networks::Graph &graph = subject.graph;
+    std::cout << subject.name << ": " << message::one_line(graph.name) << ", input "
+              << shape_text(graph.image_channels, graph.input) << ", " << outputs_text(subject) << "\n\n";
+    layer_table(subject).print();
     std::cout << '\n';
-    if (subject.as_published()) {
-        std::cout << (subject.network.is_comparison() ? "FLOPs in the paper, rounded (Table 8): "
-                                                      : "FLOPs of the paper's own variant (another split in stage 2): ")
-                  << grouped(published_flops(subject.network)) << '\n';
+    if (const auto *row = subject.as_published()) {
+        std::cout << (row->comparison ? "FLOPs in the paper, rounded (Table 8): "
+                                      : "FLOPs of the paper's own variant (another split in stage 2): ")
+                  << grouped(published_flops(subject, *row)) << '\n';
     }
-    if (subject.arena_bytes)
+    if (subject.arena_bytes) {
         std::cout << "arena: " << grouped(static_cast<int64_t>(*subject.arena_bytes)) << " bytes a thread\n";
+    }
 }
 
 }  // namespace

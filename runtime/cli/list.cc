@@ -65,6 +65,10 @@ void print_json(const std::vector<Row> &rows) {
         } else {
             model["isa_error"] = message_of(row.isa_status);
         }
+        model["outputs"] = nlohmann::ordered_json::array();
+        for (const auto &[name, shape] : row.info.outputs) {
+            model["outputs"].push_back({{"name", name}, {"shape", {shape.channels, shape.height, shape.width}}});
+        }
         model["embedded_weights"] = row.info.embedded_weights;
         model["default"] = row.is_default;
         list.push_back(model);

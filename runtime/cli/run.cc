@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <filesystem>
 #include <set>
 #include <string>
 #include <vector>
@@ -18,28 +19,57 @@ namespace shufflenet::cli {
 
 namespace {
 
-struct FeatureTensor {
+/// What a run writes, and where.
+struct OutputTensor {
+    std::string name;
+    std::string path;
     std::vector<int64_t> shape;
     std::vector<float> data;
 };
 
 /// The later of two outputs would replace the earlier. Devices and pipes take any number.
-void refuse_equal_paths(const RunOptions &options) {
+void refuse_equal_paths(const std::vector<OutputTensor> &outputs) {
     std::set<std::string> seen;
-    const auto add = [&](const std::string &path) {
-        const std::string file = written_file(path);
+    for (const OutputTensor &output : outputs) {
+        const std::string file = written_file(output.path);
         if (!file.empty() && !seen.insert(file).second) {
-            throw UsageError("two outputs to one file: " + path + " (see shufflenet run --help)");
+            throw UsageError("two outputs to one file: " + output.path + " (see shufflenet run --help)");
         }
-    };
-    add(options.output);
-    for (const RunOptions::FeatureFile &feature : options.features) add(feature.path);
+    }
 }
 
-template <typename T>
-FeatureTensor make_feature(const T &model, Feature feature, int64_t batch) {
-    const FeatureShape shape = model.feature_shape(feature);
-    return {{batch, shape.channels, shape.height, shape.width}, std::vector<float>(batch * shape.elements())};
+/// "DIR/<output>.npy"; an ONNX file's names may have slashes.
+std::string path_in(const std::string &directory, std::string output) {
+    std::ranges::replace(output, '/', '_');
+    return (std::filesystem::path(directory) / (output + ".npy")).string();
+}
+
+void make_directory(const std::string &path) {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    if (error) throw Error(path + ": cannot be created: " + error.message());
+}
+
+/// Without their memory: which outputs go where.
+std::vector<OutputTensor> wanted_outputs(const RunOptions &options, const shufflenet_descriptor &descriptor) {
+    const std::vector<OutputInfo> all = describe(descriptor).outputs;
+    std::vector<OutputTensor> wanted;
+    if (options.output) wanted.push_back({all.front().name, *options.output, {}, {}});
+    for (const auto &[name, path] : options.features) {
+        if (std::ranges::find(all, name, &OutputInfo::name) == all.end()) {
+            std::string known;
+            for (const OutputInfo &output : all) known += (known.empty() ? "" : ", ") + output.name;
+            throw Error("unknown output '" + name + "' of " + descriptor.name + ": expected one of " + known);
+        }
+        wanted.push_back({name, path, {}, {}});
+    }
+    if (options.output_dir) {
+        for (const OutputInfo &output : all) {
+            wanted.push_back({output.name, path_in(*options.output_dir, output.name), {}, {}});
+        }
+    }
+    refuse_equal_paths(wanted);
+    return wanted;
 }
 
 /// The files of a run, which appear together.
@@ -89,53 +119,55 @@ std::string non_finite_text(const Npy &input) {
 namespace {
 
 /// Programs that read the outputs find in them what is not finite; people find it here.
-void note_non_finite(const Npy &input, std::span<const float> logits, const RunOptions &options) {
+void note_non_finite(const Npy &input, const std::vector<OutputTensor> &outputs, const RunOptions &options) {
     if (const std::string text = non_finite_text(input); !text.empty()) {
         report_note(options.input + ": " + text + ": outputs that depend on it are not finite");
-    } else if (!std::ranges::all_of(logits, [](float value) { return is_finite(value); })) {
-        report_note(options.output + ": the network's output is not finite: its weights overflow");
+        return;
+    }
+    for (const OutputTensor &output : outputs) {
+        if (std::ranges::all_of(output.data, [](float value) { return is_finite(value); })) continue;
+        report_note(output.path + ": the network's output is not finite: its weights overflow");
+        return;
     }
 }
 
 /// Runs the input, whose shape is the model's, and writes all outputs.
 template <typename T>
-void run_model(T &model, const Npy &input, const RunOptions &options) {
+void run_model(T &model, const shufflenet_descriptor &descriptor, const Npy &input, std::vector<OutputTensor> outputs,
+               const RunOptions &options) {
     const int64_t batch = input.shape[0];
-    const int64_t classes = model.classes();
-    std::vector<float> logits(batch * classes);
-    std::vector<FeatureTensor> features;
-    std::vector<FeatureRequest> requests;
-    for (const auto &[feature, path] : options.features) {
-        FeatureTensor &tensor = features.emplace_back(make_feature(model, feature, batch));
-        requests.push_back({feature, Layout::kNCHW, tensor.data});
+    std::vector<OutputRequest> requests;
+    for (OutputTensor &output : outputs) {
+        const OutputShape shape = model.output_shape(output.name);
+        output.shape = dimensions(descriptor, output.name, shape);
+        output.shape.insert(output.shape.begin(), batch);
+        output.data.resize(batch * shape.elements());
+        requests.push_back({output.name, Layout::kNCHW, output.data});
     }
+    check(model.run(input.data, static_cast<int>(batch), std::span<const OutputRequest>(requests)));
 
-    check(model.run(input.data, static_cast<int>(batch), logits, requests));
-
-    Outputs outputs;
-    for (size_t i = 0; i < features.size(); ++i) {
-        outputs.add(options.features[i].path, features[i].shape, features[i].data);
-    }
-    outputs.add(options.output, std::vector<int64_t>{batch, classes}, logits);
-    outputs.write();
-    note_non_finite(input, logits, options);
+    Outputs files;
+    for (const OutputTensor &output : outputs) files.add(output.path, output.shape, output.data);
+    if (options.output_dir) make_directory(*options.output_dir);
+    files.write();
+    note_non_finite(input, outputs, options);
 }
 
 }  // namespace
 
 int run(const RunOptions &options) {
-    refuse_equal_paths(options);
     const shufflenet_descriptor &descriptor = get_model(options.model);
+    std::vector<OutputTensor> outputs = wanted_outputs(options, descriptor);
     if (options.device) {
         const Npy input = read_input(options.input, describe(descriptor));
         // Larger batches than these give a device no more to do at a time.
         const auto images = static_cast<int>(std::min<int64_t>(input.shape[0], 64));
         DeviceModel model = open_device_model(descriptor, options.weights, *options.device, images);
-        run_model(model, input, options);
+        run_model(model, descriptor, input, std::move(outputs), options);
         return 0;
     }
     Model model = open_model(descriptor, options.weights, options.threads);
-    run_model(model, read_input(options.input, model.info()), options);
+    run_model(model, descriptor, read_input(options.input, model.info()), std::move(outputs), options);
     return 0;
 }
 

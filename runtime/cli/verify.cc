@@ -10,7 +10,7 @@
 
 #include "commands.h"
 #include "error.h"
-#include "networks/layers.h"
+#include "importers/graph_weights.h"
 #include "reference/random_weights.h"
 #include "reference/reference.h"
 #include "runtime/import/onnx_file.h"
@@ -33,18 +33,15 @@ constexpr uint64_t kSeed = 1;
 /// Values below this share of an output's range are mostly cancellation, and floats near zero are close together.
 constexpr double kLeastForUlp = 1e-3;
 
-constexpr std::string_view kFeatureNames[kFeatures] = {"stage2", "stage3", "stage4", "conv5"};
-
 /// One image, NCHW.
 struct Input {
     std::string name;
     std::vector<float> data;
 };
 
-/// An output of both sides; ours is a feature or, without one, the logits.
+/// An output of both sides.
 struct Output {
     std::string name;
-    std::optional<Feature> feature;
     std::vector<int64_t> shape;  ///< Of one image.
 };
 
@@ -67,12 +64,9 @@ struct Side {  // NOLINT(bugprone-exception-escape): a JSON value moves without 
 
 // Sides.
 
-Output logits_of(int classes) { return {"logits", {}, {classes}}; }
-
-Output feature_of(const Model &model, Feature feature) {
-    const FeatureShape shape = model.feature_shape(feature);
-    return {
-        std::string(kFeatureNames[static_cast<int>(feature)]), feature, {shape.channels, shape.height, shape.width}};
+/// One of ours.
+Output output_of(const shufflenet_descriptor &descriptor, const Model &model, const std::string &name) {
+    return {name, dimensions(descriptor, name, model.output_shape(name))};
 }
 
 size_t elements(const Output &output) {
@@ -81,32 +75,45 @@ size_t elements(const Output &output) {
     return count;
 }
 
-/// The reference with the ONNX file's weights.
-Side reference_side(const VerifyOptions &options, const OnnxNetwork &onnx, const Model &model) {
-    const ModelInfo info = model.info();
+/// The weights of a file, one element a layer of the graph.
+std::vector<reference::LayerWeights> read_layers(std::span<const std::byte> safetensors, const std::string &name,
+                                                 const GraphWeights &weights) {
     Safetensors file;
-    check(Safetensors::parse(onnx.safetensors, options.onnx, &file));
+    check(Safetensors::parse(safetensors, name, &file));
     Checkpoint checkpoint;
-    check(read_checkpoint(file, options.onnx, *onnx.network, &checkpoint));
-    std::vector<reference::LayerWeights> layers;
-    for (FoldedLayer &layer : checkpoint.layers) layers.push_back({std::move(layer.weights), std::move(layer.bias)});
+    check(read_checkpoint(file, name, weights.needed(), &checkpoint));
+    std::vector<reference::LayerWeights> layers(weights.graph().layers.size());
+    size_t next = 0;
+    for (size_t i = 0; i < layers.size(); ++i) {
+        if (!weights.graph().layers[i].has_weights()) continue;
+        FoldedLayer &folded = checkpoint.layers[next++];
+        layers[i] = {std::move(folded.weights), std::move(folded.bias)};
+    }
+    return layers;
+}
 
+/// The reference: our graph with the ONNX file's weights.
+Side reference_side(const VerifyOptions &options, const OnnxNetwork &onnx, const shufflenet_descriptor &descriptor,
+                    const Model &model) {
+    networks::Graph graph = graph_of(descriptor, model.classes());
+    std::vector<reference::LayerWeights> layers = read_layers(onnx.safetensors, options.onnx, GraphWeights(graph));
     Side side;
     side.about = {{"name", "reference"}, {"precision", "double"}, {"weights", options.onnx}};
     side.text = "the double-precision reference with the weights of " + options.onnx;
-    side.outputs = {logits_of(onnx.classes)};
-    for (int i = 0; i < kFeatures; ++i) side.outputs.push_back(feature_of(model, static_cast<Feature>(i)));
-    side.run = [network = onnx.network, size = Size{info.height, info.width}, classes = onnx.classes,
-                layers = std::move(layers)](const Input &input) {
-        reference::Result result = reference::run(*network, size, classes, layers, input.data);
-        return Values{std::move(result.logits), std::move(result.stages[0].data), std::move(result.stages[1].data),
-                      std::move(result.stages[2].data), std::move(result.conv5.data)};
+    for (const OutputInfo &output : model.outputs()) side.outputs.push_back(output_of(descriptor, model, output.name));
+    side.run = [graph = std::move(graph), layers = std::move(layers)](const Input &input) {
+        Values values;
+        for (reference::Tensor &tensor : reference::run(graph, layers, input.data)) {
+            values.push_back(std::move(tensor.data));
+        }
+        return values;
     };
     return side;
 }
 
-/// Output `values` of the first image, its channels renumbered as torchvision's.
+/// Output `values` of the first image, its channels renumbered as ours; `canonical`: empty where they are the same.
 std::vector<double> in_our_order(std::span<const float> values, const std::vector<int> &canonical) {
+    if (canonical.empty()) return {values.begin(), values.end()};
     std::vector<double> out(values.size());
     const size_t pixels = values.size() / canonical.size();
     for (size_t c = 0; c < canonical.size(); ++c) {
@@ -134,26 +141,21 @@ Values run_session(OnnxRuntime &session, const FloatModel &model, const OnnxNetw
     Values values;
     for (size_t i = 0; i < outputs.size(); ++i) {
         const std::span<const float> first = std::span(memory[i]).first(elements(outputs[i]));
-        if (i == 0) {
-            values.emplace_back(first.begin(), first.end());
-        } else {
-            values.push_back(in_our_order(first, onnx.features[i - 1].canonical));
-        }
+        values.push_back(in_our_order(first, onnx.outputs[i].canonical));
     }
     return values;
 }
 
 Side onnxruntime_side(const VerifyOptions &options, const std::string &library, std::span<const std::byte> file,
-                      const OnnxNetwork &onnx, const Model &model) {
+                      const OnnxNetwork &onnx, const shufflenet_descriptor &descriptor, const Model &model) {
     FloatModel changed;
-    check(with_features(file, options.onnx, onnx, &changed));
+    check(with_outputs(file, options.onnx, onnx, &changed));
     auto session = std::make_shared<OnnxRuntime>(library, changed.file, options.threads);
     const ModelInfo info = model.info();
     Side side;
     side.about = {{"name", "ONNX Runtime"}, {"version", session->version()}, {"library", library}};
     side.text = "ONNX Runtime " + session->version() + " on " + options.onnx;
-    side.outputs = {logits_of(onnx.classes)};
-    for (const OnnxFeature &feature : onnx.features) side.outputs.push_back(feature_of(model, feature.feature));
+    for (const OnnxOutput &output : onnx.outputs) side.outputs.push_back(output_of(descriptor, model, output.name));
     changed.file.clear();
     side.run = [session, changed = std::move(changed), &onnx, size = Size{info.height, info.width},
                 outputs = side.outputs](const Input &input) {
@@ -163,10 +165,11 @@ Side onnxruntime_side(const VerifyOptions &options, const std::string &library, 
 }
 
 Side other_side(const VerifyOptions &options, std::span<const std::byte> file, const OnnxNetwork &onnx,
-                const Model &model) {
+                const shufflenet_descriptor &descriptor, const Model &model) {
     std::optional<std::string> library = options.onnxruntime;
     if (!library && !options.reference) library = OnnxRuntime::find();
-    return library ? onnxruntime_side(options, *library, file, onnx, model) : reference_side(options, onnx, model);
+    return library ? onnxruntime_side(options, *library, file, onnx, descriptor, model)
+                   : reference_side(options, onnx, descriptor, model);
 }
 
 // Inputs.
@@ -177,7 +180,7 @@ Input read_image(const std::string &path, const ModelInfo & /*info*/) {
 }
 #else
 Input read_image(const std::string &path, const ModelInfo &info) {
-    const Metadata usual = default_metadata(*find_any_network(info.network), {info.height, info.width});
+    const Metadata usual = default_metadata(info.network, info.height, info.width, usual_resize(info.network));
     Image image;
     check(decode_image_file(path, &image));
     Input input{path, std::vector<float>(size_t{3} * info.height * info.width)};
@@ -250,11 +253,11 @@ void update(Errors &errors, std::span<const float> ours, const std::vector<doubl
 std::vector<Errors> compare(Model &model, const Side &side, const std::vector<Input> &inputs) {
     std::vector<Errors> errors(side.outputs.size());
     std::vector<std::vector<float>> ours;
-    std::vector<FeatureRequest> requests;
+    std::vector<OutputRequest> requests;
     for (const Output &output : side.outputs) ours.emplace_back(elements(output));
-    for (size_t i = 1; i < ours.size(); ++i) requests.push_back({*side.outputs[i].feature, Layout::kNCHW, ours[i]});
+    for (size_t i = 0; i < ours.size(); ++i) requests.push_back({side.outputs[i].name, Layout::kNCHW, ours[i]});
     for (const Input &input : inputs) {
-        check(model.run(input.data, 1, ours[0], requests));
+        check(model.run(input.data, 1, std::span<const OutputRequest>(requests)));
         const Values theirs = side.run(input);
         for (size_t i = 0; i < ours.size(); ++i) update(errors[i], ours[i], theirs[i], input.name);
     }
@@ -277,10 +280,10 @@ double weight_rounding(const std::optional<std::string> &path) {
 
 /// Rounding errors of sums grow as random walks do: a sum of k products is wrong by about u sqrt(k) of its size, and
 /// those of successive layers add up as independent ones do.
-double default_tolerance(const Network &network, double weight_rounding) {
+double default_tolerance(const networks::Graph &graph, double weight_rounding) {
     constexpr double kSingle = 0x1p-24, kSides = 4;
     double products = 0, layers = 0;
-    for (const Layer &layer : network_layers(network, {kDefaultCrop, kDefaultCrop}, 1)) {
+    for (const networks::Layer &layer : graph.layers) {
         if (!layer.has_weights()) continue;
         products += static_cast<double>(layer.weight_elements()) / layer.out_channels;
         layers += 1;
@@ -347,22 +350,21 @@ void check_fit(const VerifyOptions &options, const OnnxNetwork &onnx, const Mode
 }  // namespace
 
 int verify(const VerifyOptions &options) {
-    Model model = open_model(get_model(options.model), options.weights, options.threads);
+    const shufflenet_descriptor &descriptor = get_model(options.model);
+    Model model = open_model(descriptor, options.weights, options.threads);
     const ModelInfo info = model.info();
-    const Network *found = find_network(info.network);
-    if (found == nullptr) throw Error(info.name + ": verify is for ShuffleNetV2, found " + info.network);
-    const Network &network = *found;
+    const networks::Graph graph = graph_of(descriptor, info.classes);
     std::vector<std::byte> file;
     check(read_expected(options.onnx, kOnnxFile, &file));
     OnnxNetwork onnx;
-    check(read_onnx(file, options.onnx, &network, {info.height, info.width}, &onnx));
+    check(read_onnx(file, options.onnx, &graph, {info.height, info.width}, &onnx));
     check_fit(options, onnx, model);
 
     const std::vector<Input> inputs = make_inputs(options, info);
-    const Side side = other_side(options, file, onnx, model);
+    const Side side = other_side(options, file, onnx, descriptor, model);
     const std::vector<Errors> errors = compare(model, side, inputs);
     const double rounding = std::max(onnx.half ? kHalf : 0, weight_rounding(options.weights));
-    const double tolerance = options.tolerance.value_or(default_tolerance(network, rounding));
+    const double tolerance = options.tolerance.value_or(default_tolerance(graph, rounding));
     const auto worst = std::ranges::max_element(errors, {}, &Errors::relative);
     const bool passed = worst->relative <= tolerance;
     if (options.json) {

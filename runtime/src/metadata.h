@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "file_kind.h"
-#include "networks/any_network.h"
 #include "shufflenet/image.h"
 #include "shufflenet/status.h"
 
@@ -27,8 +26,9 @@ Status parse_metadata(std::string_view text, const std::string &name, Metadata *
 /// The same from a file.
 Status read_metadata(const std::string &path, Metadata *out);
 
-/// torchvision's evaluation transform for the network, scaled to the input size; no labels.
-Metadata default_metadata(const AnyNetwork &network, Size input);
+/// torchvision's evaluation transform, scaled to the input size; no labels. `resize`: of a short side that 224 pixels
+/// are cut from.
+Metadata default_metadata(const std::string &network, int height, int width, int resize);
 
 /// A text file with one label a line: UTF-8 with or without a byte order mark, LF or CRLF; trailing empty lines are
 /// ignored. On error `labels` is unchanged.

@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "shufflenet/model.h"
@@ -88,24 +89,28 @@ class DeviceModel {
 
     /// As Model::run(), also for values that are not finite: host memory in and out, any batch; returns when the
     /// results are there.
-    Status run(std::span<const float> input, int batch, std::span<float> logits,
-               std::span<const FeatureRequest> features = {}) noexcept;
+    Status run(std::span<const float> input, int batch, std::span<const OutputRequest> outputs) noexcept;
+    /// The first output, mostly logits: batch * elements() floats, NCHW.
+    Status run(std::span<const float> input, int batch, std::span<float> out) noexcept;
 
     /// Device memory in and out, at most max_batch images, aligned to 4 bytes: enqueues on the stream and returns.
-    /// `input`: batch * 3 * height * width floats, NCHW, normalised; `logits`: batch * classes floats. Takes no memory,
-    /// of the device or of the heap, except where a graph is captured.
-    Status enqueue(DevicePointer input, int batch, DevicePointer logits) noexcept;
+    /// `input`: batch * 3 * height * width floats, NCHW, normalised; `out`: the first output, batch * elements()
+    /// floats, NCHW. Takes no memory, of the device or of the heap, except where a graph is captured.
+    Status enqueue(DevicePointer input, int batch, DevicePointer out) noexcept;
 
-    /// The model's own device memory of max_batch inputs, and of as many logits, which run() uses; for enqueue().
+    /// The model's own device memory of max_batch inputs, and of as many first outputs, which run() uses; for
+    /// enqueue().
     DevicePointer own_input() const;
-    DevicePointer own_logits() const;  ///< See own_input().
+    DevicePointer own_output() const;  ///< See own_input().
 
     /// Waits for what was enqueued; returns the first error of it.
     Status synchronize() noexcept;
 
     /// Of a model that is not open, this and what follows is empty, 0 or "".
-    FeatureShape feature_shape(Feature feature) const;
-    int classes() const;    ///< Logits of an image: as the loaded weights say, or as built.
+    OutputShape output_shape(std::string_view name) const;
+    /// All of them, in order.
+    std::vector<OutputInfo> outputs() const;
+    int classes() const;    ///< Of a last linear layer, as the loaded weights say, or as built; 0: there is none.
     int max_batch() const;  ///< As in DeviceOptions.
     /// The kernels that a run of such a batch (1 to max_batch) launches, in order.
     std::vector<KernelCost> kernels(int batch) const;

@@ -1,0 +1,351 @@
+// Each kind of kernel, from the layer functions.
+#include "pipeline.h"
+
+#include <stdexcept>
+#include <utility>
+
+#include "kernels.h"
+#include "schedules/prefetch.h"
+#include "schedules/schedules.h"
+
+namespace shufflenet::generators {
+
+namespace {
+
+using Halide::unsafe_promise_clamped;
+using networks::Kernel;
+using networks::KernelKind;
+using networks::kPlane;
+using networks::TableLayout;
+using schedules::Schedule;
+
+class Builder {
+  public:
+    Builder(const Kernel &kernel, const schedules::Machine &machine, const Schedule &schedule)
+        : k_(kernel), m_(machine), schedule_(schedule), layouts_(networks::weight_layouts(kernel)),
+          tables_(networks::table_layout(kernel)), parts_(networks::out_parts(kernel, machine.vectors())) {}
+
+    KernelPipeline build() {
+        fix_inputs();
+        define();
+        return {Halide::Pipeline(std::vector<Func>{outputs_[0], outputs_[1]}), in_, table_, weights_, parts_, {}};
+    }
+
+  private:
+    void define() {
+        switch (k_.kind) {
+        case KernelKind::kStem:
+            return define_stem();
+        case KernelKind::kUnit:
+            return k_.expands() ? define_unit() : define_separable();
+        case KernelKind::kPointwise:
+            return define_single(pointwise_of_channels());
+        case KernelKind::kPooledPointwise:
+            return define_pooled();
+        case KernelKind::kConvolution:
+            return define_convolution();
+        case KernelKind::kDepthwise:
+        case KernelKind::kMaxPool:
+        case KernelKind::kAveragePool:
+            return define_window();
+        case KernelKind::kGlobalPool:
+            return define_global_pool();
+        case KernelKind::kAdd:
+        case KernelKind::kCopy:
+            return define_plane_by_plane();
+        case KernelKind::kLinear:
+            return define_linear();
+        }
+    }
+
+    // Buffers.
+
+    template <typename Buffer>
+    static void fix(Buffer &&buffer, int dimension, int extent, int stride) {
+        buffer.dim(dimension).set_bounds(0, extent).set_stride(stride);
+    }
+    void fix_inputs() {
+        in_.dim(0).set_min(0).set_stride(1);
+        fix(table_, 0, tables_.size(), 1);
+        if (k_.kind == KernelKind::kLinear) {
+            // As many as there are classes.
+            weights_.dim(0).set_min(0).set_stride(1);
+        } else {
+            fix(weights_, 0, networks::weight_floats(k_), 1);
+        }
+        weights_.set_host_alignment(sizeof(float) * kLineFloats);
+    }
+    /// An output that is empty, whatever the extents of its other dimensions.
+    static Func nothing(const std::vector<Var> &at) {
+        Func nothing("nothing");
+        nothing(at) = 0.0F;
+        nothing.output_buffer().dim(0).set_bounds(0, 0);
+        return nothing;
+    }
+    /// The part `number` of the output, in planes.
+    void emit(int number, const Func &stored) {
+        const ChannelPart &part = parts_.at(number);
+        const int planes = k_.planes() * kPlane;
+        Func &out = outputs_[number] = stored;
+        fix(out.output_buffer(), 0, std::min(part.lanes, kPlane), 1);
+        fix(out.output_buffer(), 1, k_.out.pixels(), kPlane);
+        fix(out.output_buffer(), 2, networks::planes_of(part.lanes), kPlane * k_.out.pixels());
+        fix(out.output_buffer(), 3, k_.groups, planes * k_.out.pixels());
+        if (parts_.size() == 1) outputs_[1] = nothing({planes_.lane, p, planes_.plane, planes_.group});
+    }
+    /// The output of a layer, whose Funcs have a dimension of groups if `group` is one.
+    template <typename Layer>
+    void emit(Layer &f, const std::vector<Var> &group = {}) {
+        store_in_planes(f, p, group);
+        for (size_t i = 0; i < f.parts.size(); ++i) emit(static_cast<int>(i), f.parts[i].out);
+    }
+
+    // What kernels read.
+
+    /// Entry `entry` of the table, the offset of `side` floats at every pixel.
+    Expr offset(const Expr &entry, int side) {
+        return unsafe_promise_clamped(table_(entry), 0, in_.dim(0).extent() - (k_.in.pixels() - 1) * kPlane - side);
+    }
+    /// Lane `lane` of the planes whose offsets start at `entry`.
+    Expr in_plane(const Expr &entry, const Expr &lane, const Expr &pixel) {
+        return in_(offset(entry + lane / kPlane, kPlane) + lane % kPlane + pixel * kPlane);
+    }
+    /// The channels that a convolution reads through the table.
+    Gather channels(int each, const Expr &group) {
+        return [this, each, group](const Expr &entry, const Expr &lanes, const Expr &pixel) {
+            const int side = Halide::Internal::is_const_zero(lanes) ? 1 : kFour;
+            return in_(offset(tables_.first_channel() + group * each + entry, side) + lanes + pixel * kPlane);
+        };
+    }
+    std::vector<Activation> planes_of_parts() {
+        std::vector<Activation> all;
+        for (const ChannelPart &part : parts_) {
+            all.emplace_back([this, first = part.first](const Expr &lane, const Expr &pixel) {
+                return in_plane(0, first + lane, pixel);
+            });
+        }
+        return all;
+    }
+    /// Layer `number`'s weights, of group `group`.
+    Blob blob(int number, const Expr &group) {
+        return [this, stride = layouts_.at(number).stride, group](const Expr &i) {
+            return weights_(i + group * stride);
+        };
+    }
+    /// A dimension of groups, if there are any, and its value.
+    std::vector<Var> dimension(int groups) const { return groups > 1 ? std::vector<Var>{g} : std::vector<Var>{}; }
+    Expr number(int groups) const { return groups > 1 ? Expr(g) : Expr(0); }
+
+    /// The epilogue of a kernel's last layer.
+    Epilogue joined() {
+        if (!k_.shortcut) return epilogue(k_.activation);
+        return [this](const Expr &sum, const Expr &lane, const Expr &pixel) {
+            const Expr first = tables_.first_addend() + number(k_.groups) * k_.planes();
+            const Expr offset = unsafe_promise_clamped(
+                table_(first + lane / kPlane), 0, in_.dim(0).extent() - (k_.out.pixels() - 1) * kPlane - kPlane);
+            return activated(sum + in_(offset + lane % kPlane + pixel * kPlane), k_.activation);
+        };
+    }
+
+    // Kernels.
+
+    void define_stem() {
+        const auto image = [this](const Expr &ix, const Expr &iy, const Expr &ci) {
+            return in_(ix + iy * k_.in.width + ci * k_.in.pixels());
+        };
+        Stem f = stem("stem", layouts_[0], parts_, k_, blob(0, 0), image, c, x, y, p);
+        emit(f);
+        schedule_.apply(f);
+    }
+
+    Pointwise expansion(const std::vector<ChannelPart> &parts) {
+        const Expr group = number(k_.middle_groups);
+        return pointwise("pw1", layouts_[0], parts, k_.in.pixels(), blob(0, group),
+                         gathered(k_.summands(), k_.quads, m_.lane_operands, channels(k_.summands(), group)), c, p,
+                         epilogue(k_.first), dimension(k_.middle_groups));
+    }
+    /// The summands of a unit's last convolution, where they are found through the table.
+    std::vector<Summands> ordered(const Func &dw, int quads) {
+        const int each = k_.middle_planes() * kPlane;
+        const Gather read = [this, dw, each](const Expr &entry, const Expr &lanes, const Expr &pixel) {
+            const Expr lane = table_(tables_.first_lane() + number(k_.groups) * k_.last_summands + entry) + lanes;
+            const Expr at = unsafe_promise_clamped(lane, 0, k_.middle_groups * each - 1);
+            return k_.middle_groups > 1 ? dw(at % each, pixel, at / each) : dw(at, pixel);
+        };
+        return gathered(k_.last_summands, quads, m_.lane_operands, read);
+    }
+    /// A unit's last convolution, layer `number`.
+    Pointwise projection(int layer, const std::vector<Summands> &in) {
+        Pointwise f = pointwise("pw2", layouts_[layer], parts_, k_.out.pixels(), blob(layer, number(k_.groups)), in, c,
+                                p, joined(), dimension(k_.groups));
+        emit(f, f.group);
+        return f;
+    }
+
+    void define_unit() {
+        const std::vector<ChannelPart> middle = networks::middle_parts(k_, m_.vectors());
+        Pointwise pw1 = expansion(middle);
+        std::vector<Activation> expanded;
+        for (const Pointwise::Part &part : pw1.parts) {
+            expanded.emplace_back([this, out = part.out](const Expr &lane, const Expr &pixel) {
+                return k_.middle_groups > 1 ? out(lane, pixel, g) : out(lane, pixel);
+            });
+        }
+        Depthwise dw = depthwise("dw", layouts_[1], middle, k_.in, k_.window, blob(1, number(k_.middle_groups)),
+                                 expanded, c, x, y, p, epilogue(k_.second), pw1.group);
+        dw.groups = k_.middle_groups;
+        Pointwise pw2 = projection(2, k_.ordered ? ordered(dw.parts.at(0).out, 0)
+                                                 : dw.summands(k_.middle, m_.lane_operands));
+        Unit f{c, x, y, p, pw1, dw, pw2};
+        schedule_.apply(f);
+    }
+
+    void define_separable() {
+        const auto read = [this](const Expr &lane, const Expr &pixel) { return in_plane(0, lane, pixel); };
+        Depthwise dw = depthwise("dw", layouts_[0], networks::middle_parts(k_, m_.vectors()), k_.in, k_.window,
+                                 blob(0, 0), {read}, c, x, y, p, epilogue(k_.second));
+        Separable f{c, x, y, p, dw, projection(1, ordered(dw.parts.at(0).out, k_.quads))};
+        schedule_.apply(f);
+    }
+
+    /// A pointwise convolution alone, as yet not stored.
+    Pointwise pointwise_of_channels() {
+        const Expr group = number(k_.groups);
+        return pointwise("pw", layouts_[0], parts_, k_.in.pixels(), blob(0, group),
+                         gathered(k_.summands(), k_.quads, m_.lane_operands, channels(k_.summands(), group)), c, p,
+                         joined(), dimension(k_.groups));
+    }
+    void define_single(Pointwise pw) {
+        emit(pw, pw.group);
+        SingleLayer f{c, x, y, p, k_.out, std::move(pw)};
+        schedule_.apply(f);
+    }
+
+    /// The mean over all pixels, without storing these.
+    void define_pooled() {
+        PooledPointwise f{c, p, pointwise_of_channels(), RDom(0, k_.in.pixels(), "pixel"), Func("total"), {}, planes_};
+        std::vector<Var> at = {c};
+        std::vector<Expr> all = {c, f.pixel};
+        if (k_.groups > 1) at.push_back(g), all.emplace_back(g);
+        sum_pixels(f.total, at, f.pw.parts.at(0).out(all));
+        Func mean("mean");
+        const Expr total = k_.groups > 1 ? f.total(c, g) : f.total(c);
+        mean(at_pixel(at)) = total * (1.0F / static_cast<float>(k_.in.pixels()));
+        f.out = in_planes(mean, p, planes_, dimension(k_.groups));
+        emit(0, f.out);
+        schedule_.apply(f);
+    }
+    /// (c, p) or (c, p, group) from the same without p.
+    std::vector<Var> at_pixel(std::vector<Var> at) const {
+        at.insert(at.begin() + 1, p);
+        return at;
+    }
+
+    void define_convolution() {
+        if (k_.groups > 1) throw std::runtime_error("a convolution with a window and groups");
+        // The copy of the input has whole vectors, whose last channels do not count.
+        const auto read = [this](const Expr &channel, const Expr &pixel) {
+            return channels(k_.in_channels, 0)(min(channel, k_.in_channels - 1), 0, pixel);
+        };
+        Convolution conv = convolution("conv", layouts_[0], parts_, k_.in_channels, round_up(k_.in_channels, kPlane),
+                                       k_.in, k_.window, blob(0, 0), read, c, x, y, p, joined());
+        emit(conv);
+        SingleLayer f{c, x, y, p, k_.out, std::move(conv)};
+        schedule_.apply(f);
+    }
+
+    void define_window() {
+        const std::vector<Activation> in = planes_of_parts();
+        Depthwise dw = k_.kind == KernelKind::kDepthwise
+                           ? depthwise("dw", layouts_[0], parts_, k_.in, k_.window, blob(0, 0), in, c, x, y, p, joined())
+                       : k_.kind == KernelKind::kMaxPool
+                           ? max_pool("pool", parts_, k_.in, k_.window, in, c, x, y, p, joined())
+                           : average_pool("pool", parts_, k_.in, k_.window, k_.counts_padding, in, c, x, y, p,
+                                          joined());
+        emit(dw);
+        SingleLayer f{c, x, y, p, k_.out, std::move(dw)};
+        schedule_.apply(f);
+    }
+
+    void define_global_pool() {
+        const auto &[lane, plane, group] = planes_;
+        GlobalPool f{planes_, k_.in_planes, RDom(0, k_.in.pixels(), "pixel"), Func("total"), Func("mean")};
+        sum_pixels(f.total, {lane, plane}, in_(offset(plane, kPlane) + lane + f.pixel * kPlane));
+        const Expr mean = f.total(lane, plane) * (1.0F / static_cast<float>(k_.in.pixels()));
+        f.out(lane, p, plane, group) = activated(mean, k_.activation);
+        emit(0, f.out);
+        schedule_.apply(f);
+    }
+
+    void define_plane_by_plane() {
+        const auto &[lane, plane, group] = planes_;
+        PlaneByPlane f{planes_, p, Func(k_.kind == KernelKind::kAdd ? "sum" : "copy")};
+        if (k_.kind == KernelKind::kAdd) {
+            const auto operand = [&](int first) { return in_(offset(first + plane, kPlane) + lane + p * kPlane); };
+            f.out(lane, p, plane, group) = activated(operand(0) + operand(tables_.first_addend()), k_.activation);
+        } else {
+            // What is beyond the last lane does not count.
+            const Expr entry = min(plane * kPlane + lane, k_.lanes - 1);
+            f.out(lane, p, plane, group) = activated(in_(offset(entry, 1) + p * kPlane), k_.activation);
+        }
+        emit(0, f.out);
+        schedule_.apply(f);
+    }
+
+    void define_linear() {
+        // Any class count gives the same kernel: offsets within the blob follow from its size.
+        const WeightLayout &one = layouts_[0];
+        const int row_floats = k_.in_planes > 0 ? k_.in_planes * kPlane : round_up(k_.in_channels, kPlane);
+        Var n("n");
+        FullyConnected f{c, n, one, RDom(0, one.rows, "k"), Func("linear_sum"), Func("linear"), {}, {}};
+        const Blob read = blob(0, 0);
+        const Expr lanes = weights_.dim(0).extent() / (one.rows + 1);
+        const Expr weight = read(lanes + (c / one.panel * one.rows + f.k) * one.panel + c % one.panel);
+        const Expr lane = k_.ordered ? unsafe_promise_clamped(table_(f.k), 0, row_floats - 1) : Expr(f.k);
+        f.sum(c, n) = read(c);
+        f.sum(c, n) += weight * in_(lane + n * row_floats);
+        f.out(c, n) = activated(f.sum(c, n), k_.activation);
+        f.blob = buffer_of(read);
+        f.images = f.out.output_buffer().dim(1).extent();
+        f.out.output_buffer().dim(0).set_min(0).set_stride(1);
+        f.out.output_buffer().dim(1).set_min(0).set_stride(f.out.output_buffer().dim(0).extent());
+        outputs_[0] = f.out;
+        outputs_[1] = nothing({c, n});
+        schedule_.apply(f);
+    }
+
+    const Kernel &k_;
+    const schedules::Machine &m_;
+    const Schedule &schedule_;
+    std::vector<WeightLayout> layouts_;
+    TableLayout tables_;
+    std::vector<ChannelPart> parts_;
+
+    Var c{"c"}, x{"x"}, y{"y"}, p{"p"}, g{"g"};
+    PlaneVars planes_;
+    Halide::ImageParam in_{Halide::Float(32), 1, "in"}, table_{Halide::Int(32), 1, "table"},
+        weights_{Halide::Float(32), 1, "weights"};
+    Func outputs_[2];
+};
+
+std::unique_ptr<Schedule> schedule_for(const Halide::Target &target, const schedules::Machine &machine,
+                                       const schedules::Tuning &tuning, bool reference) {
+    if (reference) return schedules::reference_schedule();
+    return target.arch == Halide::Target::ARM ? schedules::arm_schedule(machine, tuning)
+                                              : schedules::x86_schedule(machine, tuning);
+}
+
+}  // namespace
+
+KernelPipeline make_pipeline(const Kernel &kernel, const Halide::Target &target, int fma_units,
+                             const schedules::Tuning &tuning, bool reference) {
+    const schedules::Machine machine = schedules::machine_of(target, fma_units);
+    const auto schedule = schedule_for(target, machine, tuning, reference);
+    KernelPipeline built = Builder(kernel, machine, *schedule).build();
+    built.pipeline.add_custom_lowering_pass(new schedules::SpreadPrefetches);
+    built.scratch = std::make_shared<schedules::ScratchBytes>();
+    built.pipeline.add_custom_lowering_pass(built.scratch.get(), [keep = built.scratch] {});
+    return built;
+}
+
+}  // namespace shufflenet::generators

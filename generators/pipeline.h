@@ -1,0 +1,29 @@
+// A kernel as Halide's pipeline, with its schedule.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "halide_compat.h"
+#include "networks/kernel.h"
+#include "schedules/scratch.h"
+#include "schedules/tuning.h"
+
+namespace shufflenet::generators {
+
+/// Arguments of a generated function, beside the user context, in their order: in, table, weights, out, tail.
+struct KernelPipeline {
+    Halide::Pipeline pipeline;
+    Halide::ImageParam in, table, weights;
+    std::vector<ChannelPart> parts;  ///< Of each group of the output: out, and tail if there is one.
+    /// What the lowered code needs; 0 before it is compiled.
+    std::shared_ptr<schedules::ScratchBytes> scratch;
+
+    std::vector<Halide::Argument> arguments() const { return {in, table, weights}; }
+};
+
+/// See build_kernel().
+KernelPipeline make_pipeline(const networks::Kernel &kernel, const Halide::Target &target, int fma_units,
+                             const schedules::Tuning &tuning, bool reference);
+
+}  // namespace shufflenet::generators

@@ -1,0 +1,233 @@
+#include "kernel.h"
+
+#include <algorithm>
+#include <cctype>
+
+namespace shufflenet::networks {
+
+namespace {
+
+/// Appends "_" and what follows; a size is "28x28", a window "k3x3s2x2p1x1".
+class Key {
+  public:
+    explicit Key(std::string_view kind) : text_(kind) {}
+    Key &add(const std::string &part) {
+        text_ += "_" + part;
+        return *this;
+    }
+    Key &add(const char *name, int value, int unless) {
+        return value == unless ? *this : add(name + std::to_string(value));
+    }
+    Key &add(Size size) { return add(text(size)); }
+    Key &add(const char *name, const Window &w) {
+        return add(name + text(w.kernel) + "s" + text(w.stride) + "p" + text(w.padding));
+    }
+    /// As in its text, without what no identifier has: "leaky_relu_0p1".
+    Key &add(const Activation &activation) {
+        std::string all = to_string(activation);
+        for (char &letter : all) {
+            if (std::isalnum(static_cast<unsigned char>(letter)) == 0) {
+                letter = letter == '.' ? 'p' : letter == '-' ? 'm' : '_';
+            }
+        }
+        return add(all);
+    }
+    std::string take() { return std::move(text_); }
+
+  private:
+    static std::string text(Size size) { return std::to_string(size.height) + "x" + std::to_string(size.width); }
+    std::string text_;
+};
+
+std::string_view name_of(KernelKind kind) {
+    switch (kind) {
+    case KernelKind::kStem:
+        return "stem";
+    case KernelKind::kUnit:
+        return "unit";
+    case KernelKind::kPointwise:
+        return "pointwise";
+    case KernelKind::kPooledPointwise:
+        return "pooled_pointwise";
+    case KernelKind::kConvolution:
+        return "convolution";
+    case KernelKind::kDepthwise:
+        return "depthwise";
+    case KernelKind::kMaxPool:
+        return "max_pool";
+    case KernelKind::kAveragePool:
+        return "average_pool";
+    case KernelKind::kGlobalPool:
+        return "global_pool";
+    case KernelKind::kAdd:
+        return "add";
+    case KernelKind::kCopy:
+        return "copy";
+    case KernelKind::kLinear:
+        break;
+    }
+    return "linear";
+}
+
+/// The window that goes without saying.
+Window usual_window(KernelKind kind) {
+    switch (kind) {
+    case KernelKind::kStem:
+        return square(3, 2);
+    case KernelKind::kUnit:
+        return square(3);
+    default:
+        return {};
+    }
+}
+
+/// The output size that goes without saying.
+Size usual_out(const Kernel &kernel) {
+    switch (kernel.kind) {
+    case KernelKind::kPooledPointwise:
+    case KernelKind::kGlobalPool:
+    case KernelKind::kLinear:
+        return {1, 1};
+    default:
+        break;
+    }
+    const Size filtered = window_size(kernel.window, kernel.in);
+    return kernel.pools() ? window_size(kernel.pool, filtered) : filtered;
+}
+
+/// Summands of a unit's last convolution, of one group.
+int last_rows(const Kernel &kernel) { return kernel.ordered ? kernel.last_summands : kernel.middle; }
+
+WeightLayout layout_of(int start, int panel, int rows, int lanes, int groups) {
+    const int padded = round_up(lanes, panel);
+    return {panel, rows, padded, groups, start, start + padded, padded * (1 + rows)};
+}
+
+std::vector<WeightLayout> unit_layouts(const Kernel &kernel) {
+    std::vector<WeightLayout> layouts;
+    int at = 0;
+    const auto append = [&](int rows, int lanes, int groups) {
+        layouts.push_back(layout_of(at, kPlane, rows, lanes, groups));
+        at = layouts.back().end();
+    };
+    if (kernel.expands()) append(kernel.summands(), kernel.middle, kernel.middle_groups);
+    append(kernel.window.kernel.pixels(), kernel.middle, kernel.middle_groups);
+    append(last_rows(kernel), kernel.lanes, kernel.groups);
+    return layouts;
+}
+
+/// Whether a unit's depthwise outputs, and a panel of what is before them, stay in a thread's scratch memory. What does
+/// not is computed in strips, whose layers two parts cannot share.
+bool whole_in_scratch(const Kernel &kernel) {
+    const int lanes = kernel.middle_planes() * kPlane * kernel.middle_groups;
+    if (!kernel.expands()) return fits_scratch(unit_bytes({}, kernel.out, lanes, 0));
+    return fits_scratch(unit_bytes(kernel.in, kernel.out, lanes, kPlane));
+}
+
+}  // namespace
+
+std::string key(const Kernel &kernel) {
+    Key key(name_of(kernel.kind));
+    key.add(kernel.in);
+    key.add(kernel.in_planes > 0 && kernel.in_channels == 0 ? "p" + std::to_string(kernel.in_planes)
+                                                            : std::to_string(kernel.in_channels));
+    if (kernel.kind == KernelKind::kUnit) key.add(std::to_string(kernel.middle));
+    key.add(std::to_string(kernel.lanes));
+    if (kernel.kind == KernelKind::kUnit) key.add(kernel.first).add(kernel.second);
+    key.add(kernel.activation);
+    if (kernel.window != usual_window(kernel.kind)) key.add("k", kernel.window);
+    if (kernel.pools()) key.add("pool", kernel.pool);
+    if (kernel.out != usual_out(kernel)) key.add(kernel.out);
+    key.add("g", kernel.middle_groups, 1).add("h", kernel.groups, 1);
+    if (kernel.ordered) key.add("o" + std::to_string(kernel.last_summands));
+    if (kernel.in_channels > 0) key.add("row", kernel.in_planes, 0);
+    key.add("q", kernel.quads, 0);
+    if (kernel.shortcut) key.add("shortcut");
+    if (!kernel.counts_padding) key.add("inside");
+    return key.take();
+}
+
+std::vector<WeightLayout> weight_layouts(const Kernel &kernel) {
+    const int taps = kernel.window.kernel.pixels();
+    switch (kernel.kind) {
+    case KernelKind::kStem:
+        return {layout_of(0, kPlane, kernel.in_channels * taps, kernel.lanes, 1)};
+    case KernelKind::kUnit:
+        return unit_layouts(kernel);
+    case KernelKind::kPointwise:
+    case KernelKind::kPooledPointwise:
+        return {layout_of(0, kPlane, kernel.summands(), kernel.lanes, kernel.groups)};
+    case KernelKind::kConvolution:
+        return {layout_of(0, kPlane, kernel.summands() * taps, kernel.lanes, kernel.groups)};
+    case KernelKind::kDepthwise:
+        return {layout_of(0, kPlane, taps, kernel.lanes, 1)};
+    case KernelKind::kLinear:
+        return {layout_of(0, kPlane * kFcPanels, kernel.in_channels, kernel.lanes, 1)};
+    default:
+        return {};
+    }
+}
+
+int weight_floats(const Kernel &kernel) {
+    const std::vector<WeightLayout> layouts = weight_layouts(kernel);
+    return layouts.empty() ? 0 : layouts.back().end();
+}
+
+int linear_weight_floats(const Kernel &kernel, int classes) {
+    return layout_of(0, kPlane * kFcPanels, kernel.in_channels, classes, 1).end();
+}
+
+TableLayout table_layout(const Kernel &kernel) {
+    TableLayout layout;
+    switch (kernel.kind) {
+    case KernelKind::kStem:
+        break;
+    case KernelKind::kUnit:
+        layout.planes = kernel.expands() ? 0 : kernel.in_planes;
+        layout.channels = kernel.expands() ? kernel.in_channels : 0;
+        layout.lanes = kernel.ordered ? kernel.groups * kernel.last_summands : 0;
+        break;
+    case KernelKind::kPointwise:
+    case KernelKind::kPooledPointwise:
+    case KernelKind::kConvolution:
+        layout.channels = kernel.in_channels;
+        break;
+    case KernelKind::kCopy:
+        layout.channels = kernel.lanes;
+        break;
+    case KernelKind::kLinear:
+        layout.channels = kernel.ordered ? kernel.in_channels : 0;
+        break;
+    default:
+        layout.planes = kernel.in_planes;
+        break;
+    }
+    if (kernel.shortcut || kernel.kind == KernelKind::kAdd) layout.addends = kernel.groups * kernel.planes();
+    return layout;
+}
+
+std::vector<ChannelPart> out_parts(const Kernel &kernel, VectorUnit machine) {
+    switch (kernel.kind) {
+    case KernelKind::kStem:
+    case KernelKind::kConvolution:
+        // Whole vectors are no faster here: a stem's 24 channels would be two.
+        return channel_parts(kernel.lanes, kPlane, machine.vec);
+    case KernelKind::kPointwise:
+        return kernel.lanes % kPlane == 0 ? whole_vectors(kernel.lanes, kPlane)
+                                          : channel_parts(kernel.lanes, kPlane, machine.vec);
+    case KernelKind::kUnit:
+        if (whole_in_scratch(kernel)) return channel_parts(kernel.lanes, kPlane, machine);
+        break;
+    default:
+        break;
+    }
+    return whole_vectors(kernel.lanes, kPlane);
+}
+
+std::vector<ChannelPart> middle_parts(const Kernel &kernel, VectorUnit machine) {
+    // Read through the table, lanes are in one part.
+    const bool one = kernel.ordered || kernel.groups > 1 || kernel.middle_groups > 1 || !whole_in_scratch(kernel);
+    return one ? whole_vectors(kernel.middle, kPlane) : channel_parts(kernel.middle, kPlane, machine);
+}
+
+}  // namespace shufflenet::networks
