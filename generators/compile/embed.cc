@@ -74,12 +74,12 @@ Embedded embed(const Options &options, const ProgramData &data, const Tool &cxx,
         embedded.metadata = true;
         assembly += add(kMetadata, options.name + "_metadata", read_metadata(metadata), *staging);
     }
-    if (!embedded.any()) return embedded;
+    if (assembly.empty()) return embedded;
     const std::string stem = options.name + "_embedded";
     write_text(staging->path(stem + ".s"),
                "    .section .rodata\n" + assembly + "    .section .note.GNU-stack,\"\",@progbits\n");
     run_tool(cxx, {"-c", stem + ".s", "-o", stem + ".o"}, staging->folder());
-    staging->keep(stem + ".o");
+    embedded.object = stem + ".o";
     return embedded;
 }
 

@@ -97,7 +97,7 @@ std::string object_name(const std::string &model, const TargetSpec &target) {
     return model + "_" + std::string(target.name) + ".o";
 }
 
-std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, Staging *staging) {
+std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, const Staging &staging) {
     const std::vector<std::string> names = identifiers(request.program);
     std::vector<Job> jobs;
     std::vector<CompiledTarget> compiled;
@@ -105,7 +105,7 @@ std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, Stagin
         compiled.push_back({target, {}});
         for (size_t k = 0; k < names.size(); ++k) {
             const std::string symbol = request.name + "_" + std::string(target->name) + "_" + names[k];
-            const std::string path = staging->path(symbol + ".s");
+            const std::string path = staging.path(symbol + ".s");
             jobs.push_back({"kernel " + key(request.program.kernels[k]) + " for " + std::string(target->name),
                             [&request, k, target, symbol, path] { return build(request, k, *target, symbol, path); }});
             compiled.back().kernels.push_back({symbol});
@@ -119,9 +119,8 @@ std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, Stagin
             CompiledKernel &kernel = compiled[t].kernels[k];
             kernel = parse_result(kernel.symbol, results[t * names.size() + k]);
         }
-        staging->keep(object_name(request.name, *compiled[t].target));
-        jobs.push_back({"kernels for " + std::string(compiled[t].target->name), [&request, &compiled, t, staging] {
-                            assemble(request, compiled[t], *staging);
+        jobs.push_back({"kernels for " + std::string(compiled[t].target->name), [&request, &compiled, t, &staging] {
+                            assemble(request, compiled[t], staging);
                             return std::string();
                         }});
     }

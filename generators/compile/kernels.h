@@ -42,7 +42,7 @@ struct KernelRequest {
 /// The object of one instruction set.
 std::string object_name(const std::string &model, const TargetSpec &target);
 
-/// Makes the object of each target in `staging`, and keeps it. Throws std::runtime_error, naming kernel and target.
-std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, Staging *staging);
+/// Makes the object of each target in `staging`. Throws std::runtime_error, naming kernel and target.
+std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, const Staging &staging);
 
 }  // namespace shufflenet::compile

@@ -275,7 +275,7 @@ void add_data_options(CLI::App &app, Typed &typed, Options &options) {
 }
 
 void add_output_options(CLI::App &app, Typed &typed, Options &options) {
-    app.add_option("--output", options.output, "Folder that is written to; of --halide-runtime the file")
+    app.add_option("--output", options.output, "Folder for libNAME.a and NAME.h; of --halide-runtime the file")
         ->type_name("DIR");
     app.add_option("--depfile", options.depfile, "Receives what was read, for make and ninja")->type_name("FILE.d");
     app.add_option("--jobs", typed.jobs, "Kernels to compile at a time; default: as many as there are processors")
@@ -283,19 +283,21 @@ void add_output_options(CLI::App &app, Typed &typed, Options &options) {
     app.add_flag("--quiet", options.quiet, "Print nothing but errors");
     app.add_option("--cxx", options.cxx, "C++ compiler, which also assembles; default: $CXX, or c++")
         ->type_name("COMPILER");
-    app.add_flag("--archive", options.archive, "Compile the descriptor too, and make libNAME.a");
-    app.add_option("--ar", options.ar, "What makes it; default: $AR, or ar")->type_name("AR");
-    app.add_option("--runtime", options.runtime, "Objects and libraries that go into it: the runtime's")
+    app.add_flag("--objects", options.objects,
+                 "Write objects, without the runtime, and NAME.cc, to be compiled, instead of libNAME.a");
+    app.add_option("--ar", options.ar, "What makes libNAME.a; default: $AR, or ar")->type_name("AR");
+    app.add_option("--runtime", options.runtime, "Libraries and objects of the runtime; default: this program's")
         ->type_name("FILE.a");
-    app.add_option("--include", options.include, "Where shufflenet/descriptor.h is")->type_name("DIR");
+    app.add_option("--include", options.include, "Where its headers are; default: this program's")->type_name("DIR");
     app.add_flag("--program", typed.program, "Not made yet");
 }
 
-void add_modes(CLI::App &app, Typed &typed) {
+void add_modes(CLI::App &app, Typed &typed, Options &options) {
     app.add_flag("--check", typed.check, "Only say what would be compiled");
     app.add_flag("--list-kernels", typed.list, "Only list the kernels: each one's key, and the calls that use it");
     app.add_flag("--halide-runtime", typed.halide_runtime,
-                 "Only write what models need of Halide's runtime, an object or, as FILE.s, its assembly");
+                 "Only write what kernels need of Halide's runtime, an object or, as FILE.s, its assembly");
+    app.add_flag("--whole", options.whole, "Of --halide-runtime: all of it, under its own names");
 }
 
 }  // namespace
@@ -309,7 +311,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
     add_target_options(app, typed, options);
     add_data_options(app, typed, options);
     add_output_options(app, typed, options);
-    add_modes(app, typed);
+    add_modes(app, typed, options);
     app.set_version_flag("--version", "shufflenet_compile " SHUFFLENET_VERSION);
     app.footer("Example:\n  shufflenet_compile --name pets --network shufflenet_v2_x1_0 --classes 37 --output build");
     try {
