@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <string>
 #include <string_view>
 
 #include "size.h"
@@ -10,8 +11,7 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 
 struct DeviceSpec {
     std::string_view name;
-    /// What Halide's target string says of it. The build reads it from this table, line by line, and adds to CUDA's the
-    /// compute capability.
+    /// What Halide's target string says of it; of CUDA it has the compute capability, too.
     std::string_view halide;
     /// Shared memory of a block that every such device has, in bytes.
     int shared_bytes;
@@ -23,6 +23,13 @@ inline constexpr std::array<DeviceSpec, 2> kDevices = {{
     {"cuda", "cuda", 48 << 10},
 }};
 
+/// Names of the devices, for messages.
+inline std::string device_names() {
+    std::string names;
+    for (const DeviceSpec &device : kDevices) (names += names.empty() ? "" : ", ") += device.name;
+    return names;
+}
+
 /// The device of that name, or nullptr.
 constexpr const DeviceSpec *find_device(std::string_view name) {
     for (const DeviceSpec &device : kDevices) {
@@ -31,7 +38,7 @@ constexpr const DeviceSpec *find_device(std::string_view name) {
     return nullptr;
 }
 
-/// Images that a device computes at a time, at most. The build reads it from this line.
+/// Images that a device computes at a time, at most.
 inline constexpr int kMostImages = 4096;
 
 /// Threads of a block that every such device allows; several blocks of them fit on a multiprocessor.
