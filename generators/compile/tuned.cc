@@ -21,17 +21,10 @@ std::string all_names() { return target_names() + ", " + device_names(); }
 TunedNumbers::TunedNumbers(const std::string &path) {
     if (path.empty()) return;
     if (!std::filesystem::is_directory(path)) {
-<<<<<<< HEAD
-        const std::string target = schedules::tuning_target(read_text(path), kFlag + path);
+        const std::string target = schedules::tuning_target(read_text(path, kOption), kFlag + path);
         if (find_target(target) == nullptr && find_device(target) == nullptr) {
             throw std::runtime_error(kFlag + path + ": target: expected one of " + all_names() + ", found \"" + target +
                                      "\"");
-=======
-        const std::string target = schedules::tuning_target(read_text(path, kOption), kFlag + path);
-        if (find_target(target) == nullptr) {
-            throw std::runtime_error(kFlag + path + ": target: expected one of " + target_names() + ", found \"" +
-                                     target + "\"");
->>>>>>> acfd2f2c61b5e8b808aea308610caf7fe30a40d5
         }
         add(target, path);
         return;
