@@ -51,6 +51,8 @@ class DeviceBuilder {
             return k_.expands() ? refuse(k_) : define_separable();
         case KernelKind::kPooledPointwise:
             return define_pooled();
+        case KernelKind::kGlobalPool:
+            return define_global_pool();
         case KernelKind::kLinear:
             return define_linear();
         default:
@@ -169,6 +171,18 @@ class DeviceBuilder {
         Func mean("mean");
         mean(c, p, n) = f.total(c, n) * (1.0F / static_cast<float>(k_.in.pixels()));
         f.out = in_planes(mean, p, planes_, {n});
+        emit(f.out, planes_);
+        schedule_.apply(f);
+    }
+
+    void define_global_pool() {
+        const auto &[lane, plane, image] = planes_;
+        GlobalPool f{planes_, k_.in_planes, RDom(0, k_.in.pixels(), "pixel"), Func("total"), Func("mean")};
+        const Expr vector = table_(plane) / kPlane + image * k_.in.pixels() + f.pixel;
+        const Expr first = unsafe_promise_clamped(vector, 0, in_.dim(0).extent() / kPlane - 1) * kPlane;
+        sum_pixels(f.total, {lane, plane, image}, in_(first + lane));
+        const Expr mean = f.total(lane, plane, image) * (1.0F / static_cast<float>(k_.in.pixels()));
+        f.out(lane, p, plane, image) = activated(mean, k_.activation);
         emit(f.out, planes_);
         schedule_.apply(f);
     }

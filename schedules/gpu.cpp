@@ -36,10 +36,10 @@ class Gpu final : public Schedule {
     void apply(SingleLayer &f) const override;
     void apply(PooledPointwise &f) const override;
     void apply(FullyConnected &f) const override;
+    void apply(GlobalPool &f) const override;
     void apply(Unit & /*f*/) const override { not_for_devices(); }
     void apply(ElementWise & /*f*/) const override { not_for_devices(); }
     void apply(WholeBlock & /*f*/) const override { not_for_devices(); }
-    void apply(GlobalPool & /*f*/) const override { not_for_devices(); }
     void apply(PlaneByPlane & /*f*/) const override { not_for_devices(); }
 
   private:
@@ -214,6 +214,21 @@ void Gpu::apply(PooledPointwise &f) const {
     pw.compute_at(f.out, block).store_in(MemoryType::GPUShared);
     share(pw, f.c, f.p, lanes * planes, f.pw.pixels, thread_pixels(f.pw.pixels), thread, TailStrategy::ShiftInwards);
     accumulate(f.pw, f.c, f.p, pw, thread);
+}
+
+void Gpu::apply(GlobalPool &f) const {
+    const auto &[lane, plane, n] = f.planes;
+    Var ct("ct"), cv("cv"), block("block"), thread("thread");
+    // Blocks of one warp: one image alone is to occupy many.
+    const int vectors = std::min(f.count * kPanelFloats / kThreadFloats, 32);
+    f.out.split(lane, ct, cv, kThreadFloats)
+        .fuse(ct, plane, ct)
+        .split(ct, block, thread, vectors, TailStrategy::ShiftInwards)
+        .reorder(cv, f.out.args()[1], thread, block, n)
+        .vectorize(cv)
+        .gpu_blocks(block, n)
+        .gpu_threads(thread);
+    f.total.compute_at(f.out, thread).bound_extent(lane, kThreadFloats).vectorize(lane).update().vectorize(lane);
 }
 
 void Gpu::apply(FullyConnected &f) const {

@@ -118,6 +118,12 @@ void compile_model(const Options &options) {
     write_depfile(options, tuned, staging);
 }
 
+/// With devices, theirs.
+networks::Program listed_program(const Options &options) {
+    networks::Program program = make_program(options);
+    return options.devices.empty() ? program : networks::make_program(program.graph, {.expand_apart = true});
+}
+
 void run(const Options &options) {
     switch (options.mode) {
     case Mode::kModel:
@@ -126,7 +132,7 @@ void run(const Options &options) {
         std::cout << check_text(make_program(options));
         break;
     case Mode::kListKernels:
-        std::cout << kernels_text(make_program(options));
+        std::cout << kernels_text(listed_program(options));
         break;
     case Mode::kHalideRuntime:
         return write_halide_runtime(options.processor, cxx_tool(options.cxx, options.processor), options.whole,
