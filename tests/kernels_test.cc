@@ -380,23 +380,36 @@ bool close(const Value &expected, float got) {
 
 struct How {
     std::string target;
-    bool reference;
+    bool reference = false;
 };
+
+/// The target of that name, compiled for this processor; nothing where it has not all that the target has. A schedule of
+/// another architecture is compiled for this one: what it computes does not depend on instructions.
+std::optional<Halide::Target> runnable(const TargetSpec &spec) {
+    const Halide::Target host = Halide::get_host_target();
+    Halide::Target target{std::string(spec.halide)};
+    if (target.arch != host.arch) target = {Halide::Target::Linux, host.arch, host.bits};
+    for (const auto feature : {Halide::Target::AVX2, Halide::Target::AVX512_Skylake}) {
+        if (target.has_feature(feature) && !host.has_feature(feature)) return {};
+    }
+    return target.with_feature(Halide::Target::JIT);
+}
+
+generators::KernelPipeline make(const Kernel &kernel, const TargetSpec &spec, bool reference) {
+    const Halide::Target target{std::string(spec.halide)};
+    return generators::make_pipeline(kernel, target, spec.fma_units, {}, reference);
+}
 
 class KernelTest : public testing::TestWithParam<std::tuple<Case, How>> {
   protected:
     void SetUp() override {
         kernel_ = std::get<0>(GetParam()).kernel;
         const How &how = std::get<1>(GetParam());
-        const TargetSpec *spec = find_target(how.target);
-        target_ = Halide::Target(std::string(spec->halide)).with_feature(Halide::Target::JIT);
-        if (target_.arch != Halide::get_host_target().arch) GTEST_SKIP() << "not this processor's";
-        for (const auto feature : {Halide::Target::AVX2, Halide::Target::AVX512_Skylake}) {
-            if (target_.has_feature(feature) && !Halide::get_host_target().has_feature(feature)) {
-                GTEST_SKIP() << "more than this processor has";
-            }
-        }
-        built_.emplace(generators::make_pipeline(kernel_, target_, spec->fma_units, {}, how.reference));
+        const TargetSpec &spec = *find_target(how.target);
+        const std::optional<Halide::Target> target = runnable(spec);
+        if (!target) GTEST_SKIP() << "more than this processor has";
+        target_ = *target;
+        built_.emplace(make(kernel_, spec, how.reference));
         Halide::JITHandlers &handlers = built_->pipeline.jit_handlers();
         handlers.custom_malloc = counted_malloc;
         handlers.custom_free = counted_free;
@@ -487,9 +500,8 @@ TEST_P(KernelTest, ComputesWhatIsExpected) {
 
 INSTANTIATE_TEST_SUITE_P(Kernels, KernelTest,
                          testing::Combine(testing::ValuesIn(cases()),
-                                          testing::Values(How{"sse41", true}, How{"neon", true}, How{"sse41", false},
-                                                          How{"avx2", false}, How{"avx512", false},
-                                                          How{"avx512x2", false}, How{"neon", false})),
+                                          testing::Values(How{"sse41", true}, How{"sse41"}, How{"avx2"}, How{"avx512"},
+                                                          How{"avx512x2"}, How{"neon"})),
                          [](const auto &info) {
                              const How &how = std::get<1>(info.param);
                              return std::string(std::get<0>(info.param).name) + "_" + how.target +
