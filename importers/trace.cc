@@ -1,0 +1,672 @@
+#include "trace.h"
+
+#include <map>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "moves.h"
+#include "runtime/src/bounds.h"
+#include "shape_arithmetic.h"
+
+namespace shufflenet::imports {
+
+namespace {
+
+/// Largest extent of an axis of a batch or of pixels, of a kernel, a stride or a pad.
+constexpr int64_t kMaxExtent = 1 << 16;
+
+/// Elements that all nodes together may make, beside what the file's own bytes allow for.
+constexpr int64_t kMaxWork = int64_t{1} << 25;
+
+bool within(const Dims &values, int64_t least) {
+    return std::all_of(values.begin(), values.end(), [least](int64_t v) { return v >= least && v <= kMaxExtent; });
+}
+
+/// A window, and its pads: top, left, bottom, right.
+struct PaddedWindow {
+    networks::Window window;
+    Dims pads;
+};
+
+Size size_of(const Dims &pair) { return {static_cast<int>(pair[0]), static_cast<int>(pair[1])}; }
+
+/// A window's attributes, checked; those that are absent are ONNX's defaults.
+PaddedWindow read_window(const Node &node, const Dims &default_kernel) {
+    if (const std::string pad = node.text("auto_pad", "NOTSET"); pad != "NOTSET") {
+        throw Refusal("has auto_pad " + message::shortened(pad) + ", expected pads");
+    }
+    const Dims kernel = node.integers("kernel_shape", default_kernel), strides = node.integers("strides", {1, 1});
+    const Dims dilations = node.integers("dilations", {1, 1}), pads = node.integers("pads", {0, 0, 0, 0});
+    const bool flat = kernel.size() == 2 && strides.size() == 2 && dilations.size() == 2 && pads.size() == 4;
+    if (!flat || !within(kernel, 1) || !within(strides, 1) || !within(pads, 0)) {
+        throw Refusal("has a window that is not two-dimensional, or an attribute of it out of range");
+    }
+    if (dilations != Dims{1, 1}) {
+        throw Refusal("has dilations " + message::shape_text(dilations) + " and pads " + message::shape_text(pads) +
+                      ", expected no dilations");
+    }
+    return {{size_of(kernel), size_of(strides), size_of({pads[0], pads[1]})}, pads};
+}
+
+int window_output(int in, int kernel, int stride, int64_t pads) {
+    const int64_t rest = in + pads - kernel;
+    if (rest < 0) throw Refusal("has a window that is larger than its input");
+    return static_cast<int>(rest / stride + 1);
+}
+
+Size window_output(Size in, const PaddedWindow &padded) {
+    const auto &[kernel, stride, padding] = padded.window;
+    return {window_output(in.height, kernel.height, stride.height, padded.pads[0] + padded.pads[2]),
+            window_output(in.width, kernel.width, stride.width, padded.pads[1] + padded.pads[3])};
+}
+
+const Activations &activations_of(const Inputs &inputs, size_t i) {
+    const auto *activations = std::get_if<Activations>(&input_value(inputs, i));
+    if (activations == nullptr) throw Refusal("input " + std::to_string(i) + " is a constant, not activations");
+    return *activations;
+}
+
+std::string size_text(Size size) { return std::to_string(size.height) + "x" + std::to_string(size.width); }
+
+/// (N, C, H, W), as all layers but the last have it.
+const Activations &image_of(const Inputs &inputs) {
+    const Activations &in = activations_of(inputs, 0);
+    if (in.plane != Plane::kHeightWidth || in.channels.dims.size() != 2) {
+        throw Refusal("has an input of shape " + message::shape_text(in.dims()) + ", expected [N, C, H, W]");
+    }
+    return in;
+}
+
+/// (N, C)
+const Activations &vector_of(const Inputs &inputs) {
+    const Activations &in = activations_of(inputs, 0);
+    if (in.plane != Plane::kNone || in.channels.dims.size() != 2) {
+        throw Refusal("has an input of shape " + message::shape_text(in.dims()) + ", expected [N, C]");
+    }
+    return in;
+}
+
+/// Shares the ownership of the whole value.
+std::shared_ptr<const Array<float>> share_floats(const Inputs &inputs, size_t i) {
+    const Array<float> &floats = floats_of(inputs, i);
+    return {inputs[i], &floats};
+}
+
+size_t elements(const Value &value) {
+    if (const auto *activations = std::get_if<Activations>(&value)) return activations->channels.data.size();
+    if (const auto *floats = std::get_if<Array<float>>(&value)) return floats->data.size();
+    return std::get<Array<int64_t>>(value).data.size();
+}
+
+class Tracer {
+  public:
+    Tracer(const onnx::GraphProto &graph, int64_t opset, Size assumed, Trace &out)
+        : graph_(graph), opset_(opset), budget_(kMaxWork + static_cast<int64_t>(graph.ByteSizeLong())), trace_(out) {
+        for (const onnx::TensorProto &tensor : graph.initializer()) initializers_[tensor.name()] = &tensor;
+        read_input(assumed);
+    }
+
+    void run() {
+        check_names();
+        const std::vector<bool> needed = count_uses();
+        for (int i = 0; i < graph_.node_size(); ++i) {
+            if (needed[i]) run_node(Node(graph_.node(i), i));
+        }
+        for (const auto &output : graph_.output()) add_output(output.name());
+        for (const NamedTensor &tensor : tensors_) {
+            if (is_finished(tensor)) trace_.tensors.push_back({tensor.name, tensor_of(tensor)});
+        }
+    }
+
+  private:
+    using LayerNode = Value (Tracer::*)(const Node &, const Inputs &);
+
+    /// What is known of a layer's outputs.
+    struct Outputs {
+        int applied = 0;  ///< Bias and norm by nodes of their own.
+        bool is_read = false;
+    };
+    /// Channels of the first image.
+    struct NamedTensor {
+        std::string name;
+        std::vector<TracedChannel> channels;
+        Size size;
+    };
+
+    /// A value, and how many nodes have yet to read it.
+    struct Entry {
+        ValuePtr value;
+        int uses = 0;
+    };
+
+    void read_input(Size assumed);
+    void check_names() const;
+    std::vector<bool> count_uses();
+    void run_node(const Node &node);
+    std::vector<Value> outputs_of(const Node &node, const Inputs &inputs);
+    ValuePtr value_of(const std::string &name);
+    Inputs take_inputs(const Node &node);
+    void store(const std::string &name, Value value);
+    void add_output(const std::string &name);
+    bool is_finished(const NamedTensor &tensor) const;
+    static networks::Tensor tensor_of(const NamedTensor &tensor);
+    Value constant(const onnx::TensorProto &tensor);
+    Value constant(const Node &node);
+
+    void check_batch(const Activations &in) const;
+    void note_read(const TracedChannel &channel);
+    networks::Tensor read(const Activations &in);
+    const std::string &node_of(int layer) const { return trace_.layers[layer].name; }
+    Activations add_layer(networks::Layer layer, FileLayer file, int64_t batch, Plane plane);
+    int whole_layer(const Activations &in) const;
+    Value attached(const Activations &in, int layer, int what);
+
+    Value conv(const Node &node, const Inputs &inputs);
+    Value max_pool(const Node &node, const Inputs &inputs);
+    Value global_pool(const Node &node, const Activations &in, Plane plane);
+    Value average_pool(const Node &node, const Inputs &inputs);
+    Value global_average_pool(const Node &node, const Inputs &inputs);
+    Value reduce_mean(const Node &node, const Inputs &inputs);
+    Value fully_connected(const Node &node, const Activations &in, std::shared_ptr<const Array<float>> weight);
+    Value gemm(const Node &node, const Inputs &inputs);
+    Value matmul(const Node &node, const Inputs &inputs);
+    Value batch_normalization(const Node &node, const Inputs &inputs);
+    Value add(const Node &node, const Inputs &inputs);
+    Value relu(const Node &node, const Inputs &inputs);
+    Value cast(const Node &node, const Inputs &inputs);
+
+    const onnx::GraphProto &graph_;
+    int64_t opset_;
+    int64_t budget_;
+    std::unordered_map<std::string, const onnx::TensorProto *> initializers_;
+    std::unordered_map<std::string, Entry> values_;
+    std::vector<Outputs> outputs_;  ///< One for each layer.
+    std::vector<NamedTensor> tensors_;
+    Trace &trace_;
+};
+
+// The graph's frame: input, order of nodes, values that come and go.
+
+void Tracer::read_input(Size assumed) {
+    const onnx::ValueInfoProto *input = nullptr;
+    for (const auto &candidate : graph_.input()) {
+        // Older files list the weights as inputs too.
+        if (initializers_.contains(candidate.name())) continue;
+        if (input != nullptr) {
+            throw Refusal("has inputs '" + message::shortened(input->name()) + "' and '" +
+                          message::shortened(candidate.name()) + "', expected one");
+        }
+        input = &candidate;
+    }
+    if (input == nullptr) throw Refusal("has no input");
+    const std::string name = "input '" + message::shortened(input->name()) + "'";
+    const onnx::TypeProto::Tensor &type = input->type().tensor_type();
+    if (type.elem_type() != onnx::TensorProto::FLOAT && type.elem_type() != onnx::TensorProto::FLOAT16) {
+        throw Refusal(name + " has type " + type_name(type.elem_type()) + ", expected FLOAT or FLOAT16");
+    }
+    Dims dims;  // -1: any.
+    for (const auto &dim : type.shape().dim()) dims.push_back(dim.dim_value() > 0 ? dim.dim_value() : -1);
+    if (dims.size() != 4 || (dims[1] != 3 && dims[1] != -1) || !within(dims, -1)) {
+        throw Refusal(name + " has shape " + message::shape_text(dims) + ", expected [N, 3, H, W] of at most " +
+                      std::to_string(kMaxExtent) + " each");
+    }
+    trace_.input = input->name();
+    trace_.batch = std::max<int64_t>(dims[0], 0);
+    Size size = assumed;
+    if (dims[2] > 0) size.height = static_cast<int>(dims[2]);
+    if (dims[3] > 0) size.width = static_cast<int>(dims[3]);
+    if (dims[2] > 0 && dims[3] > 0) trace_.size = size;
+    trace_.graph.input = size;
+
+    Activations image{{{std::max<int64_t>(dims[0], 1), 3}, {}}, Plane::kHeightWidth, size};
+    for (int n = 0; n < image.channels.dims[0]; ++n) {
+        for (int c = 0; c < 3; ++c) image.channels.data.push_back({n, {networks::kImage, c}, 0});
+    }
+    store(input->name(), image);
+}
+
+/// A name stands for one value.
+void Tracer::check_names() const {
+    std::unordered_set<std::string> made = {trace_.input};
+    for (const auto &[name, tensor] : initializers_) made.insert(name);
+    for (int i = 0; i < graph_.node_size(); ++i) {
+        for (const std::string &name : graph_.node(i).output()) {
+            if (name.empty() || made.insert(name).second) continue;
+            throw Refusal(Node(graph_.node(i), i).text() + ": makes '" + message::shortened(name) +
+                          "', which is there already");
+        }
+    }
+}
+
+/// Which nodes the outputs depend on; notes how often each value is read.
+std::vector<bool> Tracer::count_uses() {
+    if (graph_.output_size() == 0) throw Refusal("has no output");
+    std::unordered_set<std::string> wanted;
+    for (const auto &output : graph_.output()) {
+        wanted.insert(output.name());
+        ++values_[output.name()].uses;
+    }
+    std::vector<bool> needed(graph_.node_size(), false);
+    for (int i = graph_.node_size(); i-- > 0;) {
+        const onnx::NodeProto &node = graph_.node(i);
+        needed[i] = std::any_of(node.output().begin(), node.output().end(),
+                                [&wanted](const std::string &name) { return wanted.contains(name); });
+        if (!needed[i]) continue;
+        for (const std::string &name : node.input()) {
+            wanted.insert(name);
+            ++values_[name].uses;
+        }
+    }
+    return needed;
+}
+
+void Tracer::run_node(const Node &node) {
+    try {
+        std::vector<Value> outputs = outputs_of(node, take_inputs(node));
+        for (int i = 0; i < node.outputs() && i < static_cast<int>(outputs.size()); ++i) {
+            if (!node.output(i).empty()) store(node.output(i), std::move(outputs[i]));
+        }
+    } catch (const Refusal &refusal) {
+        throw Refusal(node.text() + ": " + refusal.what());
+    }
+}
+
+/// The value of that name. Weights are decoded when they are first read.
+ValuePtr Tracer::value_of(const std::string &name) {
+    Entry &entry = values_[name];
+    if (entry.value == nullptr) {
+        const auto found = initializers_.find(name);
+        if (found == initializers_.end()) {
+            throw Refusal("reads '" + message::shortened(name) +
+                          "', which no input, weight or node before it makes (a cycle, or a part is missing)");
+        }
+        entry.value = std::make_shared<const Value>(constant(*found->second));
+    }
+    return entry.value;
+}
+
+/// The node's inputs; those that it is the last to read are let go of.
+Inputs Tracer::take_inputs(const Node &node) {
+    Inputs inputs;
+    for (int i = 0; i < node.inputs(); ++i) inputs.push_back(node.has_input(i) ? value_of(node.input(i)) : nullptr);
+    for (int i = 0; i < node.inputs(); ++i) {
+        if (!node.has_input(i)) continue;
+        Entry &entry = values_[node.input(i)];
+        if (--entry.uses <= 0) entry.value = nullptr;
+    }
+    return inputs;
+}
+
+void Tracer::store(const std::string &name, Value value) {
+    constexpr size_t kMaxRank = 16;
+    if (dims_of(value).size() > kMaxRank)
+        throw Refusal("makes a tensor of rank " + std::to_string(dims_of(value).size()));
+    budget_ -= static_cast<int64_t>(elements(value)) + 1;
+    if (budget_ < 0) throw Refusal("makes more than a network of this kind would");
+    if (const auto *tensor = std::get_if<Activations>(&value)) {
+        if (tensor->channels.data.empty()) throw Refusal("makes an empty tensor");
+        if (tensor->plane == Plane::kHeightWidth && tensor->channels.dims.size() == 2) {
+            const auto begin = tensor->channels.data.begin();
+            tensors_.push_back({name, {begin, begin + tensor->channels.dims[1]}, tensor->size});
+        }
+    }
+    values_[name].value = std::make_shared<const Value>(std::move(value));
+}
+
+void Tracer::add_output(const std::string &name) {
+    const std::string text = "output '" + message::shortened(name) + "'";
+    const auto found = values_.find(name);
+    if (found == values_.end() || found->second.value == nullptr) throw Refusal(text + " is made by no node");
+    const auto *value = std::get_if<Activations>(found->second.value.get());
+    if (value == nullptr) throw Refusal(text + " is a constant");
+    if (value->channels.dims.size() != 2 || value->plane == Plane::kFlat) return;
+    check_batch(*value);
+    const auto begin = value->channels.data.begin();
+    const NamedTensor tensor{name, {begin, begin + value->channels.dims[1]}, value->size};
+    // Where no layer reads it, the output tells whether there is a ReLU.
+    for (const TracedChannel &channel : tensor.channels) {
+        if (channel.of.layer != networks::kImage && !outputs_[channel.of.layer].is_read) note_read(channel);
+    }
+    if (is_finished(tensor)) trace_.graph.outputs.push_back({name, tensor_of(tensor)});
+}
+
+/// Whether all of the channels are as other layers read them.
+bool Tracer::is_finished(const NamedTensor &tensor) const {
+    return std::ranges::all_of(tensor.channels, [this](const TracedChannel &channel) {
+        if (channel.of.layer == networks::kImage) return channel.applied == 0;
+        const bool relu = trace_.graph.layers[channel.of.layer].activation == networks::kRelu;
+        return channel.applied == (outputs_[channel.of.layer].applied | (relu ? kRelu : 0));
+    });
+}
+
+networks::Tensor Tracer::tensor_of(const NamedTensor &tensor) {
+    networks::Tensor out{{}, tensor.size};
+    for (const TracedChannel &channel : tensor.channels) out.channels.push_back(channel.of);
+    return out;
+}
+
+Value Tracer::constant(const onnx::TensorProto &tensor) {
+    if (!is_float(tensor)) return read_integers(tensor);
+    if (tensor.data_type() == onnx::TensorProto::FLOAT) trace_.half = false;
+    return read_floats(tensor);
+}
+
+Value Tracer::constant(const Node &node) {
+    if (node.has("value")) return constant(node.tensor("value"));
+    if (node.has("value_int")) return Array<int64_t>{{}, {node.integer("value_int", 0)}};
+    if (node.has("value_float")) return Array<float>{{}, {static_cast<float>(node.real("value_float", 0))}};
+    if (node.has("value_floats")) {
+        std::vector<float> values = node.reals("value_floats");
+        return Array<float>{{static_cast<int64_t>(values.size())}, std::move(values)};
+    }
+    if (!node.has("value_ints")) throw Refusal("has no value that is known here");
+    Dims values = node.integers("value_ints", {});
+    return Array<int64_t>{{static_cast<int64_t>(values.size())}, std::move(values)};
+}
+
+std::vector<Value> Tracer::outputs_of(const Node &node, const Inputs &inputs) {
+    static const std::map<std::string, LayerNode> kLayerNodes = {
+        {"Add", &Tracer::add},
+        {"AveragePool", &Tracer::average_pool},
+        {"BatchNormalization", &Tracer::batch_normalization},
+        {"Cast", &Tracer::cast},
+        {"Conv", &Tracer::conv},
+        {"Gemm", &Tracer::gemm},
+        {"GlobalAveragePool", &Tracer::global_average_pool},
+        {"MatMul", &Tracer::matmul},
+        {"MaxPool", &Tracer::max_pool},
+        {"ReduceMean", &Tracer::reduce_mean},
+        {"Relu", &Tracer::relu},
+    };
+    if (!node.domain().empty() && node.domain() != "ai.onnx") {
+        throw Refusal("is of domain '" + message::shortened(node.domain()) + "', expected ONNX's own operators");
+    }
+    if (node.op() == "Constant") return {constant(node)};
+    if (is_move(node.op())) return run_move(node, opset_, inputs);
+    const bool constants = std::none_of(inputs.begin(), inputs.end(), [](const ValuePtr &input) {
+        return input != nullptr && std::holds_alternative<Activations>(*input);
+    });
+    if (constants && is_shape_arithmetic(node.op())) return {run_shape_arithmetic(node, inputs)};
+    const auto found = kLayerNodes.find(node.op());
+    if (found == kLayerNodes.end()) throw Refusal("ShuffleNetV2 has no such operator");
+    return {(this->*found->second)(node, inputs)};
+}
+
+// Layers.
+
+void Tracer::check_batch(const Activations &in) const {
+    const int64_t batch = in.channels.dims[0], count = in.channels.dims[1];
+    for (int64_t i = 0; i < batch * count; ++i) {
+        TracedChannel expected = in.channels.data[i % count];
+        expected.image = static_cast<int>(i / count);
+        if (in.channels.data[i] == expected) continue;
+        throw Refusal("mixes the images of a batch, or treats them differently");
+    }
+}
+
+/// A ReLU is part of the layer before it, whose outputs are therefore read with it everywhere or nowhere.
+void Tracer::note_read(const TracedChannel &channel) {
+    const int layer = channel.of.layer;
+    Outputs &outputs = outputs_[layer];
+    if ((channel.applied & ~kRelu) != outputs.applied) {
+        throw Refusal("reads " + node_of(layer) + " before its bias or normalisation");
+    }
+    const bool relu = (channel.applied & kRelu) != 0;
+    networks::Activation &activation = trace_.graph.layers[layer].activation;
+    if (outputs.is_read && relu != (activation == networks::kRelu)) {
+        throw Refusal("reads " + node_of(layer) + (relu ? " with" : " without") + " a ReLU, unlike other nodes");
+    }
+    activation = relu ? networks::kRelu : networks::kNoActivation;
+    outputs.is_read = true;
+}
+
+/// The channels that a layer reads, which must be the same of every image.
+networks::Tensor Tracer::read(const Activations &in) {
+    check_batch(in);
+    networks::Tensor tensor{{}, in.size};
+    for (const TracedChannel &channel : std::span(in.channels.data).first(in.channels.dims[1])) {
+        if (channel.of.layer != networks::kImage) {
+            note_read(channel);
+        } else if (channel.applied != 0) {
+            throw Refusal("reads the input with a ReLU");
+        }
+        tensor.channels.push_back(channel.of);
+    }
+    return tensor;
+}
+
+/// The layer's output, of which nothing is known but who made it.
+Activations Tracer::add_layer(networks::Layer layer, FileLayer file, int64_t batch, Plane plane) {
+    Activations out{{{batch, layer.out_channels}, {}}, plane, layer.out};
+    if (element_count(out.channels.dims) > budget_) throw Refusal("makes more than a network of this kind would");
+    const auto index = static_cast<int>(trace_.layers.size());
+    for (int n = 0; n < batch; ++n) {
+        for (int c = 0; c < layer.out_channels; ++c) out.channels.data.push_back({n, {index, c}, 0});
+    }
+    trace_.graph.layers.push_back(std::move(layer));
+    trace_.layers.push_back(std::move(file));
+    outputs_.emplace_back();
+    return out;
+}
+
+/// The layer that made these channels: all of them, in its order.
+int Tracer::whole_layer(const Activations &in) const {
+    const auto &all = in.channels.data;
+    const int layer = all.empty() ? networks::kImage : all.front().of.layer;
+    bool whole = in.channels.dims.size() == 2 && layer != networks::kImage;
+    for (size_t i = 0; whole && i < all.size(); ++i) {
+        const auto count = static_cast<size_t>(trace_.graph.layers[layer].out_channels);
+        const TracedChannel expected{
+            static_cast<int>(i / count), {layer, static_cast<int>(i % count)}, all.front().applied};
+        whole = all[i] == expected && static_cast<size_t>(in.channels.dims[1]) == count;
+    }
+    if (!whole) throw Refusal("is not applied to all outputs of one layer");
+    return layer;
+}
+
+/// The layer's output with a bias or a norm applied to it, which must be the next in that order.
+Value Tracer::attached(const Activations &in, int layer, int what) {
+    Outputs &to = outputs_[layer];
+    const bool has_weights = trace_.layers[layer].weight != nullptr;
+    if (!has_weights || to.is_read || to.applied >= what || in.channels.data.front().applied != to.applied) {
+        throw Refusal("is applied to " + node_of(layer) + ", which has that already or is read without it");
+    }
+    to.applied |= what;
+    Activations out = in;
+    for (TracedChannel &channel : out.channels.data) channel.applied = to.applied;
+    return out;
+}
+
+Value Tracer::conv(const Node &node, const Inputs &inputs) {
+    const Activations &in = image_of(inputs);
+    FileLayer file{.name = node.text(), .weight = share_floats(inputs, 1)};
+    const Dims &shape = file.weight->dims;
+    if (shape.size() != 4 || !within(shape, 1)) {
+        throw Refusal("has weights of shape " + message::shape_text(shape) + ", expected [out, in, ky, kx]");
+    }
+    const PaddedWindow padded = read_window(node, {shape[2], shape[3]});
+    const int64_t groups = node.integer("group", 1);
+    if (padded.window.kernel != size_of({shape[2], shape[3]}) || groups < 1 || groups > shape[0] ||
+        shape[0] % groups != 0 || shape[1] * groups != in.channels.dims[1]) {
+        throw Refusal("has weights of shape " + message::shape_text(shape) + " for " +
+                      std::to_string(in.channels.dims[1]) + " channels in " + std::to_string(groups) +
+                      " groups and kernel " + size_text(padded.window.kernel));
+    }
+    if (node.has_input(2)) file.bias = floats_of(inputs, 2).data;
+    if (node.has_input(2) && file.bias.size() != static_cast<size_t>(shape[0])) {
+        throw Refusal("has a bias of " + std::to_string(file.bias.size()) + " values for " + std::to_string(shape[0]) +
+                      " outputs");
+    }
+    file.pads = padded.pads;
+    networks::Layer layer{.kind = networks::LayerKind::kConvolution};
+    layer.out_channels = static_cast<int>(shape[0]);
+    layer.out = window_output(in.size, padded);
+    layer.window = padded.window;
+    layer.groups = static_cast<int>(groups);
+    layer.in = {read(in)};
+    return add_layer(std::move(layer), std::move(file), in.channels.dims[0], Plane::kHeightWidth);
+}
+
+Value Tracer::max_pool(const Node &node, const Inputs &inputs) {
+    const Activations &in = image_of(inputs);
+    if (!node.has("kernel_shape")) throw Refusal("lacks attribute kernel_shape");
+    const PaddedWindow padded = read_window(node, {});
+    if (node.integer("ceil_mode", 0) != 0) throw Refusal("has ceil_mode 1, expected 0");
+    networks::Layer layer{.kind = networks::LayerKind::kMaxPool};
+    layer.out = window_output(in.size, padded);
+    layer.window = padded.window;
+    layer.in = {read(in)};
+    layer.out_channels = layer.in_channels();
+    return add_layer(std::move(layer), {.name = node.text(), .pads = padded.pads}, in.channels.dims[0],
+                     Plane::kHeightWidth);
+}
+
+Value Tracer::global_pool(const Node &node, const Activations &in, Plane plane) {
+    networks::Layer layer{.kind = networks::LayerKind::kGlobalPool};
+    layer.out = {1, 1};
+    layer.in = {read(in)};
+    layer.out_channels = layer.in_channels();
+    return add_layer(std::move(layer), {.name = node.text()}, in.channels.dims[0], plane);
+}
+
+Value Tracer::global_average_pool(const Node &node, const Inputs &inputs) {
+    return global_pool(node, image_of(inputs), Plane::kHeightWidth);
+}
+
+Value Tracer::average_pool(const Node &node, const Inputs &inputs) {
+    const Activations &in = image_of(inputs);
+    const PaddedWindow padded = read_window(node, {});
+    const bool pads = std::ranges::any_of(padded.pads, [](int64_t pad) { return pad != 0; });
+    if (pads || padded.window.kernel != in.size) {
+        throw Refusal("has kernel " + size_text(padded.window.kernel) + " and pads " +
+                      message::shape_text(padded.pads) + ", expected the mean of all " + size_text(in.size) +
+                      " pixels");
+    }
+    return global_pool(node, in, Plane::kHeightWidth);
+}
+
+Value Tracer::reduce_mean(const Node &node, const Inputs &inputs) {
+    const Activations &in = activations_of(inputs, 0);
+    Dims axes = inputs.size() > 1 ? integers_of(inputs, 1).data : node.integers("axes", {});
+    for (int64_t &axis : axes) axis = static_cast<int64_t>(axis_of(axis, in.dims().size()));
+    std::sort(axes.begin(), axes.end());
+    Dims pixels;
+    for (size_t i = in.channels.dims.size(); i < in.dims().size(); ++i) pixels.push_back(static_cast<int64_t>(i));
+    if (pixels.empty() || axes != pixels || in.channels.dims.size() != 2) {
+        throw Refusal("takes the mean of axes " + message::shape_text(axes) + " of shape " +
+                      message::shape_text(in.dims()) + ", expected all pixels of [N, C, H, W]");
+    }
+    return global_pool(node, in, node.integer("keepdims", 1) != 0 ? in.plane : Plane::kNone);
+}
+
+/// `weight`: (out, in)
+Value Tracer::fully_connected(const Node &node, const Activations &in, std::shared_ptr<const Array<float>> weight) {
+    if (weight->dims[0] < 1 || weight->dims[1] != in.channels.dims[1]) {
+        throw Refusal("has weights for " + std::to_string(weight->dims[1]) + " channels, found " +
+                      std::to_string(in.channels.dims[1]));
+    }
+    if (weight->dims[0] > kMaxClasses) {
+        throw Refusal("has " + std::to_string(weight->dims[0]) + " outputs, expected at most " +
+                      std::to_string(kMaxClasses));
+    }
+    networks::Layer layer{.kind = networks::LayerKind::kLinear};
+    layer.out = {1, 1};
+    layer.out_channels = static_cast<int>(weight->dims[0]);
+    layer.in = {read(in)};
+    return add_layer(std::move(layer), {.name = node.text(), .weight = std::move(weight)}, in.channels.dims[0],
+                     Plane::kNone);
+}
+
+Value Tracer::matmul(const Node &node, const Inputs &inputs) {
+    const Activations &in = vector_of(inputs);
+    const Array<float> &weight = floats_of(inputs, 1);
+    if (weight.dims.size() != 2) throw Refusal("has weights of shape " + message::shape_text(weight.dims));
+    constexpr size_t kSwap[] = {1, 0};
+    return fully_connected(node, in, std::make_shared<const Array<float>>(transposed(weight, kSwap)));
+}
+
+Value Tracer::gemm(const Node &node, const Inputs &inputs) {
+    const Activations &in = vector_of(inputs);
+    if (node.real("alpha", 1) != 1 || node.real("beta", 1) != 1 || node.integer("transA", 0) != 0) {
+        throw Refusal("has alpha, beta or transA, expected none");
+    }
+    if (floats_of(inputs, 1).dims.size() != 2) {
+        throw Refusal("has weights of shape " + message::shape_text(floats_of(inputs, 1).dims));
+    }
+    Value out =
+        node.integer("transB", 0) != 0 ? fully_connected(node, in, share_floats(inputs, 1)) : matmul(node, inputs);
+    if (!node.has_input(2)) return out;
+    std::vector<float> &bias = trace_.layers.back().bias;
+    bias = floats_of(inputs, 2).data;
+    const auto classes = static_cast<size_t>(trace_.graph.layers.back().out_channels);
+    if (bias.size() != classes) {
+        throw Refusal("has a bias of " + std::to_string(bias.size()) + " values for " + std::to_string(classes) +
+                      " outputs");
+    }
+    return out;
+}
+
+Value Tracer::batch_normalization(const Node &node, const Inputs &inputs) {
+    const Activations &in = image_of(inputs);
+    const int layer = whole_layer(in);
+    if (node.integer("training_mode", 0) != 0 || node.outputs() > 1) {
+        throw Refusal(
+            "normalises with the statistics of the batch (training mode): export the model in evaluation mode");
+    }
+    const Norm norm{floats_of(inputs, 1).data, floats_of(inputs, 2).data, floats_of(inputs, 3).data,
+                    floats_of(inputs, 4).data, node.real("epsilon", 1e-5F)};
+    for (const std::vector<float> *values : {&norm.gamma, &norm.beta, &norm.mean, &norm.variance}) {
+        if (values->size() != static_cast<size_t>(in.channels.dims[1])) {
+            throw Refusal("has " + std::to_string(values->size()) + " values for " +
+                          std::to_string(in.channels.dims[1]) + " channels");
+        }
+    }
+    if (!(norm.epsilon > 0)) throw Refusal("has an epsilon that is not positive");
+    Value out = attached(in, layer, kNorm);
+    trace_.layers[layer].norm = norm;
+    return out;
+}
+
+/// A bias by a node of its own.
+Value Tracer::add(const Node &, const Inputs &inputs) {
+    const bool swapped = std::holds_alternative<Array<float>>(input_value(inputs, 0));
+    const Activations &in = activations_of(inputs, swapped ? 1 : 0);
+    const Array<float> &bias = floats_of(inputs, swapped ? 0 : 1);
+    const int layer = whole_layer(in);
+    Dims expected = {in.channels.dims[1]};
+    if (in.plane == Plane::kHeightWidth) expected.insert(expected.end(), {1, 1});
+    Dims found = bias.dims;
+    while (found.size() > expected.size() && found.front() == 1) found.erase(found.begin());
+    if (found != expected || in.plane == Plane::kFlat || !trace_.layers[layer].bias.empty()) {
+        throw Refusal("adds shape " + message::shape_text(bias.dims) + " to " + node_of(layer) +
+                      ", expected one bias of shape " + message::shape_text(expected));
+    }
+    Value out = attached(in, layer, kBias);
+    trace_.layers[layer].bias = bias.data;
+    return out;
+}
+
+// NOLINTBEGIN(readability-convert-member-functions-to-static): rows of a table of members.
+Value Tracer::relu(const Node &, const Inputs &inputs) {
+    Activations out = activations_of(inputs, 0);
+    for (TracedChannel &channel : out.channels.data) channel.applied |= kRelu;
+    return out;
+}
+
+Value Tracer::cast(const Node &node, const Inputs &inputs) {
+    const auto to = static_cast<int>(node.integer("to", onnx::TensorProto::UNDEFINED));
+    if (to != onnx::TensorProto::FLOAT && to != onnx::TensorProto::FLOAT16) {
+        throw Refusal("casts activations to " + type_name(to) + ", expected FLOAT or FLOAT16");
+    }
+    return activations_of(inputs, 0);
+}
+// NOLINTEND(readability-convert-member-functions-to-static)
+
+}  // namespace
+
+void trace_graph(const onnx::GraphProto &graph, int64_t opset, Size assumed, Trace *out) {
+    Tracer(graph, opset, assumed, *out).run();
+}
+
+}  // namespace shufflenet::imports
