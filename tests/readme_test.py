@@ -18,7 +18,7 @@ import sys
 import tempfile
 import unittest
 
-from commands import run
+from commands import run, write_backbone_weights
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,23 +56,6 @@ def example(language, name=""):
     info = f"{language} {name}".strip()
     (block,) = re.findall(rf"^```{info}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     return block
-
-
-def write_backbone_weights(path):
-    """The embedded model's without its classifier."""
-    content = WEIGHTS.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
-    kept, parts, end = {}, [], 0
-    for name, tensor in header.items():
-        if name == "__metadata__" or name.startswith(("conv5.", "fc.")):
-            continue
-        part = data[slice(*tensor["data_offsets"])]
-        kept[name] = {**tensor, "data_offsets": [end, end + len(part)]}
-        parts.append(part)
-        end += len(part)
-    text = json.dumps(kept).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
 
 
 def ppm(width, height):
@@ -121,7 +104,7 @@ class ReadmeTest(unittest.TestCase):
         self.assertEqual((len(zeros), len(set(zeros))), (10, 10))
 
         weights = self.folder / "backbone.safetensors"
-        write_backbone_weights(weights)
+        write_backbone_weights(WEIGHTS, weights)
         self.assertEqual(run(*emulator, build / "backbone", weights), f"{96 * 20 * 20} 192 10 10\n")
 
     def test_compiler(self):
