@@ -229,7 +229,8 @@ class ErrorsTest(Folder):
     def texts():
         """Text of the sources in which neighbouring string literals are one."""
         found = []
-        for room in ("runtime", "schedules", "generators", "bench", "networks", "models", "cmake", "CMakeLists.txt"):
+        for room in ("importers", "runtime", "schedules", "generators", "bench", "networks", "models", "cmake",
+                     "CMakeLists.txt"):
             path = ROOT / room
             for source in [path] if path.is_file() else path.rglob("*"):
                 if source.suffix in (".cc", ".cpp", ".h", ".cmake", ".txt"):

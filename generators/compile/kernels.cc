@@ -15,20 +15,6 @@ namespace shufflenet::compile {
 
 namespace {
 
-/// A kernel's key as part of a C identifier; such parts must differ.
-std::vector<std::string> identifiers(const networks::Program &program) {
-    std::vector<std::string> names;
-    std::set<std::string> taken;
-    for (const networks::Kernel &kernel : program.kernels) {
-        std::string name = key(kernel);
-        std::ranges::replace_if(
-            name, [](unsigned char ch) { return std::isalnum(ch) == 0; }, '_');
-        while (!taken.insert(name).second) name += "_";
-        names.push_back(std::move(name));
-    }
-    return names;
-}
-
 Halide::Target halide_target(const TargetSpec &target, bool asan) {
     std::string text = std::string(target.halide) + "-" + std::string(kKernelFeatures);
     if (asan) text += "-asan";
@@ -42,7 +28,8 @@ std::string build(const KernelRequest &request, size_t number, const TargetSpec 
     const schedules::Tuning tuning = request.tuned.find(target.name, key(kernel));
     const generators::BuiltKernel built = generators::build_kernel(
         kernel, halide_target(target, request.asan), target.fma_units, tuning, request.reference, symbol, path);
-    const Module module{symbol, std::string(target.name) + std::to_string(number), [&](std::string_view name) { return name == symbol; }};
+    const Module module{symbol, std::string(target.name) + std::to_string(number),
+                        [&](std::string_view name) { return name == symbol; }};
     write_text(path, rewrite(read_text(path), processor_named(target.processor), module));
     std::ostringstream result;
     result << built.lanes[0] << ' ' << built.lanes[1] << ' ' << built.scratch_bytes;
@@ -70,6 +57,19 @@ void assemble(const KernelRequest &request, const std::vector<CompiledTarget> &c
 }
 
 }  // namespace
+
+std::vector<std::string> identifiers(const networks::Program &program) {
+    std::vector<std::string> names;
+    std::set<std::string> taken;
+    for (const networks::Kernel &kernel : program.kernels) {
+        std::string name = key(kernel);
+        std::ranges::replace_if(
+            name, [](unsigned char ch) { return std::isalnum(ch) == 0; }, '_');
+        while (!taken.insert(name).second) name += "_";
+        names.push_back(std::move(name));
+    }
+    return names;
+}
 
 int CompiledTarget::scratch_bytes() const {
     int most = 0;
