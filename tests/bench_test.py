@@ -200,7 +200,7 @@ class Compare(unittest.TestCase):
         sides = {name.replace("_", " "): side for name, side in sides.items()}
         (self.path / "sides.json").write_text(json.dumps({**self.SIDES, **sides}))
         folders = [f"--{name}={self.path / name}" for name in ("build", "models", "output", "venv")]
-        return subprocess.run([sys.executable, ROOT / "bench/compare.py", *folders, "--networks=net", "--batches=1",
+        return subprocess.run([sys.executable, ROOT / "bench/networks/compare.py", *folders, "--networks=net", "--batches=1",
                                "--rounds=1", "--peers", "onnxruntime", "openvino", "ncnn", "mnn", *more],
                               capture_output=True, text=True)
 
@@ -327,7 +327,7 @@ class InferenceSession:
     def peer(self, *arguments, text="", **modules):
         for name, source in modules.items():
             self.path.joinpath(f"{name}.py").write_text(source)
-        return subprocess.run(["/usr/bin/python3", ROOT / "bench/peer.py", *arguments], input=text, cwd=self.path, text=True,
+        return subprocess.run(["/usr/bin/python3", ROOT / "bench/networks/peer.py", *arguments], input=text, cwd=self.path, text=True,
                               capture_output=True, env={**os.environ, "PYTHONPATH": str(self.path)})
 
     def test_protocol(self):
@@ -358,7 +358,7 @@ class InferenceSession:
         self.path.joinpath("input.f32").write_bytes(bytes(48))
         self.path.joinpath("net_b1.onnx").unlink()
         result = self.peer("onnxruntime", *self.ARGUMENTS)
-        self.assertIn("peer.py: error: net_b1.onnx: no such file; bench/make_models.py makes it", result.stderr)
+        self.assertIn("peer.py: error: net_b1.onnx: no such file; bench/networks/make_models.py makes it", result.stderr)
 
 
 class Plot(unittest.TestCase):
@@ -385,7 +385,7 @@ class Plot(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             source = pathlib.Path(folder, "peers.json")
             source.write_text(json.dumps(self.RESULT))
-            subprocess.run(["/usr/bin/python3", ROOT / "bench/plot.py", source, folder], check=True)
+            subprocess.run(["/usr/bin/python3", ROOT / "bench/networks/plot.py", source, folder], check=True)
             self.assertCountEqual(os.listdir(folder), ["peers.json", "peers.svg", "peers.png"])
             # Text is drawn as paths, with the text itself in a comment.
             texts = re.findall("<!-- (.*) -->", pathlib.Path(folder, "peers.svg").read_text())
@@ -396,7 +396,7 @@ class Plot(unittest.TestCase):
 
 class Versions(unittest.TestCase):
     def test_are_pinned(self):
-        lines = (ROOT / "bench/peers.txt").read_text().splitlines()
+        lines = (ROOT / "bench/networks/peers.txt").read_text().splitlines()
         names = [line.split("==")[0] for line in lines if not line.startswith("#")]
         self.assertEqual(names, ["numpy", "onnxruntime", "openvino", "ncnn", "pnnx", "MNN"])
         for line in lines:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "files.h"
 #include "options.h"
@@ -9,8 +10,8 @@
 
 namespace shufflenet::compile {
 
-/// Compiles the descriptor, and makes libNAME.a of it, of the objects that staging keeps, and of the runtime's. Throws
-/// std::runtime_error.
-void make_archive(const Options &options, const Tool &cxx, Staging *staging);
+/// Compiles the descriptor, and makes libNAME.a of it, of the objects that staging has, of what kernels need of
+/// Halide's runtime, and of ours. Throws std::runtime_error.
+void make_archive(const Options &options, const std::string &object, const Tool &cxx, Staging *staging);
 
 }  // namespace shufflenet::compile

@@ -1,7 +1,7 @@
 #include "halide_runtime.h"
 
-#include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <stdexcept>
 
 #include "assembly.h"
@@ -14,14 +14,14 @@ namespace shufflenet::compile {
 
 namespace {
 
-/// The processor without features of an instruction set or an operating system.
-Halide::Target bare_target(const std::string &processor) {
+/// The processor without features of an instruction set.
+Halide::Target plain_target(const std::string &processor, Halide::Target::OS system) {
     for (const TargetSpec &target : kTargets) {
         if (target.processor != processor) continue;
-        Halide::Target bare{std::string(target.halide)};
-        bare = Halide::Target(Halide::Target::NoOS, bare.arch, bare.bits);
-        bare.set_feature(Halide::Target::UserContext);
-        return bare;
+        const Halide::Target full{std::string(target.halide)};
+        Halide::Target plain(system == Halide::Target::OSUnknown ? full.os : system, full.arch, full.bits);
+        plain.set_feature(Halide::Target::UserContext);
+        return plain;
     }
     throw std::runtime_error("--processor: unknown: " + processor);
 }
@@ -30,7 +30,7 @@ bool is_error_function(std::string_view symbol) { return symbol.starts_with("hal
 
 std::string build(const std::string &processor, const std::string &path) {
     // A module of nothing: what Halide adds to it is its runtime.
-    const Halide::Module module("halide_runtime", bare_target(processor));
+    const Halide::Module module("halide_runtime", plain_target(processor, Halide::Target::NoOS));
     module.compile({{Halide::OutputFileType::assembly, path}});
     const Module kept{"shufflenet", "h", is_error_function};
     std::string text = rewrite(read_text(path), processor_named(processor), kept);
@@ -38,15 +38,35 @@ std::string build(const std::string &processor, const std::string &path) {
     return {};
 }
 
+std::string build_whole(const std::string &processor, const std::string &path) {
+    Halide::compile_standalone_runtime(path, plain_target(processor, Halide::Target::OSUnknown));
+    return {};
+}
+
+void run_job(const std::function<std::string()> &build) { run_jobs({{"Halide's runtime", build}}, 1); }
+
 }  // namespace
 
-void write_halide_runtime(const std::string &processor, const Tool &cxx, const std::string &path) {
+void make_halide_runtime(const std::string &processor, const Tool &cxx, const std::string &name,
+                         const Staging &staging) {
+    run_job([&] { return build(processor, staging.path(name + ".s")); });
+    run_tool(cxx, {"-c", name + ".s", "-o", name + ".o"}, staging.folder());
+}
+
+void write_halide_runtime(const std::string &processor, const Tool &cxx, bool whole, const std::string &path) {
     const std::filesystem::path file(path);
     Staging staging(file.has_parent_path() ? file.parent_path().string() : ".");
-    const std::string name = file.filename(), source = file.stem().string() + ".s";
-    run_jobs({{"Halide's runtime", [&] { return build(processor, staging.path(source)); }}}, 1);
-    if (name != source) run_tool(cxx, {"-c", source, "-o", name}, staging.folder());
+    const std::string name = file.filename();
     staging.keep(name);
+    if (whole) {
+        run_job([&] { return build_whole(processor, staging.path(name)); });
+    } else if (name.ends_with(".s")) {
+        run_job([&] { return build(processor, staging.path(name)); });
+    } else {
+        const std::string made = "runtime";
+        make_halide_runtime(processor, cxx, made, staging);
+        std::filesystem::rename(staging.path(made + ".o"), staging.path(name));
+    }
     staging.commit();
 }
 

@@ -46,18 +46,31 @@ void write_depfile(const Options &options, const TunedNumbers &tuned, const Stag
     write_text(options.depfile, depfile_text(outputs, inputs));
 }
 
+/// What the caller gets: the library, or what goes into one.
+void keep_results(const Options &options, const Model &model, const Tool &cxx, Staging *staging) {
+    const std::string object = kernels_object(model.name);
+    write_text(staging->path(options.name + ".h"), header_text(model));
+    write_text(staging->path(options.name + ".cc"), descriptor_text(model));
+    if (options.objects) {
+        for (const std::string &name : {options.name + ".cc", options.name + ".h", object}) staging->keep(name);
+    } else {
+        staging->keep(options.name + ".h");
+        make_archive(options, object, cxx, staging);
+    }
+}
+
 void compile_model(const Options &options) {
     const ProgramData data(make_program(options));
     const TunedNumbers tuned(options.tuned);
     const Tool cxx = cxx_tool(options.cxx, options.processor);
     Progress progress(options.name, !options.quiet);
     Staging staging(options.output);
-    for (const char *suffix : {".h", ".cc"}) staging.keep(options.name + suffix);
-    const Embedded embedded = embed(options, data, cxx, &staging);
+    const Embedded embedded = embed(options, data, &staging);
     const KernelRequest request{.program = data.source(),
                                 .name = options.name,
                                 .targets = options.targets,
                                 .tuned = tuned,
+                                .data = embedded.assembly,
                                 .cxx = cxx,
                                 .jobs = options.jobs > 0 ? options.jobs : default_jobs(),
                                 .reference = options.reference,
@@ -66,14 +79,12 @@ void compile_model(const Options &options) {
     const Model model{.name = options.name,
                       .network = data.graph().name,
                       .data = data,
-                      .targets = compile_kernels(request, &staging),
+                      .targets = compile_kernels(request, staging),
                       .packed = embedded.packed,
                       .weights = embedded.weights,
                       .metadata = embedded.metadata,
                       .weights_file = embedded.weights_file};
-    write_text(staging.path(options.name + ".h"), header_text(model));
-    write_text(staging.path(options.name + ".cc"), descriptor_text(model));
-    if (options.archive) make_archive(options, cxx, &staging);
+    keep_results(options, model, cxx, &staging);
     staging.commit();
     write_depfile(options, tuned, staging);
 }
@@ -89,7 +100,8 @@ void run(const Options &options) {
         std::cout << kernels_text(make_program(options));
         break;
     case Mode::kHalideRuntime:
-        return write_halide_runtime(options.processor, cxx_tool(options.cxx, options.processor), options.output);
+        return write_halide_runtime(options.processor, cxx_tool(options.cxx, options.processor), options.whole,
+                                    options.output);
     }
     if (!std::cout.flush()) throw std::runtime_error("standard output: cannot be written");
 }

@@ -102,6 +102,9 @@ std::string processor_of(const std::string &typed) {
     bad_value("--processor", names, typed);
 }
 
+/// A processor's first target, which every such processor can execute.
+constexpr std::string_view kBaseline = "baseline";
+
 /// Names that stand for all targets of a processor.
 std::string_view processor_alias(std::string_view text) {
     if (text == "x86") return "x86_64";
@@ -115,15 +118,16 @@ void read_targets(const Typed &typed, Options *options) {
     std::string processor = typed.processor;
     const auto wants = [&](const TargetSpec &target) {
         return std::ranges::any_of(names, [&](const std::string &name) {
-            return name == target.name || processor_alias(name) == target.processor ||
-                   (name == "all" && target.processor == processor);
+            const bool own = target.processor == processor;
+            return name == target.name || processor_alias(name) == target.processor || (name == "all" && own) ||
+                   (name == kBaseline && own && options->targets.empty());
         });
     };
     for (const std::string &name : names) {
-        if (name == "all") {
+        if (name == "all" || name == kBaseline) {
             if (processor.empty()) processor = kProcessor;
         } else if (find_target(name) == nullptr && processor_alias(name).empty()) {
-            bad_value("--targets", "some of " + target_names() + ", x86, arm64, all", name);
+            bad_value("--targets", "some of " + target_names() + ", x86, arm64, baseline, all", name);
         }
     }
     for (const TargetSpec &target : kTargets) {
@@ -252,7 +256,8 @@ void add_network_options(CLI::App &app, Typed &typed, Options &options) {
 }
 
 void add_target_options(CLI::App &app, Typed &typed, Options &options) {
-    app.add_option("--targets", typed.targets, "Instruction sets: some of " + target_names() + "; x86, arm64 or all")
+    app.add_option("--targets", typed.targets,
+                   "Instruction sets: some of " + target_names() + "; x86, arm64, baseline or all")
         ->delimiter(',')
         ->allow_extra_args(false)
         ->type_name("avx2,avx512,...");
@@ -275,7 +280,7 @@ void add_data_options(CLI::App &app, Typed &typed, Options &options) {
 }
 
 void add_output_options(CLI::App &app, Typed &typed, Options &options) {
-    app.add_option("--output", options.output, "Folder that is written to; of --halide-runtime the file")
+    app.add_option("--output", options.output, "Folder for libNAME.a and NAME.h; of --halide-runtime the file")
         ->type_name("DIR");
     app.add_option("--depfile", options.depfile, "Receives what was read, for make and ninja")->type_name("FILE.d");
     app.add_option("--jobs", typed.jobs, "Kernels to compile at a time; default: as many as there are processors")
@@ -283,19 +288,21 @@ void add_output_options(CLI::App &app, Typed &typed, Options &options) {
     app.add_flag("--quiet", options.quiet, "Print nothing but errors");
     app.add_option("--cxx", options.cxx, "C++ compiler, which also assembles; default: $CXX, or c++")
         ->type_name("COMPILER");
-    app.add_flag("--archive", options.archive, "Compile the descriptor too, and make libNAME.a");
-    app.add_option("--ar", options.ar, "What makes it; default: $AR, or ar")->type_name("AR");
-    app.add_option("--runtime", options.runtime, "Objects and libraries that go into it: the runtime's")
+    app.add_flag("--objects", options.objects,
+                 "Write objects, without the runtime, and NAME.cc, to be compiled, instead of libNAME.a");
+    app.add_option("--ar", options.ar, "What makes libNAME.a; default: $AR, or ar")->type_name("AR");
+    app.add_option("--runtime", options.runtime, "Libraries and objects of the runtime; default: this program's")
         ->type_name("FILE.a");
-    app.add_option("--include", options.include, "Where shufflenet/descriptor.h is")->type_name("DIR");
+    app.add_option("--include", options.include, "Where its headers are; default: this program's")->type_name("DIR");
     app.add_flag("--program", typed.program, "Not made yet");
 }
 
-void add_modes(CLI::App &app, Typed &typed) {
+void add_modes(CLI::App &app, Typed &typed, Options &options) {
     app.add_flag("--check", typed.check, "Only say what would be compiled");
     app.add_flag("--list-kernels", typed.list, "Only list the kernels: each one's key, and the calls that use it");
     app.add_flag("--halide-runtime", typed.halide_runtime,
-                 "Only write what models need of Halide's runtime, an object or, as FILE.s, its assembly");
+                 "Only write what kernels need of Halide's runtime, an object or, as FILE.s, its assembly");
+    app.add_flag("--whole", options.whole, "Of --halide-runtime: all of it, under its own names");
 }
 
 }  // namespace
@@ -309,7 +316,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
     add_target_options(app, typed, options);
     add_data_options(app, typed, options);
     add_output_options(app, typed, options);
-    add_modes(app, typed);
+    add_modes(app, typed, options);
     app.set_version_flag("--version", "shufflenet_compile " SHUFFLENET_VERSION);
     app.footer("Example:\n  shufflenet_compile --name pets --network shufflenet_v2_x1_0 --classes 37 --output build");
     try {

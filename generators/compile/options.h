@@ -45,7 +45,8 @@ struct Options {
     int jobs = 0;  ///< 0: one for each processor.
     bool quiet = false, reference = false, asan = false;
     std::string cxx, ar;
-    bool archive = false;
+    /// Of kModel: objects and the descriptor's source instead of a library. Of kHalideRuntime: all of it, as it is.
+    bool objects = false, whole = false;
     std::vector<std::string> runtime, include;
 };
 

@@ -1,0 +1,97 @@
+#!/usr/bin/python3
+"""Which register tile is best on which ARM core, by llvm-mca: whether one schedule serves them all.
+
+    bench/arm/arm_tiles.py --generators build/arm64/host/build/bin/shufflenet_generators [--markdown FILE]
+
+Compiles a unit's kernel with every tile that is as wide as a panel of weights, and puts the inner loop of its last pointwise
+convolution through the models of cores. Prints cycles for a hundred multiply-add instructions; less is better. Needs
+what arm_report.py needs, but for qemu.
+"""
+import argparse
+import json
+import pathlib
+import re
+import sys
+import tempfile
+
+import arm_report
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TILES = [(pixels, 4) for pixels in range(2, 7)]
+
+
+def target_of(isa):
+    """Halide's target string and the features of every kernel, from the table."""
+    table = (ROOT / "networks/targets.h").read_text()
+    row = re.search(rf'\{{"{isa}", "[^"]*", \d+, \d+, "([^"]+)"(?:, \d)?\}}', table)
+    features = re.search(r'kKernelFeatures = "([^"]+)"', table)
+    return f"{row[1]}-{features[1]}"
+
+
+def loops_of(args, folder, pixels, vectors):
+    """The inner loops, of fours of summands, of pw2 with this tile."""
+    tuned = folder / "tuned.json"
+    tuned.write_text(json.dumps({"kernels": {"k": {"tile_pixels": pixels, "tile_vectors": vectors}}}))
+    arm_report.run([args.generators, "-g", "branch2", "-f", "kernel", "-o", folder, "-e", "object",
+                    f"target={target_of(args.isa)}", "network=shufflenet_v2_x1_0", "height=224", "width=224", "stage=3",
+                    "kernel=k", f"tuned={tuned}"])
+    loops = []
+    for name, code in arm_report.disassemble(folder / "kernel.o").items():
+        if "_pw2_" in name and "_tail_" not in name:
+            loops += [loop for loop in arm_report.inner_loops(code)
+                      if sum(arm_report.by_lane(i) for i in loop) == 4 * pixels * vectors]
+    if not loops:
+        raise RuntimeError(f"{pixels} x {vectors}: no inner loop found")
+    return loops
+
+
+def measure(args, models):
+    """Rows of a tile and what the worst of its loops takes: instructions, and cycles on each core."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for pixels, vectors in TILES:
+            loops = loops_of(args, pathlib.Path(folder), pixels, vectors)
+            products = 4 * pixels * vectors
+            cells = [max(len(loop) for loop in loops) / products]
+            for core, program in models:
+                cells.append(100 / products * max(arm_report.cycles(program, core, arm_report.assembly_of(loop))
+                                                  for loop in loops))
+            rows.append((pixels, vectors, cells))
+    return rows
+
+
+def markdown(args, models, rows):
+    best = [min(cells[i] for _, _, cells in rows) for i in range(len(models) + 1)]
+    lines = [
+        f"Register tiles of a pointwise convolution for {args.isa}, pixels x vectors of four channels: instructions for "
+        "each fmla of the inner loop, and cycles for a hundred of them by llvm-mca, the fewest in bold.",
+        "",
+        "| tile | accumulators | instr. / fmla | " + " | ".join(f"{core} ({program})" for core, program in models) +
+        " |",
+        "|---|--:|--:|" + "--:|" * len(models),
+    ]
+    for pixels, vectors, cells in rows:
+        texts = [f"{cells[0]:.2f}"] + [f"**{cell:.0f}**" if round(cell) <= round(low) else f"{cell:.0f}"
+                                       for cell, low in zip(cells[1:], best[1:])]
+        lines.append(f"| {pixels} x {vectors} | {pixels * vectors} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generators", type=pathlib.Path, required=True, help="the program that compiles kernels")
+    parser.add_argument("--isa", default="neon")
+    parser.add_argument("--markdown", type=pathlib.Path, help="file to write")
+    args = parser.parse_args()
+    models = arm_report.usable_models(arm_report.MODELS)
+    try:
+        table = markdown(args, models, measure(args, models))
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"arm_tiles: error: {error}")
+    if args.markdown:
+        arm_report.write(args.markdown, table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
