@@ -23,4 +23,11 @@ BuiltKernel build_kernel(const networks::Kernel &kernel, const Halide::Target &t
                          const schedules::Tuning &tuning, bool reference, const std::string &symbol,
                          const std::string &path);
 
+/// The same for a device and whole batches (see struct shufflenet_device of the descriptor); `target` has the device's
+/// features, too. `batch`: the fewest images of the runs that the kernel is for; schedules do not depend on it as yet,
+/// tuned numbers do. Throws std::runtime_error, naming the kernel's kind, where devices do not have it.
+BuiltKernel build_device_kernel(const networks::Kernel &kernel, const Halide::Target &target,
+                                const schedules::Tuning &tuning, int batch, const std::string &symbol,
+                                const std::string &path);
+
 }  // namespace shufflenet::generators

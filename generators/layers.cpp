@@ -255,33 +255,38 @@ Stem::Part convolved(const Stem &f, const std::string &name, const WeightLayout 
     Func sum(part_name(name + "_sum", number)), conv(part_name(name + "_conv", number)), out(part_name(name, number));
     const auto &[kernel, stride, padding] = f.window;
     const RDom &tap = f.tap;
-    sum(f.c, f.x, f.y) = blob(layout.bias + part.first + f.c);
+    const std::vector<Var> at = with_group<Var>({f.c, f.x, f.y}, f.group);
+    sum(at) = blob(layout.bias + part.first + f.c);
     const Expr weight = weight_at(blob, layout, part, f.c, (tap.z * kernel.height + tap.y) * kernel.width + tap.x);
-    sum(f.c, f.x, f.y) += weight * padded(image, f.in, f.x * stride.width + tap.x - padding.width,
-                                          f.y * stride.height + tap.y - padding.height, tap.z);
-    const Expr value = activated(sum(f.c, f.x, f.y), activation);
-    conv(f.c, f.x, f.y) = bits ? reinterpret<float>(magnitude_bits(value)) : value;
+    sum(at) += weight * padded(image, f.in, f.x * stride.width + tap.x - padding.width,
+                               f.y * stride.height + tap.y - padding.height, tap.z);
+    const Expr value = activated(sum(at), activation);
+    conv(at) = bits ? reinterpret<float>(magnitude_bits(value)) : value;
     return {part, sum, conv, out};
 }
 
 }  // namespace
 
 Stem stem(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
-          const networks::Kernel &kernel, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p) {
+          const networks::Kernel &kernel, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p,
+          const std::vector<Var> &group) {
     const networks::Window &w = kernel.window;
     const Size size = networks::window_size(w, kernel.in);
     const bool bits = kernel.pools() && kernel.activation.non_negative();
     Stem f{c, x, y, p, w, kernel.in, size, kernel.out,
-           RDom({{0, w.kernel.width}, {0, w.kernel.height}, {0, kernel.in_channels}}, "tap"), {}};
+           RDom({{0, w.kernel.width}, {0, w.kernel.height}, {0, kernel.in_channels}}, "tap"), {},
+           kernel.pools() ? kernel.pool.kernel.height : 1, group};
     for (const ChannelPart &channels : parts) {
         Stem::Part part = convolved(f, name, layout, channels, bits, blob, image, kernel.activation);
         // Of a maximum, repeating an edge value is as good as leaving out what is beyond the edge.
         const auto repeated = [&](const Expr &cx, const Expr &cy) {
-            return part.conv(c, likely(clamp(cx, 0, size.width - 1)), likely(clamp(cy, 0, size.height - 1)));
+            return part.conv(with_group<Expr>(
+                {c, likely(clamp(cx, 0, size.width - 1)), likely(clamp(cy, 0, size.height - 1))}, group));
         };
         const int width = f.out_size.width;
-        part.out(c, p) = kernel.pools() ? pooled(kernel.pool, p % width, p / width, bits, repeated)
-                                        : Expr(part.conv(c, p % width, p / width));
+        part.out(with_group<Var>({c, p}, group)) =
+            kernel.pools() ? pooled(kernel.pool, p % width, p / width, bits, repeated)
+                           : Expr(part.conv(with_group<Expr>({c, p % width, p / width}, group)));
         f.parts.push_back(part);
     }
     return f;

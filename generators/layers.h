@@ -150,15 +150,19 @@ struct Stem {
     Size in, conv_size, out_size;
     RDom tap;  ///< (kx, ky, ci)
     std::vector<Part> parts;
+    int pool_rows = 1;                     ///< Rows of `conv` that a row of the output is computed from.
+    std::vector<Var> group = {};           ///< As of Pointwise.
     std::optional<PlaneVars> planes = {};  ///< As of Pointwise.
 };
 
 /// Reads an image at (x, y, channel), all within it.
 using Image = std::function<Expr(Expr, Expr, Expr)>;
 
-/// What is not negative after `activation` is pooled as integers, without its sign, for zeros have one, too.
+/// What is not negative after `activation` is pooled as integers, without its sign, for zeros have one, too. `group`: as
+/// of pointwise().
 Stem stem(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
-          const networks::Kernel &kernel, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p);
+          const networks::Kernel &kernel, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p,
+          const std::vector<Var> &group = {});
 
 /// A dense convolution, over a copy of its input that has zeros around it.
 struct Convolution {

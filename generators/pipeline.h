@@ -22,6 +22,10 @@ struct KernelPipeline {
     std::vector<Halide::Argument> arguments() const { return {in, table, weights}; }
 };
 
+/// See build_device_kernel().
+KernelPipeline make_device_pipeline(const networks::Kernel &kernel, const Halide::Target &target,
+                                    const schedules::Tuning &tuning);
+
 /// A kernel for a machine, with whatever schedule.
 KernelPipeline make_pipeline(const networks::Kernel &kernel, const schedules::Machine &machine,
                              const schedules::Schedule &schedule);

@@ -110,7 +110,11 @@ struct Layer {
 
     bool has_weights() const { return !module.empty(); }
     int in_channels() const { return in.front().count(); }
-    bool depthwise() const { return kind == LayerKind::kConvolution && groups > 1 && groups == in_channels(); }
+    /// Each channel for itself; with one channel, dense and depthwise are the same.
+    bool depthwise() const {
+        const bool only = out_channels == 1 && !window.pointwise();
+        return kind == LayerKind::kConvolution && groups == in_channels() && (groups > 1 || only);
+    }
     bool pointwise() const { return kind == LayerKind::kConvolution && window.pointwise() && !depthwise(); }
     /// Input channels that one output channel reads.
     int group_channels() const { return in_channels() / groups; }

@@ -12,6 +12,7 @@ namespace shufflenet::schedules {
 
 namespace {
 
+using generators::kFour;
 using generators::Pointwise;
 using Halide::Func;
 using Halide::RVar;

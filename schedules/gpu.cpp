@@ -32,17 +32,15 @@ class Gpu final : public Schedule {
     Gpu(const Machine &machine, const Tuning &tuning) : m_(machine), tuning_(tuning) {}
 
     void apply(Stem &f) const override;
-    void apply(Branch1 &f) const override;
-    void apply(Branch2 &f) const override;
-    void apply(Conv5 & /*f*/) const override { throw std::logic_error("conv5 on a device is an Expand"); }
-    void apply(Conv5Pool &f) const override;
+    void apply(Separable &f) const override;
+    void apply(SingleLayer &f) const override;
+    void apply(PooledPointwise &f) const override;
     void apply(FullyConnected &f) const override;
-    void apply(Expand &f) const override;
-    void apply(SingleLayer & /*f*/) const override { not_for_devices(); }
+    void apply(GlobalPool &f) const override;
+    void apply(Unit & /*f*/) const override { not_for_devices(); }
     void apply(ElementWise & /*f*/) const override { not_for_devices(); }
     void apply(WholeBlock & /*f*/) const override { not_for_devices(); }
-    void apply(AveragePool & /*f*/) const override { not_for_devices(); }
-    void apply(GlobalPool & /*f*/) const override { not_for_devices(); }
+    void apply(PlaneByPlane & /*f*/) const override { not_for_devices(); }
 
   private:
     [[noreturn]] static void not_for_devices() { throw std::logic_error("a kernel for CPUs only"); }
@@ -81,8 +79,9 @@ class Gpu final : public Schedule {
 
     /// Shares a Func's (c, p, ...) out to threads: four lanes and `pixels` pixels each, of `lanes` x `of` in all.
     /// More threads than a block may have take several turns. Threads are one dimension, because a block is as large in
-    /// each as the largest of its Funcs.
-    static void share(Func f, Var c, Var p, int lanes, int of, int pixels, Var thread) {
+    /// each as the largest of its Funcs. With `tail` ShiftInwards two threads may compute one value, which has to be the
+    /// same code then.
+    static void share(Func f, Var c, Var p, int lanes, int of, int pixels, Var thread, TailStrategy tail) {
         Var ct("ct"), cv("cv"), pt("pt"), pi("pi"), turn("turn");
         const int columns = lanes / kThreadFloats;
         const int most = std::max(1, kMostThreads / columns);
@@ -90,18 +89,18 @@ class Gpu final : public Schedule {
         f.split(c, ct, cv, kThreadFloats).vectorize(cv);
         if (chunk <= pixels || chunk >= of) {
             const int all = std::min(chunk, of);
-            f.split(p, pt, pi, all, TailStrategy::ShiftInwards).reorder(cv, pi, ct, pt);
+            f.split(p, pt, pi, all, tail).reorder(cv, pi, ct, pt);
             if (all <= pixels) f.unroll(pi);
         } else {
-            f.split(p, pt, pi, chunk, TailStrategy::ShiftInwards)
-                .split(pi, turn, pi, pixels)
+            f.split(p, pt, pi, chunk, tail)
+                .split(pi, turn, pi, pixels, TailStrategy::ShiftInwards)
                 .reorder(cv, pi, turn, ct, pt)
                 .unroll(pi);
         }
         f.fuse(ct, pt, thread).gpu_threads(thread);
     }
 
-    /// The same of a Func's (c, x, y, ...), `size` in all, within the loop over `outer`.
+    /// Shares out a Func's (c, x, y, ...), `size` in all, within the loop over `outer`.
     static void share_rows(Func f, Var c, Var x, Var y, int lanes, Size size, int pixels, Var outer, Var thread) {
         Var ct("ct"), cv("cv"), xt("xt"), xi("xi"), yt("yt"), turn("turn"), in_row("in_row");
         const int columns = lanes / kThreadFloats;
@@ -128,12 +127,14 @@ class Gpu final : public Schedule {
         part.sum.update().split(f.k[0].x, ko, ki, step).reorder(c, p, ki, ko).vectorize(c).unroll(p).unroll(ki);
     }
 
-    /// Blocks of a convolution's output; `block` is the innermost loop over them.
-    static void blocks(Func out, Var c, Var p, const Tile &t, Var block, Var thread) {
-        const Var n = out.args().back();
-        Var ct("ct"), pb("pb"), pt("pt"), pi("pi"), cv("cv");
+    /// Blocks of a convolution's output, which lies in planes; `block` is the innermost loop over them.
+    static void blocks(Pointwise &f, Var p, const Tile &t, Var block, Var thread) {
+        Var lt("lt"), ct("ct"), pb("pb"), pt("pt"), pi("pi"), cv("cv");
+        const auto &[lane, plane, n] = *f.planes;
         // Vectors first: the bounds of what a thread computes are then constants.
-        out.split(c, ct, cv, kThreadFloats)
+        f.parts[0]
+            .out.split(lane, lt, cv, kThreadFloats)
+            .fuse(lt, plane, ct)
             .split(ct, block, ct, t.lanes / kThreadFloats, TailStrategy::ShiftInwards)
             .split(p, pb, pt, t.pixels, TailStrategy::ShiftInwards)
             .split(pt, pt, pi, t.thread_pixels, TailStrategy::ShiftInwards)
@@ -149,16 +150,18 @@ class Gpu final : public Schedule {
     Tuning tuning_;
 };
 
-void Gpu::apply(Expand &f) const {
-    Pointwise::Part &part = f.pw.parts[0];
-    const int k = f.pw.layout.k;
+void Gpu::apply(SingleLayer &f) const {
+    auto *const pw = std::get_if<Pointwise>(&f.layer);
+    if (pw == nullptr) not_for_devices();
+    Pointwise::Part &part = pw->parts[0];
+    const int k = pw->layout.rows;
     const int bytes = shared_stride(k) * static_cast<int>(sizeof(float));
     // Activations go through shared memory where it holds those of enough threads.
-    const bool shared = m_.shared_bytes / bytes >= 4 * thread_pixels(f.pw.pixels);
-    const Tile t = tile_of(f.pw, shared ? bytes : 0);
+    const bool shared = m_.shared_bytes / bytes >= 4 * thread_pixels(pw->pixels);
+    const Tile t = tile_of(*pw, shared ? bytes : 0);
     Var block("block"), thread("thread");
-    blocks(part.out, f.c, f.p, t, block, thread);
-    accumulate(f.pw, f.c, f.p, part.out, thread);
+    blocks(*pw, f.p, t, block, thread);
+    accumulate(*pw, f.c, f.p, part.out, thread);
     if (!shared) return;
     const Var lane = part.in[0].args()[0];
     const Var pixel = part.in[0].args()[1];
@@ -173,71 +176,59 @@ void Gpu::apply(Expand &f) const {
         .gpu_threads(loader);
 }
 
-void Gpu::apply(Branch1 &f) const {
-    Func out = f.pw.parts[0].out;
+void Gpu::apply(Separable &f) const {
+    Func out = f.pw.parts[0].out, dw = f.dw.parts[0].out;
     const int lanes = f.dw.parts[0].channels.lanes;
     const Tile t = tile_of(f.pw, shared_stride(lanes) * static_cast<int>(sizeof(float)));
     Var block("block"), thread("thread");
-    blocks(out, f.c, f.p, t, block, thread);
+    blocks(f.pw, f.p, t, block, thread);
     accumulate(f.pw, f.c, f.p, out, thread);
-    f.dw.parts[0]
-        .out.compute_at(out, block)
+    dw.compute_at(out, block)
         .store_in(MemoryType::GPUShared)
         .align_bounds(f.c, kThreadFloats)
         .align_storage(f.c, shared_stride(lanes));
-    share(f.dw.parts[0].out, f.c, f.p, lanes, t.pixels, std::min(t.pixels, 2), thread);
+    // Its code at the borders and that of the rest may round differently.
+    share(dw, f.c, f.p, lanes, t.pixels, std::min(t.pixels, 2), thread, TailStrategy::GuardWithIf);
 }
 
-void Gpu::apply(Branch2 &f) const {
-    const UnitShape unit{f.dw.in_size, f.dw.out_size, f.pw1.layout.k, f.pw2.layout.k, f.dw.stride};
-    int rows =
-        tuning_.strip_rows > 0 ? std::min(tuning_.strip_rows, f.dw.out_size.height) : fused_rows(unit, m_.shared_bytes);
-    rows = std::max(1, rows);
-    const int lanes = unit.lanes();
-    Func out = f.pw2.parts[0].out;
-    Func dw = f.dw.parts[0].out;
-    Func pw1 = f.pw1.parts[0].out;
-    const Var n = out.args().back();
-    Var strip("strip"), group("group"), thread("thread");
-    const Size in_rows{unit.in_rows(rows), unit.in.width}, out_rows{rows, unit.out.width};
-
-    out.split(f.y, strip, f.y, rows, TailStrategy::ShiftInwards);
-    share_rows(out, f.c, f.x, f.y, lanes, out_rows, thread_pixels(out_rows.width), strip, thread);
-    out.gpu_blocks(strip, n);
-    accumulate(f.pw2, f.c, f.x, out, thread);
-
-    dw.compute_at(out, strip)
-        .store_in(MemoryType::GPUShared)
-        .align_bounds(f.c, kThreadFloats)
-        .align_storage(f.c, shared_stride(lanes));
-    dw.split(f.c, group, f.c, unit.group(), TailStrategy::ShiftInwards);
-    share_rows(dw, f.c, f.x, f.y, unit.group(), out_rows, std::min(out_rows.width, 2), group, thread);
-
-    pw1.compute_at(dw, group).store_in(MemoryType::GPUShared);
-    share_rows(pw1, f.c, f.x, f.y, unit.group(), in_rows, thread_pixels(in_rows.width), n, thread);
-    accumulate(f.pw1, f.c, f.x, pw1, thread);
-}
-
-void Gpu::apply(Conv5Pool &f) const {
+void Gpu::apply(PooledPointwise &f) const {
     Func pw = f.pw.parts[0].out;
-    const int all = f.pw.parts[0].channels.lanes;
     // All pixels of a few lanes; as many blocks as there are lanes for, since one image has only these.
     int lanes = tuning_.tile_vectors > 0 ? tuning_.tile_vectors * kThreadFloats : 32;
     const int bytes = f.pw.pixels * static_cast<int>(sizeof(float));
-    while (lanes > kThreadFloats && lanes * bytes > m_.shared_bytes) lanes -= kThreadFloats;
-    lanes = std::min(lanes, all);
-    const Var n = f.out.args().back();
-    Var block("block"), ct("ct"), cv("cv"), thread("thread");
-    f.out.split(f.c, block, ct, lanes, TailStrategy::ShiftInwards)
+    lanes = std::min({lanes, m_.shared_bytes / bytes, f.pw.parts[0].channels.lanes});
+    // Whole planes, or halves of one.
+    const int planes = std::max(lanes / kPanelFloats, 1);
+    lanes = lanes >= kPanelFloats ? kPanelFloats : lanes >= 2 * kThreadFloats ? 2 * kThreadFloats : kThreadFloats;
+    const auto &[lane, plane, n] = f.planes;
+    Var block("block"), plane_block("plane_block"), ct("ct"), cv("cv"), thread("thread");
+    f.out.split(lane, block, ct, lanes)
         .split(ct, ct, cv, kThreadFloats)
-        .reorder(cv, ct, block, n)
+        .split(plane, plane_block, plane, planes, TailStrategy::ShiftInwards)
+        .reorder(cv, f.p, ct, plane, block, plane_block, n)
+        .vectorize(cv)
+        .fuse(ct, plane, thread)
+        .gpu_blocks(block, plane_block, n)
+        .gpu_threads(thread);
+    f.total.compute_at(f.out, thread).bound_extent(f.c, kThreadFloats).vectorize(f.c).update().vectorize(f.c);
+    pw.compute_at(f.out, block).store_in(MemoryType::GPUShared);
+    share(pw, f.c, f.p, lanes * planes, f.pw.pixels, thread_pixels(f.pw.pixels), thread, TailStrategy::ShiftInwards);
+    accumulate(f.pw, f.c, f.p, pw, thread);
+}
+
+void Gpu::apply(GlobalPool &f) const {
+    const auto &[lane, plane, n] = f.planes;
+    Var ct("ct"), cv("cv"), block("block"), thread("thread");
+    // Blocks of one warp: one image alone is to occupy many.
+    const int vectors = std::min(f.count * kPanelFloats / kThreadFloats, 32);
+    f.out.split(lane, ct, cv, kThreadFloats)
+        .fuse(ct, plane, ct)
+        .split(ct, block, thread, vectors, TailStrategy::ShiftInwards)
+        .reorder(cv, f.out.args()[1], thread, block, n)
         .vectorize(cv)
         .gpu_blocks(block, n)
-        .gpu_threads(ct);
-    f.total.compute_at(f.out, ct).vectorize(f.c).update().vectorize(f.c);
-    pw.compute_at(f.out, block).store_in(MemoryType::GPUShared);
-    share(pw, f.c, f.p, lanes, f.pw.pixels, thread_pixels(f.pw.pixels), thread);
-    accumulate(f.pw, f.c, f.p, pw, thread);
+        .gpu_threads(thread);
+    f.total.compute_at(f.out, thread).bound_extent(lane, kThreadFloats).vectorize(lane).update().vectorize(lane);
 }
 
 void Gpu::apply(FullyConnected &f) const {
@@ -273,20 +264,29 @@ void Gpu::apply(FullyConnected &f) const {
 
 void Gpu::apply(Stem &f) const {
     Stem::Part &part = f.parts[0];
-    // A run of pooled pixels of one row; the three rows of the convolution that it needs are in shared memory.
-    const int pixels = std::min(f.out_size.width, tuning_.tile_pixels > 0 ? tuning_.tile_pixels : 14);
-    const Var n = part.out.args().back();
-    Var px("px"), block("block"), ct("ct"), cv("cv"), thread("thread");
-    part.out.split(f.x, block, px, pixels, TailStrategy::ShiftInwards)
-        .split(f.c, ct, cv, kThreadFloats)
-        .reorder(cv, ct, px, block, f.y, n)
+    // A row of the output; the rows of the convolution that it needs are in shared memory, as many lanes as fit.
+    const Size needed{f.pool_rows, f.conv_size.width};
+    int lanes = kPanelFloats;
+    const int bytes = needed.pixels() * static_cast<int>(sizeof(float));
+    while (lanes > kThreadFloats && lanes * bytes > m_.shared_bytes) lanes /= 2;
+    if (lanes * bytes > m_.shared_bytes) {
+        throw std::runtime_error("stem: rows of " + std::to_string(needed.width) + " do not fit into shared memory");
+    }
+    const int columns = lanes / kThreadFloats, width = f.out_size.width;
+    const auto &[lane, plane, n] = *f.planes;
+    Var row("row"), px("px"), turn("turn"), block("block"), ct("ct"), cv("cv"), thread("thread");
+    part.out.split(lane, block, ct, lanes)
+        .split(ct, ct, cv, kThreadFloats)
+        .split(f.p, row, px, width, TailStrategy::RoundUp)
+        .split(px, turn, px, std::min(width, kMostThreads / columns), TailStrategy::GuardWithIf)
+        .reorder(cv, turn, ct, px, block, plane, row, n)
         .vectorize(cv)
         .fuse(ct, px, thread)
-        .gpu_blocks(block, f.y, n)
+        .fuse(block, plane, block)
+        .gpu_blocks(block, row, n)
         .gpu_threads(thread);
-    const Size needed{3, 2 * pixels + 1};
     part.conv.compute_at(part.out, block).store_in(MemoryType::GPUShared);
-    share_rows(part.conv, f.c, f.x, f.y, part.channels.lanes, needed, std::min(needed.width, 4), n, thread);
+    share_rows(part.conv, f.c, f.x, f.y, lanes, needed, std::min(needed.width, 4), f.group[0], thread);
     part.sum.compute_at(part.conv, thread).vectorize(f.c).unroll(f.x);
     part.sum.update()
         .reorder(f.c, f.x, f.tap.x, f.tap.y, f.tap.z)

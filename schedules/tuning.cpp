@@ -4,6 +4,7 @@
 #include <charconv>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -50,25 +51,31 @@ int read_batch(const std::string &key) {
     return whole && batch >= 2 && batch <= kMostImages ? batch : 0;
 }
 
-/// What a file has for a kernel in runs of `batch` images; nullptr: nothing.
-const nlohmann::json *find_numbers(const nlohmann::json &root, const std::string &path, const std::string &kernel,
-                                   int batch) {
-    const auto found = root["kernels"].find(kernel);
-    const nlohmann::json *numbers = found != root["kernels"].end() ? &*found : nullptr;
-    if (!root.contains("batches")) return numbers;
+/// The kernels for so many images and more.
+std::map<int, const nlohmann::json *> batches_of(const nlohmann::json &root, const std::string &path) {
+    std::map<int, const nlohmann::json *> batches;
+    if (!root.contains("batches")) return batches;
     if (!root["batches"].is_object()) {
         throw std::runtime_error(path + ": batches: expected an object, found " + shown(root["batches"]));
     }
-    int best = 1;
     for (const auto &[key, kernels] : root["batches"].items()) {
         const int from = read_batch(key);
         if (from == 0 || !kernels.is_object()) {
             throw std::runtime_error(path + ": batches: expected kernels by a number of images from 2 to " +
                                      std::to_string(kMostImages) + ", found " + shown(key) + ": " + shown(kernels));
         }
-        if (from > batch || from <= best || !kernels.contains(kernel)) continue;
-        best = from;
-        numbers = &kernels[kernel];
+        batches[from] = &kernels;
+    }
+    return batches;
+}
+
+/// What a file has for a kernel in runs of `batch` images; nullptr: nothing.
+const nlohmann::json *find_numbers(const nlohmann::json &root, const std::string &path, const std::string &kernel,
+                                   int batch) {
+    const auto found = root["kernels"].find(kernel);
+    const nlohmann::json *numbers = found != root["kernels"].end() ? &*found : nullptr;
+    for (const auto &[from, kernels] : batches_of(root, path)) {
+        if (from <= batch && kernels->contains(kernel)) numbers = &(*kernels)[kernel];
     }
     return numbers;
 }
@@ -109,6 +116,13 @@ Tuning read_tuning(const std::string &path, const std::string &key, int batch) {
     const std::string json{std::istreambuf_iterator<char>(file), {}};
     if (!file) throw std::runtime_error(path + ": cannot open the tuned numbers");
     return parse_tuning(json, path, key, batch);
+}
+
+std::vector<int> tuned_batches(std::string_view json, const std::string &name) {
+    const nlohmann::json root = parse_object(json, name);
+    std::vector<int> batches = {1};
+    for (const auto &[from, kernels] : batches_of(root, name)) batches.push_back(from);
+    return batches;
 }
 
 std::string tuning_target(std::string_view json, const std::string &name) {

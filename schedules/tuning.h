@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace shufflenet::schedules {
 
@@ -14,6 +15,8 @@ struct Tuning {
     int block_rows = 0;         ///< Output rows of a block, the share of the work that goes to one thread.
     int strip_rows = 0;         ///< Output rows of a strip, whose intermediates exist at one time.
     int depthwise_columns = 0;  ///< Outputs of a depthwise row computed together.
+
+    bool operator==(const Tuning &) const = default;
 };
 
 /// The numbers of the kernel of that key (networks/kernel.h) in a tuned file's text: `kernels.<key>`, or
@@ -24,6 +27,9 @@ Tuning parse_tuning(std::string_view json, const std::string &name, const std::s
 
 /// The same from a file; an empty path gives defaults.
 Tuning read_tuning(const std::string &path, const std::string &key, int batch = 1);
+
+/// The numbers of images that it has kernels of their own for, in order: of 1, and the keys of `batches`.
+std::vector<int> tuned_batches(std::string_view json, const std::string &name);
 
 /// The target that a tuned file says that it is for.
 std::string tuning_target(std::string_view json, const std::string &name);

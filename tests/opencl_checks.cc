@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <set>
 #include <string>
 
 extern "C" void *__real_dlsym(void *library, const char *name);
@@ -55,6 +56,11 @@ bool has_overlap(const std::map<uint32_t, Handle> &memory) {
             return a.second != b.second && extents.at(a.second).overlaps(extents.at(b.second));
         });
     });
+}
+
+bool is_shared(const std::map<uint32_t, Handle> &memory) {
+    std::set<Handle> objects;
+    return std::ranges::any_of(memory, [&](const auto &a) { return !objects.insert(a.second).second; });
 }
 
 // In the driver's place
@@ -130,6 +136,7 @@ Result enqueue(Handle queue, Handle kernel, uint32_t dimensions, const size_t *o
                const size_t *local, uint32_t count, const Handle *events, Handle *event) {
     ++opencl_checks.launches;
     if (has_overlap(arguments[kernel])) ++opencl_checks.overlapping;
+    if (is_shared(arguments[kernel])) ++opencl_checks.shared;
     return driver<decltype(enqueue)>("clEnqueueNDRangeKernel")(queue, kernel, dimensions, offset, global, local, count,
                                                                events, event);
 }

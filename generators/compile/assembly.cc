@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <deque>
 #include <stdexcept>
 #include <unordered_map>
 #include <unordered_set>
@@ -92,7 +93,7 @@ struct Atom {
     std::vector<std::string_view> lines;
 };
 
-/// An assembly file in pieces. All text is a view of what was parsed.
+/// An assembly file in pieces. All text is a view of what was parsed or made.
 class File {
   public:
     File(std::string_view assembly, const Processor &processor) {
@@ -125,9 +126,25 @@ class File {
         } else if (word == ".section" || word == ".text" || word == ".data" || word == ".bss") {
             const bool code = word == ".text" || (word == ".section" && rest.starts_with(".text"));
             atoms.push_back({line, code, {}});
+        } else if (word == ".comm") {
+            add_zeros(rest);
         } else if (!set_attribute(word, rest)) {
             atom().lines.push_back(line);
         }
+    }
+
+    /// "name,size,alignment": an object of zeros, which here is one of .bss.
+    void add_zeros(std::string_view rest) {
+        const size_t size = std::min(rest.find(','), rest.size()), end = std::min(rest.find(',', size + 1), rest.size());
+        const auto own = [&](const std::string &text) { return std::string_view(made_.emplace_back(text)); };
+        const Atom before{atom().section, atom().code, {}};
+        const std::string alignment(rest.substr(std::min(end + 1, rest.size())));
+        atoms.push_back({".bss",
+                         false,
+                         {own(".balign " + (alignment.empty() ? "1" : alignment)),
+                          own(std::string(rest.substr(0, size)) + ":"),
+                          own(".zero " + std::string(rest.substr(size + 1, end - size - 1)))}});
+        atoms.push_back(before);
     }
 
     /// At a label: another object than the one before, unless it is the same one's second name. Alignment goes with it.
@@ -144,7 +161,7 @@ class File {
 
     /// Attributes are written where the symbol is, wherever they were. False: it is no attribute.
     bool set_attribute(std::string_view word, std::string_view rest) {
-        constexpr std::array kUnknown = {".set", ".equ", ".comm", ".lcomm", ".symver", ".weakref"};
+        constexpr std::array kUnknown = {".set", ".equ", ".lcomm", ".symver", ".weakref"};
         constexpr std::array kDropped = {".globl", ".hidden", ".protected", ".local",      ".file",
                                          ".loc",   ".ident",  ".addrsig",   ".addrsig_sym"};
         if (std::ranges::find(kUnknown, word) != kUnknown.end() || rest.starts_with('=')) {
@@ -160,6 +177,8 @@ class File {
         }
         return true;
     }
+
+    std::deque<std::string> made_;
 
     Atom &atom() {
         if (atoms.empty()) atoms.push_back({".text", true, {}});

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <map>
+#include <set>
 #include <span>
 #include <type_traits>
 
@@ -25,26 +26,7 @@ extern "C" {
 typedef int kernel(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
                    halide_buffer_t *);
 @declarations@
-@tables@
-static constexpr shufflenet_program program = {
-    .shapes = shapes,
-    .kernels_count = @kernels_count@,
-    .calls = calls,
-    .calls_count = @calls_count@,
-    .image_calls = @image_calls@,
-    .arena_floats = @arena_floats@,
-    .row_floats = @row_floats@,
-    .weight_floats = @weight_floats@,
-    .tables = tables,
-    .tables_count = @tables_count@,
-    .layers = @layers@,
-    .packing = @packing@,
-    .layers_count = @layers_count@,
-    .outputs = outputs,
-    .outputs_count = @outputs_count@,
-    .graph = graph,
-};
-
+@programs@
 constexpr shufflenet_descriptor @name@_descriptor = {
     .abi = SHUFFLENET_VERSION_NUMBER,
     .name = "@name@",
@@ -59,8 +41,8 @@ constexpr shufflenet_descriptor @name@_descriptor = {
     .weights = @weights@,
     .weights_end = @weights_end@,
     .metadata = @metadata@,
-    .devices = nullptr,
-    .devices_count = 0,
+    .devices = @devices@,
+    .devices_count = @devices_count@,
 };
 
 // The model's C type is the runtime's, under a name of its own.
@@ -84,6 +66,27 @@ const char *@name@_error(const @name@_model *model) { return model->error.c_str(
 void @name@_close(@name@_model *model) { delete model; }
 
 }  // extern "C"
+)";
+
+constexpr std::string_view kProgram = R"(@tables@
+static constexpr shufflenet_program program = {
+    .shapes = shapes,
+    .kernels_count = @kernels_count@,
+    .calls = calls,
+    .calls_count = @calls_count@,
+    .image_calls = @image_calls@,
+    .arena_floats = @arena_floats@,
+    .row_floats = @row_floats@,
+    .weight_floats = @weight_floats@,
+    .tables = tables,
+    .tables_count = @tables_count@,
+    .layers = @layers@,
+    .packing = @packing@,
+    .layers_count = @layers_count@,
+    .outputs = outputs,
+    .outputs_count = @outputs_count@,
+    .graph = @graph@,
+};
 )";
 
 std::string quoted(std::string_view text) { return "\"" + literal(text) + "\""; }
@@ -242,6 +245,13 @@ std::string declarations_text(const Model &model) {
     for (const CompiledTarget &target : model.targets) {
         for (const CompiledKernel &kernel : target.kernels) text += "kernel " + kernel.symbol + ";\n";
     }
+    std::set<std::string> symbols;
+    for (const CompiledDevice &device : model.devices) {
+        for (const DeviceVariant &variant : device.variants) {
+            for (const CompiledKernel &kernel : variant.kernels) symbols.insert(kernel.symbol);
+        }
+    }
+    for (const std::string &symbol : symbols) text += "kernel " + symbol + ";\n";
     if (model.packed) text += "extern const float " + model.name + "_packed[];\n";
     if (model.weights) {
         text += "extern const unsigned char " + model.name + "_weights[], " + model.name + "_weights_end[];\n";
@@ -250,37 +260,96 @@ std::string declarations_text(const Model &model) {
     return text;
 }
 
+/// The tables of a program, and it. `graph`: what they say of its graph.
+std::string program_text(const ProgramData &data, std::string_view graph) {
+    const shufflenet_program &program = data.program();
+    const bool has_layers = program.layers_count > 0;
+    const std::span entries(program.tables, static_cast<size_t>(program.tables_count));
+    const std::string tables = shapes_text(data) + calls_text(program) +
+                               numbers_text("alignas(64) static constexpr int32_t tables[]", entries) +
+                               layers_text(program) + outputs_text(program);
+    return fill(kProgram, {{"tables", tables},
+                           {"kernels_count", std::to_string(program.kernels_count)},
+                           {"calls_count", std::to_string(program.calls_count)},
+                           {"image_calls", std::to_string(program.image_calls)},
+                           {"arena_floats", std::to_string(program.arena_floats)},
+                           {"row_floats", std::to_string(program.row_floats)},
+                           {"weight_floats", std::to_string(program.weight_floats)},
+                           {"tables_count", std::to_string(program.tables_count)},
+                           {"layers", has_layers ? "layers" : "nullptr"},
+                           {"packing", has_layers ? "packing" : "nullptr"},
+                           {"layers_count", std::to_string(program.layers_count)},
+                           {"outputs_count", std::to_string(program.outputs_count)},
+                           {"graph", std::string(graph)}});
+}
+
+/// What a call costs: shufflenet_cost.
+std::string cost_row(const networks::Graph &graph, const networks::Call &call) {
+    const networks::Layer &last = graph.layers[static_cast<size_t>(call.layers.back())];
+    int64_t multiply_adds = 0, elements = int64_t{last.out.pixels()} * last.out_channels;
+    for (const int layer : call.layers) multiply_adds += graph.layers[static_cast<size_t>(layer)].flops();
+    for (const networks::Tensor &tensor : graph.layers[static_cast<size_t>(call.layers.front())].in) {
+        elements += int64_t{tensor.size.pixels()} * tensor.count();
+    }
+    return row(multiply_adds, elements * static_cast<int64_t>(sizeof(float)));
+}
+
+/// The variants of a device, after its name.
+std::string variants_text(const CompiledDevice &device, std::string *row_text) {
+    const std::string name(device.device->name);
+    std::string text;
+    std::vector<int> from;
+    std::vector<std::string> tables;
+    for (const DeviceVariant &variant : device.variants) {
+        std::vector<std::string> rows;
+        for (const CompiledKernel &kernel : variant.kernels) {
+            rows.push_back(row(kernel.symbol, row(kernel.lanes[0], kernel.lanes[1])));
+        }
+        tables.push_back("kernels_" + name + "_" + std::to_string(variant.from_batch));
+        text += rows_text("static constexpr shufflenet_kernel " + tables.back() + "[]", rows);
+        from.push_back(variant.from_batch);
+    }
+    text += numbers_text("static constexpr int batches_" + name + "[]", std::span<const int>(from));
+    text += rows_text("static constexpr const shufflenet_kernel *variants_" + name + "[]", tables);
+    *row_text = row(quoted(name), "&program", from.size(), "batches_" + name, "variants_" + name, "offsets", "costs");
+    return text;
+}
+
+/// A program of their own, in a namespace of its own.
+std::string devices_text(const Model &model) {
+    if (model.devices.empty()) return {};
+    const networks::Program &program = model.device_data->source();
+    std::vector<std::string> costs, rows;
+    std::vector<int> offsets;
+    for (const networks::Kernel &kernel : program.kernels) {
+        const bool rows_of_images = kernel.kind == networks::KernelKind::kLinear;
+        offsets.push_back(rows_of_images ? 0 : networks::table_layout(kernel).first_lane());
+    }
+    for (const networks::Call &call : program.calls) costs.push_back(cost_row(program.graph, call));
+    std::string text = "\nnamespace for_devices {\n" + program_text(*model.device_data, "graph");
+    text += numbers_text("static constexpr int offsets[]", std::span<const int>(offsets));
+    text += rows_text("static constexpr shufflenet_cost costs[]", costs);
+    for (const CompiledDevice &device : model.devices) text += variants_text(device, &rows.emplace_back());
+    return text + rows_text("static constexpr shufflenet_device devices[]", rows) + "}  // namespace for_devices\n";
+}
+
 }  // namespace
 
 std::string descriptor_text(const Model &model) {
-    const shufflenet_program &program = model.data.program();
     const networks::Graph &graph = model.data.graph();
-    const bool has_layers = program.layers_count > 0;
     const auto embedded = [&](bool there, const char *suffix) { return there ? model.name + suffix : "nullptr"; };
-    const std::span entries(program.tables, static_cast<size_t>(program.tables_count));
-    const std::string tables = shapes_text(model.data) + calls_text(program) +
-                               numbers_text("alignas(64) static constexpr int32_t tables[]", entries) +
-                               layers_text(program) + outputs_text(program) + graph_text(program.graph) +
-                               kernels_text(model.targets);
+    const std::string programs = graph_text(model.data.program().graph) + kernels_text(model.targets) +
+                                 program_text(model.data, "graph") + devices_text(model);
     return fill(kSource, {{"name", model.name},
                           {"network", literal(model.network)},
                           {"height", std::to_string(graph.input.height)},
                           {"width", std::to_string(graph.input.width)},
                           {"classes", std::to_string(classes_of(graph))},
                           {"declarations", declarations_text(model)},
-                          {"tables", tables},
-                          {"kernels_count", std::to_string(program.kernels_count)},
-                          {"calls_count", std::to_string(program.calls_count)},
-                          {"image_calls", std::to_string(program.image_calls)},
-                          {"arena_floats", std::to_string(program.arena_floats)},
-                          {"row_floats", std::to_string(program.row_floats)},
-                          {"weight_floats", std::to_string(program.weight_floats)},
-                          {"tables_count", std::to_string(program.tables_count)},
-                          {"layers", has_layers ? "layers" : "nullptr"},
-                          {"packing", has_layers ? "packing" : "nullptr"},
-                          {"layers_count", std::to_string(program.layers_count)},
-                          {"outputs_count", std::to_string(program.outputs_count)},
+                          {"programs", programs},
                           {"targets_count", std::to_string(model.targets.size())},
+                          {"devices", model.devices.empty() ? "nullptr" : "for_devices::devices"},
+                          {"devices_count", std::to_string(model.devices.size())},
                           {"packed", embedded(model.packed, "_packed")},
                           {"weights", embedded(model.weights, "_weights")},
                           {"weights_end", embedded(model.weights, "_weights_end")},

@@ -15,20 +15,6 @@ namespace shufflenet::compile {
 
 namespace {
 
-/// A kernel's key as part of a C identifier; such parts must differ.
-std::vector<std::string> identifiers(const networks::Program &program) {
-    std::vector<std::string> names;
-    std::set<std::string> taken;
-    for (const networks::Kernel &kernel : program.kernels) {
-        std::string name = key(kernel);
-        std::ranges::replace_if(
-            name, [](unsigned char ch) { return std::isalnum(ch) == 0; }, '_');
-        while (!taken.insert(name).second) name += "_";
-        names.push_back(std::move(name));
-    }
-    return names;
-}
-
 Halide::Target halide_target(const TargetSpec &target, bool asan) {
     std::string text = std::string(target.halide) + "-" + std::string(kKernelFeatures);
     if (asan) text += "-asan";
@@ -71,6 +57,19 @@ void assemble(const KernelRequest &request, const std::vector<CompiledTarget> &c
 }
 
 }  // namespace
+
+std::vector<std::string> identifiers(const networks::Program &program) {
+    std::vector<std::string> names;
+    std::set<std::string> taken;
+    for (const networks::Kernel &kernel : program.kernels) {
+        std::string name = key(kernel);
+        std::ranges::replace_if(
+            name, [](unsigned char ch) { return std::isalnum(ch) == 0; }, '_');
+        while (!taken.insert(name).second) name += "_";
+        names.push_back(std::move(name));
+    }
+    return names;
+}
 
 int CompiledTarget::scratch_bytes() const {
     int most = 0;

@@ -40,6 +40,9 @@ struct KernelRequest {
     std::function<void(size_t done, size_t all)> progress;
 };
 
+/// Of each kernel of a program a part of its symbols, which differ.
+std::vector<std::string> identifiers(const networks::Program &program);
+
 /// The object that holds them all.
 std::string kernels_object(const std::string &model);
 

@@ -2,8 +2,10 @@
 #include <csignal>
 #include <exception>
 #include <iostream>
+#include <optional>
 
 #include "archive.h"
+#include "devices.h"
 #include "embed.h"
 #include "emit_descriptor.h"
 #include "emit_header.h"
@@ -35,6 +37,8 @@ networks::Program make_program(const Options &options) {
     return networks::make_program(make_graph(fitting));
 }
 
+int jobs_of(const Options &options) { return options.jobs > 0 ? options.jobs : default_jobs(); }
+
 void write_depfile(const Options &options, const TunedNumbers &tuned, const Staging &staging) {
     if (options.depfile.empty()) return;
     std::vector<std::string> outputs, inputs = tuned.files();
@@ -59,20 +63,45 @@ void keep_results(const Options &options, const Model &model, const Tool &cxx, S
     }
 }
 
+/// What there is for devices, whose program is another one: nothing, if there are none.
+struct ForDevices {
+    std::optional<ProgramData> data;
+    std::vector<CompiledDevice> devices;
+};
+
+/// Appends the kernels to `assembly`.
+void compile_for_devices(const Options &options, const networks::Graph &graph, const TunedNumbers &tuned,
+                         Progress &progress, const Staging &staging, std::string *assembly, ForDevices *made) {
+    if (options.devices.empty()) return;
+    made->data.emplace(networks::make_program(graph, {.expand_apart = true}));
+    const DeviceRequest request{.program = made->data->source(),
+                                .name = options.name,
+                                .host = *options.targets.front(),
+                                .devices = options.devices,
+                                .cuda_capability = options.cuda_capability,
+                                .tuned = tuned,
+                                .jobs = jobs_of(options),
+                                .asan = options.asan,
+                                .progress = [&](size_t done, size_t all) { progress.show(done, all); }};
+    made->devices = compile_devices(request, staging, assembly);
+}
+
 void compile_model(const Options &options) {
     const ProgramData data(make_program(options));
     const TunedNumbers tuned(options.tuned);
     const Tool cxx = cxx_tool(options.cxx, options.processor);
     Progress progress(options.name, !options.quiet);
     Staging staging(options.output);
-    const Embedded embedded = embed(options, data, &staging);
+    Embedded embedded = embed(options, data, &staging);
+    ForDevices device;
+    compile_for_devices(options, data.graph(), tuned, progress, staging, &embedded.assembly, &device);
     const KernelRequest request{.program = data.source(),
                                 .name = options.name,
                                 .targets = options.targets,
                                 .tuned = tuned,
                                 .data = embedded.assembly,
                                 .cxx = cxx,
-                                .jobs = options.jobs > 0 ? options.jobs : default_jobs(),
+                                .jobs = jobs_of(options),
                                 .reference = options.reference,
                                 .asan = options.asan,
                                 .progress = [&](size_t done, size_t all) { progress.show(done, all); }};
@@ -80,6 +109,8 @@ void compile_model(const Options &options) {
                       .network = data.graph().name,
                       .data = data,
                       .targets = compile_kernels(request, staging),
+                      .device_data = device.data ? &*device.data : nullptr,
+                      .devices = device.devices,
                       .packed = embedded.packed,
                       .weights = embedded.weights,
                       .metadata = embedded.metadata,
@@ -87,6 +118,12 @@ void compile_model(const Options &options) {
     keep_results(options, model, cxx, &staging);
     staging.commit();
     write_depfile(options, tuned, staging);
+}
+
+/// With devices, theirs.
+networks::Program listed_program(const Options &options) {
+    networks::Program program = make_program(options);
+    return options.devices.empty() ? program : networks::make_program(program.graph, {.expand_apart = true});
 }
 
 void run(const Options &options) {
@@ -97,7 +134,7 @@ void run(const Options &options) {
         std::cout << check_text(make_program(options));
         break;
     case Mode::kListKernels:
-        std::cout << kernels_text(make_program(options));
+        std::cout << kernels_text(listed_program(options));
         break;
     case Mode::kHalideRuntime:
         return write_halide_runtime(options.processor, cxx_tool(options.cxx, options.processor), options.whole,

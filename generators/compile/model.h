@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "devices.h"
 #include "kernels.h"
 #include "program_data.h"
 
@@ -14,6 +15,9 @@ struct Model {
     const ProgramData &data;
     const networks::Program &program() const { return data.source(); }
     std::vector<CompiledTarget> targets;
+    /// Devices, and their program; null: there are none.
+    const ProgramData *device_data = nullptr;
+    std::vector<CompiledDevice> devices{};
     /// What is embedded: packed weights, or a weight file, and metadata.
     bool packed = false, weights = false, metadata = false;
     /// A weight file beside the library; empty: none.

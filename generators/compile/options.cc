@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <iostream>
 #include <limits>
@@ -21,8 +22,8 @@ constexpr int kMostJobs = 1024;
 /// Options as they are typed.
 struct Typed {
     std::string processor, precision = "f32", activation;
-    std::vector<std::string> units, channels, input, pool_stride, targets, outputs;
-    std::string conv5, classes, jobs;
+    std::vector<std::string> units, channels, input, pool_stride, targets, devices, outputs;
+    std::string conv5, classes, jobs, cuda_capability;
     bool embed = false, embed_half = false, check = false, list = false, halide_runtime = false, program = false;
 };
 
@@ -141,6 +142,21 @@ void read_targets(const Typed &typed, Options *options) {
     options->processor = processor_of(processor.empty() ? std::string(kProcessor) : processor);
 }
 
+void read_devices(const Typed &typed, Options *options) {
+    for (const std::string &name : typed.devices) {
+        if (find_device(name) == nullptr) bad_value("--devices", "some of " + device_names(), name);
+    }
+    for (const DeviceSpec &device : kDevices) {
+        if (std::ranges::find(typed.devices, device.name) != typed.devices.end()) options->devices.push_back(&device);
+    }
+    if (typed.cuda_capability.empty()) return;
+    constexpr std::array kCapabilities = {"70", "75", "80"};
+    if (std::ranges::find(kCapabilities, typed.cuda_capability) == kCapabilities.end()) {
+        bad_value("--cuda-capability", "70, 75 or 80", typed.cuda_capability);
+    }
+    parse_int(typed.cuda_capability, &options->cuda_capability);
+}
+
 void read_activation(const Typed &typed, Options *options) {
     if (typed.activation.empty()) return;
     networks::Activation activation;
@@ -212,6 +228,7 @@ void interpret(const Typed &typed, Options *options) {
     read_mode(typed, options);
     if (typed.program) throw UsageError("--program: expected no such option, which is not made yet");
     read_targets(typed, options);
+    read_devices(typed, options);
     if (!typed.jobs.empty()) options->jobs = number("--jobs", typed.jobs, 1, kMostJobs);
     if (typed.precision != "f32") bad_value("--precision", "f32, the only one that there is yet", typed.precision);
     const bool writes = options->mode == Mode::kModel || options->mode == Mode::kHalideRuntime;
@@ -261,6 +278,13 @@ void add_target_options(CLI::App &app, Typed &typed, Options &options) {
         ->delimiter(',')
         ->allow_extra_args(false)
         ->type_name("avx2,avx512,...");
+    app.add_option("--devices", typed.devices, "Devices beside the CPU: some of " + device_names())
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->type_name("cuda,...");
+    app.add_option("--cuda-capability", typed.cuda_capability,
+                   "Oldest compute capability that CUDA's kernels are for: 70 (the default), 75 or 80")
+        ->type_name("N");
     app.add_option("--processor", typed.processor, "x86_64 or aarch64; default: this program's")->type_name("P");
     app.add_option("--precision", typed.precision, "f32")->type_name("P");
     app.add_option(
@@ -299,7 +323,7 @@ void add_output_options(CLI::App &app, Typed &typed, Options &options) {
 
 void add_modes(CLI::App &app, Typed &typed, Options &options) {
     app.add_flag("--check", typed.check, "Only say what would be compiled");
-    app.add_flag("--list-kernels", typed.list, "Only list the kernels: each one's key, and the calls that use it");
+    app.add_flag("--list-kernels", typed.list, "Only list the kernels, with --devices theirs: each one's key, and the calls that use it");
     app.add_flag("--halide-runtime", typed.halide_runtime,
                  "Only write what kernels need of Halide's runtime, an object or, as FILE.s, its assembly");
     app.add_flag("--whole", options.whole, "Of --halide-runtime: all of it, under its own names");

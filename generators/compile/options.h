@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "networks/devices.h"
 #include "networks/graph.h"
 #include "networks/targets.h"
 
@@ -38,6 +39,8 @@ struct Options {
     Size input{224, 224};
     /// In the order of kTargets, whatever order they were given in: it is the order of dispatch.
     std::vector<const TargetSpec *> targets;
+    std::vector<const DeviceSpec *> devices;  ///< In the order of kDevices.
+    int cuda_capability = 70;
     std::string processor;
     std::string weights, metadata, tuned;
     Embed embed = Embed::kNo;

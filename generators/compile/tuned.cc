@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "files.h"
+#include "networks/devices.h"
 #include "networks/targets.h"
 
 namespace shufflenet::compile {
@@ -12,25 +13,30 @@ namespace {
 
 const std::string kOption = "--tuned", kFlag = kOption + ": ";
 
+/// Instruction sets and devices.
+std::string all_names() { return target_names() + ", " + device_names(); }
+
 }  // namespace
 
 TunedNumbers::TunedNumbers(const std::string &path) {
     if (path.empty()) return;
     if (!std::filesystem::is_directory(path)) {
         const std::string target = schedules::tuning_target(read_text(path, kOption), kFlag + path);
-        if (find_target(target) == nullptr) {
-            throw std::runtime_error(kFlag + path + ": target: expected one of " + target_names() + ", found \"" +
-                                     target + "\"");
+        if (find_target(target) == nullptr && find_device(target) == nullptr) {
+            throw std::runtime_error(kFlag + path + ": target: expected one of " + all_names() + ", found \"" + target +
+                                     "\"");
         }
         add(target, path);
         return;
     }
-    for (const TargetSpec &target : kTargets) {
-        const std::string name(target.name), file = path + "/" + name + ".json";
-        if (std::filesystem::exists(file)) add(name, file);
-    }
+    const auto look_for = [&](std::string_view name) {
+        const std::string file = path + "/" + std::string(name) + ".json";
+        if (std::filesystem::exists(file)) add(std::string(name), file);
+    };
+    for (const TargetSpec &target : kTargets) look_for(target.name);
+    for (const DeviceSpec &device : kDevices) look_for(device.name);
     if (files_.empty()) {
-        throw std::runtime_error(kFlag + path + ": expected a file <target>.json of " + target_names() +
+        throw std::runtime_error(kFlag + path + ": expected a file <target>.json of " + all_names() +
                                  ", found none");
     }
 }
@@ -42,12 +48,23 @@ void TunedNumbers::add(const std::string &target, const std::string &path) {
     (void)find(target, "");
 }
 
-schedules::Tuning TunedNumbers::find(std::string_view target, const std::string &key) const {
+/// Without text where there are none.
+TunedNumbers::Numbers TunedNumbers::numbers_for(std::string_view target) const {
     const auto found = given_.find(target);
-    if (found != given_.end()) return schedules::parse_tuning(found->second.json, found->second.name, key);
-    const std::string_view numbers = built_in_numbers(target);
-    if (numbers.empty()) return {};
-    return schedules::parse_tuning(numbers, "built-in numbers for " + std::string(target), key);
+    if (found != given_.end()) return found->second;
+    return {"built-in numbers for " + std::string(target), std::string(built_in_numbers(target))};
+}
+
+schedules::Tuning TunedNumbers::find(std::string_view target, const std::string &key, int batch) const {
+    const Numbers numbers = numbers_for(target);
+    if (numbers.json.empty()) return {};
+    return schedules::parse_tuning(numbers.json, numbers.name, key, batch);
+}
+
+std::vector<int> TunedNumbers::batches(std::string_view device) const {
+    const Numbers numbers = numbers_for(device);
+    if (numbers.json.empty()) return {1};
+    return schedules::tuned_batches(numbers.json, numbers.name);
 }
 
 }  // namespace shufflenet::compile

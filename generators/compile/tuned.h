@@ -20,7 +20,9 @@ class TunedNumbers {
     explicit TunedNumbers(const std::string &path);
 
     /// Throws std::runtime_error, with file and key, on anything malformed.
-    schedules::Tuning find(std::string_view target, const std::string &key) const;
+    schedules::Tuning find(std::string_view target, const std::string &key, int batch = 1) const;
+    /// See schedules::tuned_batches().
+    std::vector<int> batches(std::string_view device) const;
     /// What was read.
     const std::vector<std::string> &files() const { return files_; }
 
@@ -28,6 +30,7 @@ class TunedNumbers {
     struct Numbers {
         std::string name, json;
     };
+    Numbers numbers_for(std::string_view target) const;
     void add(const std::string &target, const std::string &path);
 
     std::map<std::string, Numbers, std::less<>> given_;

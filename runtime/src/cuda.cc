@@ -24,7 +24,6 @@ constexpr Result kBadPtx = 218;     // CUDA_ERROR_INVALID_PTX
 constexpr Result kOldDriver = 222;  // CUDA_ERROR_UNSUPPORTED_PTX_VERSION
 
 // CUdevice_attribute
-constexpr int kMultiprocessors = 16;
 constexpr int kMajor = 75;
 constexpr int kMinor = 76;
 
@@ -152,9 +151,7 @@ class Cuda final : public DeviceApi {
     Status open(const DeviceOptions &options);
 
     std::string name() const override { return name_; }
-    int units() const override { return units_; }
-    // Vectors of the kernels are of 16 bytes; lines of the cache are of 128.
-    size_t alignment() const override { return 128; }
+    bool has_addresses() const override { return true; }
 
     Status allocate(size_t bytes, DevicePointer *memory) override {
         return check(d_.alloc(memory, bytes), "cuMemAlloc", bytes);
@@ -162,11 +159,6 @@ class Cuda final : public DeviceApi {
     void release(DevicePointer memory) noexcept override {
         if (!abandoned_) d_.free(memory);
     }
-    Status part(DevicePointer whole, size_t offset, size_t /*bytes*/, DevicePointer *part) override {
-        *part = whole + offset;
-        return {};
-    }
-    void release_part(DevicePointer /*part*/) noexcept override {}
 
     Status make_stream(void **stream) override {
         return check(d_.stream_create(stream, kNonBlocking), "cuStreamCreate");
@@ -189,8 +181,8 @@ class Cuda final : public DeviceApi {
     Status upload(void *stream, DevicePointer to, const void *from, size_t bytes) noexcept override {
         return check(d_.to_device(to, from, bytes, stream), "cuMemcpyHtoDAsync");
     }
-    Status download(void *stream, void *to, DevicePointer from, size_t bytes) noexcept override {
-        return check(d_.to_host(to, from, bytes, stream), "cuMemcpyDtoHAsync");
+    Status download(void *stream, void *to, DevicePointer from, size_t first, size_t bytes) noexcept override {
+        return check(d_.to_host(to, from + first, bytes, stream), "cuMemcpyDtoHAsync");
     }
     Status synchronize(void *stream) noexcept override {
         return check(d_.stream_synchronize(stream), "cuStreamSynchronize");
@@ -232,7 +224,6 @@ class Cuda final : public DeviceApi {
     void *context_ = nullptr;
     bool primary_ = false;  ///< Retained.
     std::atomic<bool> abandoned_ = false;
-    int units_ = 0;
     std::string name_;
 };
 
@@ -263,7 +254,7 @@ Status Cuda::read_limits() {
     std::array<char, 256> name{};
     if (d_.device_name(name.data(), int(name.size()) - 1, device_) == kSuccess) name_ = name.data();
     int major = 0, minor = 0;
-    const std::pair<int, int *> attributes[] = {{kMajor, &major}, {kMinor, &minor}, {kMultiprocessors, &units_}};
+    const std::pair<int, int *> attributes[] = {{kMajor, &major}, {kMinor, &minor}};
     for (const auto &[attribute, value] : attributes) {
         const Result result = d_.device_attribute(value, attribute, device_);
         if (Status status = check(result, "cuDeviceGetAttribute"); !status.ok()) return status;

@@ -39,16 +39,12 @@ class DeviceApi {
     DeviceApi &operator=(const DeviceApi &) = delete;
 
     virtual std::string name() const = 0;
-    /// Multiprocessors, compute units.
-    virtual int units() const = 0;
-    /// Where a part of an allocation may start, in bytes.
-    virtual size_t alignment() const = 0;
+    /// Whether a sum of a DevicePointer and bytes is one, too. Otherwise what is within an allocation has to be copied to
+    /// where it belongs.
+    virtual bool has_addresses() const = 0;
 
     virtual Status allocate(size_t bytes, DevicePointer *memory) = 0;
     virtual void release(DevicePointer memory) noexcept = 0;
-    /// A part of an allocation, from an aligned offset on; given back with release_part().
-    virtual Status part(DevicePointer whole, size_t offset, size_t bytes, DevicePointer *part) = 0;
-    virtual void release_part(DevicePointer part) noexcept = 0;
 
     virtual Status make_stream(void **stream) = 0;
     virtual void release_stream(void *stream) noexcept = 0;
@@ -63,9 +59,14 @@ class DeviceApi {
     virtual void abandon() noexcept = 0;
 
     virtual Status zero(void *stream, DevicePointer to, size_t bytes) noexcept = 0;
-    /// Copies are enqueued; host memory must stay until synchronize().
+    /// Copies are enqueued; host memory must stay until synchronize(). `first`: the first byte.
     virtual Status upload(void *stream, DevicePointer to, const void *from, size_t bytes) noexcept = 0;
-    virtual Status download(void *stream, void *to, DevicePointer from, size_t bytes) noexcept = 0;
+    virtual Status download(void *stream, void *to, DevicePointer from, size_t first, size_t bytes) noexcept = 0;
+    /// Of the device's own memory, to byte `first` of another allocation; where has_addresses() is false.
+    virtual Status copy(void * /*stream*/, DevicePointer /*to*/, size_t /*first*/, DevicePointer /*from*/,
+                        size_t /*bytes*/) noexcept {
+        return {Code::kInternal, {}};
+    }
     virtual Status synchronize(void *stream) noexcept = 0;
 
     virtual Status load_module(const char *source, size_t size, void **module) = 0;

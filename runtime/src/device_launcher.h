@@ -47,6 +47,7 @@ class DeviceLauncher {
         preparing_ = false;
         return std::move(prepared_);
     }
+    bool preparing() const { return preparing_; }
     void use_stream(void *stream) { stream_ = stream; }
     int launches() const { return launches_; }
 

@@ -25,12 +25,9 @@ constexpr Result kInvalidBufferSize = -61;  // CL_INVALID_BUFFER_SIZE: larger th
 constexpr Result kNoPlatforms = -1001;      // CL_PLATFORM_NOT_FOUND_KHR
 
 constexpr uint64_t kReadWrite = 1;               // CL_MEM_READ_WRITE
-constexpr uint32_t kRegion = 0x1220;             // CL_BUFFER_CREATE_TYPE_REGION
 constexpr uint64_t kAllTypes = 0xFFFFFFFF;       // CL_DEVICE_TYPE_ALL
 constexpr uint32_t kDeviceName = 0x102B;         // CL_DEVICE_NAME
-constexpr uint32_t kComputeUnits = 0x1002;       // CL_DEVICE_MAX_COMPUTE_UNITS
 constexpr uint32_t kGroupSize = 0x1004;          // CL_DEVICE_MAX_WORK_GROUP_SIZE
-constexpr uint32_t kBaseAlign = 0x1019;          // CL_DEVICE_MEM_BASE_ADDR_ALIGN, in bits
 constexpr uint32_t kConstantSize = 0x1020;       // CL_DEVICE_MAX_CONSTANT_BUFFER_SIZE
 constexpr uint32_t kConstantArguments = 0x1021;  // CL_DEVICE_MAX_CONSTANT_ARGS
 constexpr uint32_t kLocalSize = 0x1023;          // CL_DEVICE_LOCAL_MEM_SIZE
@@ -39,10 +36,6 @@ constexpr uint32_t kBuildLog = 0x1183;           // CL_PROGRAM_BUILD_LOG
 
 /// The local memory of a group that kernels are compiled for, in bytes.
 constexpr int kLocalBytes = find_device("opencl")->shared_bytes;
-
-struct Region {
-    size_t origin, size;
-};
 
 struct Driver {
     Result (*platforms)(uint32_t, Handle *, uint32_t *) = nullptr;
@@ -56,11 +49,11 @@ struct Driver {
     Result (*retain_queue)(Handle) = nullptr;
     Result (*release_queue)(Handle) = nullptr;
     Handle (*create_buffer)(Handle, uint64_t, size_t, void *, Result *) = nullptr;
-    Handle (*create_part)(Handle, uint64_t, uint32_t, const void *, Result *) = nullptr;
     Result (*release_memory)(Handle) = nullptr;
     Result (*write)(Handle, Handle, uint32_t, size_t, size_t, const void *, uint32_t, const Handle *,
                     Handle *) = nullptr;
     Result (*read)(Handle, Handle, uint32_t, size_t, size_t, void *, uint32_t, const Handle *, Handle *) = nullptr;
+    Result (*copy)(Handle, Handle, Handle, size_t, size_t, size_t, uint32_t, const Handle *, Handle *) = nullptr;
     Result (*fill)(Handle, Handle, const void *, size_t, size_t, size_t, uint32_t, const Handle *, Handle *) = nullptr;
     Result (*finish)(Handle) = nullptr;
     Handle (*create_program)(Handle, uint32_t, const char **, const size_t *, Result *) = nullptr;
@@ -94,10 +87,10 @@ Status Driver::load() {
     find("clRetainCommandQueue", &retain_queue);
     find("clReleaseCommandQueue", &release_queue);
     find("clCreateBuffer", &create_buffer);
-    find("clCreateSubBuffer", &create_part);
     find("clReleaseMemObject", &release_memory);
     find("clEnqueueWriteBuffer", &write);
     find("clEnqueueReadBuffer", &read);
+    find("clEnqueueCopyBuffer", &copy);
     find("clEnqueueFillBuffer", &fill);
     find("clFinish", &finish);
     find("clCreateProgramWithSource", &create_program);
@@ -127,8 +120,7 @@ class OpenCl final : public DeviceApi {
     Status open(const DeviceOptions &options);
 
     std::string name() const override { return name_; }
-    int units() const override { return static_cast<int>(units_); }
-    size_t alignment() const override { return alignment_; }
+    bool has_addresses() const override { return false; }
 
     Status allocate(size_t bytes, DevicePointer *memory) override {
         Result result = kSuccess;
@@ -136,13 +128,6 @@ class OpenCl final : public DeviceApi {
         return check(result, "clCreateBuffer", bytes);
     }
     void release(DevicePointer memory) noexcept override { d_.release_memory(handle_of(memory)); }
-    Status part(DevicePointer whole, size_t offset, size_t bytes, DevicePointer *part) override {
-        Result result = kSuccess;
-        const Region region{offset, bytes};
-        *part = pointer_of(d_.create_part(handle_of(whole), kReadWrite, kRegion, &region, &result));
-        return check(result, "clCreateSubBuffer");
-    }
-    void release_part(DevicePointer part) noexcept override { release(part); }
 
     Status make_stream(void **stream) override {
         Result result = kSuccess;
@@ -164,8 +149,12 @@ class OpenCl final : public DeviceApi {
     Status upload(void *stream, DevicePointer to, const void *from, size_t bytes) noexcept override {
         return check(d_.write(stream, handle_of(to), 0, 0, bytes, from, 0, nullptr, nullptr), "clEnqueueWriteBuffer");
     }
-    Status download(void *stream, void *to, DevicePointer from, size_t bytes) noexcept override {
-        return check(d_.read(stream, handle_of(from), 0, 0, bytes, to, 0, nullptr, nullptr), "clEnqueueReadBuffer");
+    Status download(void *stream, void *to, DevicePointer from, size_t first, size_t bytes) noexcept override {
+        return check(d_.read(stream, handle_of(from), 0, first, bytes, to, 0, nullptr, nullptr), "clEnqueueReadBuffer");
+    }
+    Status copy(void *stream, DevicePointer to, size_t first, DevicePointer from, size_t bytes) noexcept override {
+        return check(d_.copy(stream, handle_of(from), handle_of(to), 0, first, bytes, 0, nullptr, nullptr),
+                     "clEnqueueCopyBuffer");
     }
     Status synchronize(void *stream) noexcept override { return check(d_.finish(stream), "clFinish"); }
 
@@ -198,9 +187,8 @@ class OpenCl final : public DeviceApi {
     const Driver &d_;
     Handle device_ = nullptr, context_ = nullptr;
     bool held_ = false;  ///< A use of the context is ours to release.
-    uint32_t units_ = 1, constant_arguments_ = 0;
+    uint32_t constant_arguments_ = 0;
     uint64_t constant_bytes_ = 0;
-    size_t alignment_ = 1;
     std::string name_;
 };
 
@@ -248,15 +236,13 @@ Status OpenCl::find_device(int index) {
 Status OpenCl::read_limits() {
     char name[256] = {};
     if (d_.device_info(device_, kDeviceName, sizeof name - 1, name, nullptr) == kSuccess) name_ = name;
-    uint32_t align_bits = 0;
     uint64_t local = 0;
     size_t group = 0;
-    for (Status status : {info(kComputeUnits, &units_), info(kBaseAlign, &align_bits), info(kLocalSize, &local),
+    for (Status status : {info(kLocalSize, &local),
                           info(kGroupSize, &group), info(kConstantSize, &constant_bytes_),
                           info(kConstantArguments, &constant_arguments_)}) {
         if (!status.ok()) return status;
     }
-    alignment_ = std::max<size_t>(align_bits / 8, 1);
     if (local < uint64_t{kLocalBytes}) {
         return {Code::kUnsupported, "opencl: " + name_ + ": has " + std::to_string(local) +
                                         " bytes of local memory, expected " + std::to_string(kLocalBytes)};

@@ -32,4 +32,8 @@ struct PackedWeights {
 Status pack_weights(const Safetensors &file, const std::string &file_name, std::string_view network,
                     const shufflenet_program &program, PackedWeights *out);
 
+/// Packed weights of one program as another one of the same network has them. Throws std::bad_alloc.
+void repack_weights(const shufflenet_program &from, const float *packed, const shufflenet_program &to,
+                    PackedWeights *out);
+
 }  // namespace shufflenet::inline SHUFFLENET_ABI

@@ -153,13 +153,29 @@ struct shufflenet_descriptor {
     int devices_count;                        /**< How many. */
 };
 
-/** A device: a program of its own, whose kernels compute a whole batch. */
+/** What a call costs, by which measurements are judged. */
+struct shufflenet_cost {
+    int64_t multiply_adds; /**< Of an image. */
+    int64_t bytes;         /**< Activations of an image that it reads and writes, each once. */
+};
+
+/** A device: a program of its own, whose kernels compute a whole batch. A plane has room for as many images as a model
+ * is opened for, [image][pixel][16]: what is at float f of an image's arena is, of the first image, at
+ * (f / 16 * 16) * images + f % 16, and the next image is as many floats further as a plane of an image has. The runtime
+ * rewrites the offsets that tables have accordingly. Kernels have the arguments that they have on a CPU
+ * (shufflenet_kernel_fn), but for these:
+ * - `in` (float): the arena of all images; images; or, of a last linear layer, their rows as planes of one pixel:
+ *   (lane, image, plane). The table of such a layer is not rewritten.
+ * - `out` (lane, pixel, plane, image), whole planes; of a linear layer (class, image). `tail` is empty. */
 struct shufflenet_device {
-    const char *device;                       /**< "opencl", "cuda" */
-    const struct shufflenet_program *program; /**< Its program. */
-    int variants_count;                       /**< Tables of kernels. */
-    const int *from_batch;                    /**< Of each: for runs of so many images and more; the first is 1. */
+    const char *device;                             /**< "opencl", "cuda" */
+    const struct shufflenet_program *program;       /**< Its program, without groups. */
+    int variants_count;                             /**< Tables of kernels. */
+    const int *from_batch;                          /**< Of each: for runs of so many images and more; the first is 1. */
     const struct shufflenet_kernel *const *kernels; /**< Of each, in the order of the program's shapes. */
+    const int *offsets;                             /**< Of each shape: so many entries, the first ones of its tables,
+                                                     *   are offsets in the arena. */
+    const struct shufflenet_cost *costs;            /**< Of each call. */
 };
 
 #ifdef __cplusplus

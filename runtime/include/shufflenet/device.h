@@ -39,14 +39,6 @@ struct DeviceOptions {
     void *stream = nullptr;
     /// CUDA: replay the kernels as a graph, captured when a batch size (and, on device memory, its addresses) is new.
     bool graph = false;
-    /// How branch 2 of a unit is computed: one kernel, two, or what the model of costs in docs/gpu.md says.
-    enum class Fusion {
-        kAuto,    ///< What the model of costs says.
-        kAlways,  ///< One kernel, where its intermediates fit into a block's shared memory.
-        kNever,   ///< Two kernels.
-    };
-    /// Which of these.
-    Fusion fusion = Fusion::kAuto;
 };
 
 /// Memory of the device: a CUdeviceptr, or a cl_mem cast to an integer.
@@ -54,7 +46,7 @@ using DevicePointer = uint64_t;
 
 /// One launch: the layers that it computes, their multiply-adds, and the bytes that it cannot but move.
 struct KernelCost {
-    std::string id;             ///< E.g. "stage3_unit0_branch2".
+    std::string id;             ///< E.g. "stage3_unit0_branch1".
     int64_t multiply_adds = 0;  ///< Of the whole batch.
     int64_t bytes = 0;          ///< Inputs, weights and outputs, each once.
 };
@@ -94,14 +86,15 @@ class DeviceModel {
     Status run(std::span<const float> input, int batch, std::span<float> out) noexcept;
 
     /// Device memory in and out, at most max_batch images, aligned to 4 bytes: enqueues on the stream and returns.
-    /// `input`: batch * 3 * height * width floats, NCHW, normalised; `out`: the first output, batch * elements()
-    /// floats, NCHW. Takes no memory, of the device or of the heap, except where a graph is captured.
+    /// `input`: batch * 3 * height * width floats, NCHW, normalised; `out`: batch * classes() floats, what a last linear
+    /// layer computes. Takes no memory, of the device or of the heap, except where a graph is captured. Error
+    /// (kUnsupported): the model has no such layer.
     Status enqueue(DevicePointer input, int batch, DevicePointer out) noexcept;
 
-    /// The model's own device memory of max_batch inputs, and of as many first outputs, which run() uses; for
+    /// The model's own device memory of max_batch inputs, and of as many rows of classes(), which run() uses; for
     /// enqueue().
     DevicePointer own_input() const;
-    DevicePointer own_output() const;  ///< See own_input().
+    DevicePointer own_output() const;  ///< See own_input(); 0: the model has no last linear layer.
 
     /// Waits for what was enqueued; returns the first error of it.
     Status synchronize() noexcept;
