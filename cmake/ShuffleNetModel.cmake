@@ -95,7 +95,7 @@ function(shufflenet_add_model)
   set(name ${ARG_NAME})
   set(dir "${CMAKE_CURRENT_BINARY_DIR}/${name}")
   _shufflenet_check_path("${dir}")
-  set(arguments --processor ${SHUFFLENET_PROCESSOR} --cxx "${CMAKE_CXX_COMPILER}" --output "${dir}" --quiet)
+  set(arguments --processor ${SHUFFLENET_PROCESSOR} --cxx "${CMAKE_CXX_COMPILER}" --output "${dir}" --objects --quiet)
   foreach(key ${single} ${lists})
     if(DEFINED ARG_${key} AND NOT "${ARG_${key}}" STREQUAL "")
       string(TOLOWER "--${key}" option)
@@ -120,7 +120,7 @@ function(shufflenet_add_model)
     list(APPEND arguments --asan)
   endif()
   add_custom_command(
-    OUTPUT "${dir}/${name}.cc" "${dir}/include/${name}.h" ${objects}
+    OUTPUT "${dir}/${name}.cc" "${dir}/${name}.h" ${objects}
     COMMAND ShuffleNet::compile ${arguments} --depfile "${dir}/${name}.d"
     DEPENDS ShuffleNet::compile
     DEPFILE "${dir}/${name}.d"
@@ -132,11 +132,11 @@ function(shufflenet_add_model)
   if(ARG_DEVICES)
     set(device_runtime $<TARGET_OBJECTS:ShuffleNet::device_runtime>)
   endif()
-  add_library(${name} STATIC "${dir}/${name}.cc" "${dir}/include/${name}.h" ${objects} "${runtime_object}"
+  add_library(${name} STATIC "${dir}/${name}.cc" "${dir}/${name}.h" ${objects} "${runtime_object}"
     $<TARGET_OBJECTS:ShuffleNet::runtime> ${device_runtime})
   set_source_files_properties(${objects} "${runtime_object}" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
   add_dependencies(${name} shufflenet_halide_runtime)
-  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${dir}/include>
+  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${dir}>
     $<BUILD_INTERFACE:$<TARGET_PROPERTY:ShuffleNet::runtime,INTERFACE_INCLUDE_DIRECTORIES>>)
   # A linker of C++ programs adds its library itself; others are for programs in C.
   set(libraries $<$<NOT:$<LINK_LANGUAGE:CXX>>:stdc++> m)

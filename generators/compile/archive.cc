@@ -66,14 +66,14 @@ std::string add_runtime(const std::vector<std::string> &files, const Staging &st
 
 }  // namespace
 
-void make_archive(const Options &options, const std::vector<std::string> &objects, const Tool &cxx, Staging *staging) {
+void make_archive(const Options &options, const std::string &object, const Tool &cxx, Staging *staging) {
     const std::string library = "lib" + options.name + ".a", halide = options.name + "_halide";
     const std::string descriptor = options.name + ".o";
     const std::string runtime = add_runtime(runtime_files(options), *staging);
     compile_descriptor(options, cxx, descriptor, *staging);
     make_halide_runtime(options.processor, cxx, halide, *staging);
     std::string script = "CREATE " + library + "\nADDMOD " + descriptor + "\nADDMOD " + halide + ".o\n";
-    for (const std::string &object : objects) script += "ADDMOD " + object + "\n";
+    script += "ADDMOD " + object + "\n";
     run_tool(ar_tool(options.ar, options.processor), {"-M"}, staging->folder(), script + runtime + "SAVE\nEND\n");
     staging->keep(library);
 }

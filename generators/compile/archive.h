@@ -12,6 +12,6 @@ namespace shufflenet::compile {
 
 /// Compiles the descriptor, and makes libNAME.a of it, of the objects that staging has, of what kernels need of
 /// Halide's runtime, and of ours. Throws std::runtime_error.
-void make_archive(const Options &options, const std::vector<std::string> &objects, const Tool &cxx, Staging *staging);
+void make_archive(const Options &options, const std::string &object, const Tool &cxx, Staging *staging);
 
 }  // namespace shufflenet::compile

@@ -56,7 +56,7 @@ std::string metadata_file(const Options &options) {
     return std::filesystem::is_regular_file(beside) ? beside : "";
 }
 
-Embedded embed(const Options &options, const ProgramData &data, const Tool &cxx, Staging *staging) {
+Embedded embed(const Options &options, const ProgramData &data, Staging *staging) {
     Embedded embedded;
     std::string assembly;
     if (options.embed == Embed::kPacked) {
@@ -74,12 +74,7 @@ Embedded embed(const Options &options, const ProgramData &data, const Tool &cxx,
         embedded.metadata = true;
         assembly += add(kMetadata, options.name + "_metadata", read_metadata(metadata), *staging);
     }
-    if (assembly.empty()) return embedded;
-    const std::string stem = options.name + "_embedded";
-    write_text(staging->path(stem + ".s"),
-               "    .section .rodata\n" + assembly + "    .section .note.GNU-stack,\"\",@progbits\n");
-    run_tool(cxx, {"-c", stem + ".s", "-o", stem + ".o"}, staging->folder());
-    embedded.object = stem + ".o";
+    if (!assembly.empty()) embedded.assembly = "    .section .rodata\n" + assembly;
     return embedded;
 }
 

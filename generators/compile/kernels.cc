@@ -42,7 +42,7 @@ std::string build(const KernelRequest &request, size_t number, const TargetSpec 
     const schedules::Tuning tuning = request.tuned.find(target.name, key(kernel));
     const generators::BuiltKernel built = generators::build_kernel(
         kernel, halide_target(target, request.asan), target.fma_units, tuning, request.reference, symbol, path);
-    const Module module{symbol, "k" + std::to_string(number), [&](std::string_view name) { return name == symbol; }};
+    const Module module{symbol, std::string(target.name) + std::to_string(number), [&](std::string_view name) { return name == symbol; }};
     write_text(path, rewrite(read_text(path), processor_named(target.processor), module));
     std::ostringstream result;
     result << built.lanes[0] << ' ' << built.lanes[1] << ' ' << built.scratch_bytes;
@@ -58,32 +58,16 @@ CompiledKernel parse_result(const std::string &symbol, const std::string &text) 
     return kernel;
 }
 
-/// One assembly file for all kernels of a target, and its object.
-void assemble(const KernelRequest &request, const CompiledTarget &compiled, const Staging &staging) {
-    const std::string object = object_name(request.name, *compiled.target);
-    const std::string source = object.substr(0, object.size() - 1) + "s";
+/// One assembly file for the kernels of all targets, and its object.
+void assemble(const KernelRequest &request, const std::vector<CompiledTarget> &compiled, const Staging &staging) {
+    const std::string source = request.name + "_kernels.s";
     std::string text;
-    for (const CompiledKernel &kernel : compiled.kernels) text += read_text(staging.path(kernel.symbol + ".s"));
-    write_text(staging.path(source), text.append(end_of_file()));
-    run_tool(request.cxx, {"-c", source, "-o", object}, staging.folder());
-}
-
-/// Jobs that need another set of results to begin with count as one row of steps.
-class Steps {
-  public:
-    Steps(const KernelRequest &request, size_t all) : request_(request), all_(all) {}
-    std::vector<std::string> run(const std::vector<Job> &jobs) {
-        std::vector<std::string> results = run_jobs(jobs, request_.jobs, [&](size_t done) {
-            if (request_.progress) request_.progress(before_ + done, all_);
-        });
-        before_ += jobs.size();
-        return results;
+    for (const CompiledTarget &target : compiled) {
+        for (const CompiledKernel &kernel : target.kernels) text += read_text(staging.path(kernel.symbol + ".s"));
     }
-
-  private:
-    const KernelRequest &request_;
-    size_t all_, before_ = 0;
-};
+    write_text(staging.path(source), text.append(request.data).append(end_of_file()));
+    run_tool(request.cxx, {"-c", source, "-o", kernels_object(request.name)}, staging.folder());
+}
 
 }  // namespace
 
@@ -93,9 +77,7 @@ int CompiledTarget::scratch_bytes() const {
     return most;
 }
 
-std::string object_name(const std::string &model, const TargetSpec &target) {
-    return model + "_" + std::string(target.name) + ".o";
-}
+std::string kernels_object(const std::string &model) { return model + "_kernels.o"; }
 
 std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, const Staging &staging) {
     const std::vector<std::string> names = identifiers(request.program);
@@ -111,20 +93,16 @@ std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, const 
             compiled.back().kernels.push_back({symbol});
         }
     }
-    Steps steps(request, jobs.size() + compiled.size());
-    const std::vector<std::string> results = steps.run(jobs);
-    jobs.clear();
+    const std::vector<std::string> results = run_jobs(jobs, request.jobs, [&](size_t done) {
+        if (request.progress) request.progress(done, jobs.size());
+    });
     for (size_t t = 0; t < compiled.size(); ++t) {
         for (size_t k = 0; k < names.size(); ++k) {
             CompiledKernel &kernel = compiled[t].kernels[k];
             kernel = parse_result(kernel.symbol, results[t * names.size() + k]);
         }
-        jobs.push_back({"kernels for " + std::string(compiled[t].target->name), [&request, &compiled, t, &staging] {
-                            assemble(request, compiled[t], staging);
-                            return std::string();
-                        }});
     }
-    steps.run(jobs);
+    assemble(request, compiled, staging);
     return compiled;
 }
 

@@ -32,6 +32,7 @@ struct KernelRequest {
     std::string name;  ///< Of the model.
     const std::vector<const TargetSpec *> &targets;
     const TunedNumbers &tuned;
+    std::string data;  ///< Assembly that goes into the same object.
     Tool cxx;
     int jobs = 1;
     bool reference = false, asan = false;
@@ -39,10 +40,10 @@ struct KernelRequest {
     std::function<void(size_t done, size_t all)> progress;
 };
 
-/// The object of one instruction set.
-std::string object_name(const std::string &model, const TargetSpec &target);
+/// The object that holds them all.
+std::string kernels_object(const std::string &model);
 
-/// Makes the object of each target in `staging`. Throws std::runtime_error, naming kernel and target.
+/// Makes it in `staging`. Throws std::runtime_error, naming kernel and target.
 std::vector<CompiledTarget> compile_kernels(const KernelRequest &request, const Staging &staging);
 
 }  // namespace shufflenet::compile

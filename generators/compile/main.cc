@@ -47,17 +47,14 @@ void write_depfile(const Options &options, const TunedNumbers &tuned, const Stag
 }
 
 /// What the caller gets: the library, or what goes into one.
-void keep_results(const Options &options, const Model &model, const std::string &embedded, const Tool &cxx,
-                  Staging *staging) {
-    std::vector<std::string> objects;
-    for (const CompiledTarget &target : model.targets) objects.push_back(object_name(model.name, *target.target));
-    if (!embedded.empty()) objects.push_back(embedded);
+void keep_results(const Options &options, const Model &model, const Tool &cxx, Staging *staging) {
+    const std::string object = kernels_object(model.name);
     write_text(staging->path(options.name + ".h"), header_text(model));
     write_text(staging->path(options.name + ".cc"), descriptor_text(model));
     staging->keep(options.name + ".h");
-    if (!options.objects) return make_archive(options, objects, cxx, staging);
+    if (!options.objects) return make_archive(options, object, cxx, staging);
     staging->keep(options.name + ".cc");
-    for (const std::string &object : objects) staging->keep(object);
+    staging->keep(object);
 }
 
 void compile_model(const Options &options) {
@@ -66,11 +63,12 @@ void compile_model(const Options &options) {
     const Tool cxx = cxx_tool(options.cxx, options.processor);
     Progress progress(options.name, !options.quiet);
     Staging staging(options.output);
-    const Embedded embedded = embed(options, data, cxx, &staging);
+    const Embedded embedded = embed(options, data, &staging);
     const KernelRequest request{.program = data.source(),
                                 .name = options.name,
                                 .targets = options.targets,
                                 .tuned = tuned,
+                                .data = embedded.assembly,
                                 .cxx = cxx,
                                 .jobs = options.jobs > 0 ? options.jobs : default_jobs(),
                                 .reference = options.reference,
@@ -84,7 +82,7 @@ void compile_model(const Options &options) {
                       .weights = embedded.weights,
                       .metadata = embedded.metadata,
                       .weights_file = embedded.weights_file};
-    keep_results(options, model, embedded.object, cxx, &staging);
+    keep_results(options, model, cxx, &staging);
     staging.commit();
     write_depfile(options, tuned, staging);
 }

@@ -102,6 +102,9 @@ std::string processor_of(const std::string &typed) {
     bad_value("--processor", names, typed);
 }
 
+/// A processor's first target, which every such processor can execute.
+constexpr std::string_view kBaseline = "baseline";
+
 /// Names that stand for all targets of a processor.
 std::string_view processor_alias(std::string_view text) {
     if (text == "x86") return "x86_64";
@@ -115,15 +118,16 @@ void read_targets(const Typed &typed, Options *options) {
     std::string processor = typed.processor;
     const auto wants = [&](const TargetSpec &target) {
         return std::ranges::any_of(names, [&](const std::string &name) {
-            return name == target.name || processor_alias(name) == target.processor ||
-                   (name == "all" && target.processor == processor);
+            const bool own = target.processor == processor;
+            return name == target.name || processor_alias(name) == target.processor || (name == "all" && own) ||
+                   (name == kBaseline && own && options->targets.empty());
         });
     };
     for (const std::string &name : names) {
-        if (name == "all") {
+        if (name == "all" || name == kBaseline) {
             if (processor.empty()) processor = kProcessor;
         } else if (find_target(name) == nullptr && processor_alias(name).empty()) {
-            bad_value("--targets", "some of " + target_names() + ", x86, arm64, all", name);
+            bad_value("--targets", "some of " + target_names() + ", x86, arm64, baseline, all", name);
         }
     }
     for (const TargetSpec &target : kTargets) {
@@ -252,7 +256,7 @@ void add_network_options(CLI::App &app, Typed &typed, Options &options) {
 }
 
 void add_target_options(CLI::App &app, Typed &typed, Options &options) {
-    app.add_option("--targets", typed.targets, "Instruction sets: some of " + target_names() + "; x86, arm64 or all")
+    app.add_option("--targets", typed.targets, "Instruction sets: some of " + target_names() + "; x86, arm64, baseline or all")
         ->delimiter(',')
         ->allow_extra_args(false)
         ->type_name("avx2,avx512,...");

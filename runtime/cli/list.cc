@@ -95,7 +95,7 @@ void print_table(const std::vector<Row> &rows) {
                  {"runs on"}});
     for (const Row &row : rows) {
         table.add_row({row.info.name, row.info.network, size_text(row.info.height, row.info.width),
-                       std::to_string(row.info.classes), targets_text(row),
+                       row.info.classes > 0 ? std::to_string(row.info.classes) : "", targets_text(row),
                        row.info.embedded_weights ? "embedded" : "from a file", row.is_default ? "yes" : "",
                        row.isa_status.ok() ? row.isa : message_of(row.isa_status)});
     }

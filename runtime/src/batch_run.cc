@@ -130,8 +130,7 @@ class BatchRun {
     void run_image(int image, int thread, KernelContext &context) noexcept {
         const size_t number = size_t(first_) + image;
         float *arena = m_.arenas[thread].activations.data();
-        const ImageMemory memory{input_ + number * shape_.image(), m_.descriptor->height, m_.descriptor->width, arena,
-                                 row(image)};
+        const ImageMemory memory{input_ + number * shape_.image(), static_cast<int>(shape_.image()), arena, row(image)};
         const std::span calls(program().calls, program().image_calls);
         if (logging()) {
             if (!run_timed(calls, memory, number, thread, context)) return;

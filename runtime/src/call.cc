@@ -80,15 +80,11 @@ bool call_for_image(const Callee &callee, const shufflenet_call &call, const Ima
     const shufflenet_shape &shape = callee.program->shapes[call.kernel];
     const shufflenet_kernel &kernel = callee.kernels->kernels[call.kernel];
     Constants constants(callee, call, shape.weights);
-    const float *to = call.to == SHUFFLENET_TO_ROW ? memory.row : memory.arena + call.out;
+    const float *to = (call.to == SHUFFLENET_TO_ROW ? memory.row : memory.arena) + call.out;
     Planes out(to, shape, 0, kernel.lanes[0]);
     Planes tail(to, shape, planes_of(kernel.lanes[0]), kernel.lanes[1]);
-    if (shape.in == SHUFFLENET_IMAGE) {
-        const int height = memory.height, width = memory.width;
-        Argument in(memory.image, {{width, 1}, {height, width}, {3, width * height}});
-        return run(kernel, in, constants, out, tail, context);
-    }
-    Argument in(memory.arena, {{callee.program->arena_floats, 1}});
+    const bool image = shape.in == SHUFFLENET_IMAGE;
+    Argument in(image ? memory.image : memory.arena, {{image ? memory.image_floats : callee.program->arena_floats, 1}});
     return run(kernel, in, constants, out, tail, context);
 }
 
@@ -100,7 +96,7 @@ bool call_for_group(const Callee &callee, const shufflenet_call &call, const flo
     const int64_t left = static_cast<int64_t>(callee.weights->floats.size()) - call.weights;
     const bool as_built = classes == program.outputs[call.out].channels;
     Constants constants(callee, call, as_built ? shape.weights : left);
-    Argument in(rows, {{program.row_floats, 1}, {images, program.row_floats}});
+    Argument in(rows, {{images * program.row_floats, 1}});
     Argument to(out, {{classes, 1}, {images, classes}});
     Argument tail(out, {{0, 1}, {0, 1}});
     return run(callee.kernels->kernels[call.kernel], in, constants, to, tail, context);

@@ -17,8 +17,8 @@ struct Callee {
 
 /// Memory of one image.
 struct ImageMemory {
-    const float *image;  ///< The input, [channel][row][column], `height` x `width`.
-    int height, width;
+    const float *image;  ///< The input, [channel][row][column].
+    int image_floats;
     float *arena;  ///< Activations.
     float *row;    ///< Its row of the group's; null: there are none.
 };

@@ -34,9 +34,9 @@ struct shufflenet_kernel {
 
 /** All kernels of the program for one instruction set. */
 struct shufflenet_kernels {
-    const char *isa;                        /**< "sse41", "avx2", "avx512", "avx512x2", "neon" */
+    const char *isa;                         /**< "sse41", "avx2", "avx512", "avx512x2", "neon" */
     const struct shufflenet_kernel *kernels; /**< In the order of shufflenet_program::shapes. */
-    int scratch_bytes;                      /**< Memory that a thread needs beside the arena. */
+    int scratch_bytes;                       /**< Memory that a thread needs beside the arena. */
 };
 
 /** What a kernel reads. */
@@ -65,41 +65,41 @@ enum shufflenet_destination {
 
 /** One call of a kernel. */
 struct shufflenet_call {
-    const char *id;                     /**< For messages: "stage2_unit0_branch2". */
-    int kernel;                         /**< Number of its shape. */
-    enum shufflenet_destination to;     /**< Where it writes. */
-    int out;                            /**< See `to`. */
-    int table;                          /**< First entry of its table in shufflenet_program::tables. */
-    int64_t weights;                    /**< First float of its packed weights. */
+    const char *id;                 /**< For messages: "stage2_unit0_branch2". */
+    int kernel;                     /**< Number of its shape. */
+    enum shufflenet_destination to; /**< Where it writes. */
+    int out;                        /**< See `to`. */
+    int table;                      /**< First entry of its table in shufflenet_program::tables. */
+    int64_t weights;                /**< First float of its packed weights. */
 };
 
 /** A layer with weights, as weight files have it. */
 struct shufflenet_layer {
-    const char *module;  /**< torch's name, "stage2.0.branch1.0". */
-    const char *norm;    /**< Of its batch normalisation; "": none. */
-    int linear;          /**< Whether its tensor is (out, in) and not (out, in, rows, columns). */
-    int bias;            /**< Whether it has a bias; with a normalisation it has none. */
-    int out_channels;    /**< Of a last linear layer as built: a file's count wins. */
-    int in_channels;     /**< That one output channel reads: those of its group. */
-    int kernel_height;   /**< Of its window. */
-    int kernel_width;    /**< Of its window. */
+    const char *module; /**< torch's name, "stage2.0.branch1.0". */
+    const char *norm;   /**< Of its batch normalisation; "": none. */
+    int linear;         /**< Whether its tensor is (out, in) and not (out, in, rows, columns). */
+    int bias;           /**< Whether it has a bias; with a normalisation it has none. */
+    int out_channels;   /**< Of a last linear layer as built: a file's count wins. */
+    int in_channels;    /**< That one output channel reads: those of its group. */
+    int kernel_height;  /**< Of its window. */
+    int kernel_width;   /**< Of its window. */
 };
 
 /** How a layer's weights are packed: bias[lane], then [lane / panel][row][lane % panel], group after group. A row is
  * (window's row, its column, summand), or, with `taps_last`, (summand, row, column). */
 struct shufflenet_pack {
-    int panel;                /**< Lanes of a panel. */
-    int rows;                 /**< Summands of an output. */
-    int lanes;                /**< Of a group. */
-    int groups;               /**< Of lanes. */
-    int stride;               /**< Floats from a group to the next. */
-    int bias;                 /**< First float of the first group's biases in the blob. */
-    int weights;              /**< Likewise of its weights. */
-    int64_t blob;             /**< First float of the blob in the packed weights. */
-    int taps_last;            /**< See above. */
-    const int16_t *lane_of;   /**< Of each output channel, group * lanes + lane; NULL: its own number. */
-    const int16_t *order;     /**< Of each group of the layer, the input channels in summation order; NULL: their own. */
-    int order_count;          /**< Entries of `order`. */
+    int panel;              /**< Lanes of a panel. */
+    int rows;               /**< Summands of an output. */
+    int lanes;              /**< Of a group. */
+    int groups;             /**< Of lanes. */
+    int stride;             /**< Floats from a group to the next. */
+    int bias;               /**< First float of the first group's biases in the blob. */
+    int weights;            /**< Likewise of its weights. */
+    int64_t blob;           /**< First float of the blob in the packed weights. */
+    int taps_last;          /**< See above. */
+    const int16_t *lane_of; /**< Of each output channel, group * lanes + lane; NULL: its own number. */
+    const int16_t *order;   /**< Of each group of the layer, the input channels in summation order; NULL: their own. */
+    int order_count;        /**< Entries of `order`. */
 };
 
 /** A value that a run returns. */
@@ -114,19 +114,19 @@ struct shufflenet_output {
 
 /** What a network is compiled to: calls over an arena. */
 struct shufflenet_program {
-    const struct shufflenet_shape *shapes;   /**< One for each kernel. */
-    int kernels_count;                       /**< Kernels. */
-    const struct shufflenet_call *calls;     /**< In order. */
-    int calls_count;                         /**< Calls. */
-    int image_calls;                         /**< The first calls are for each image, the others for a group of images. */
-    int arena_floats;                        /**< Activations of one image. */
-    int row_floats;                          /**< Of a row; 0: there are none. */
-    int64_t weight_floats;                   /**< Packed weights, as built. */
-    const int32_t *tables;                   /**< Tables of all calls. */
-    int tables_count;                        /**< Entries. */
-    const struct shufflenet_layer *layers;   /**< Those with weights, in order. */
-    const struct shufflenet_pack *packing;   /**< One for each layer. */
-    int layers_count;                        /**< Layers with weights. */
+    const struct shufflenet_shape *shapes; /**< One for each kernel. */
+    int kernels_count;                     /**< Kernels. */
+    const struct shufflenet_call *calls;   /**< In order. */
+    int calls_count;                       /**< Calls. */
+    int image_calls;                       /**< The first calls are for each image, the others for a group of images. */
+    int arena_floats;                      /**< Activations of one image. */
+    int row_floats;                        /**< Of a row; 0: there are none. */
+    int64_t weight_floats;                 /**< Packed weights, as built. */
+    const int32_t *tables;                 /**< Tables of all calls. */
+    int tables_count;                      /**< Entries. */
+    const struct shufflenet_layer *layers; /**< Those with weights, in order. */
+    const struct shufflenet_pack *packing; /**< One for each layer. */
+    int layers_count;                      /**< Layers with weights. */
     const struct shufflenet_output *outputs; /**< What a run returns. */
     int outputs_count;                       /**< Outputs. */
     const char *graph;                       /**< The network as text, for tools: see networks/graph_text.h. */
@@ -155,10 +155,10 @@ struct shufflenet_descriptor {
 
 /** A device: a program of its own, whose kernels compute a whole batch. */
 struct shufflenet_device {
-    const char *device;                         /**< "opencl", "cuda" */
-    const struct shufflenet_program *program;   /**< Its program. */
-    int variants_count;                         /**< Tables of kernels. */
-    const int *from_batch;                      /**< Of each: for runs of so many images and more; the first is 1. */
+    const char *device;                       /**< "opencl", "cuda" */
+    const struct shufflenet_program *program; /**< Its program. */
+    int variants_count;                       /**< Tables of kernels. */
+    const int *from_batch;                    /**< Of each: for runs of so many images and more; the first is 1. */
     const struct shufflenet_kernel *const *kernels; /**< Of each, in the order of the program's shapes. */
 };
 

@@ -89,7 +89,7 @@ ModelInfo describe(const shufflenet_descriptor &descriptor);
 /// After fork(), the child can use the objects that no thread of the parent was using. They then run on the child's
 /// one thread; share() and open() make models with threads there, too.
 ///
-/// Nothing here throws but what returns a ModelInfo; a Status of kOutOfMemory is what std::bad_alloc would have said.
+/// Nothing here throws but info() and outputs(); a Status of kOutOfMemory is what std::bad_alloc would have said.
 ///
 /// Rounding mode, flushing of denormals and traps of the calling thread have no influence, and are the same after a
 /// call as before, as are its exception flags. The threads take none of the program's signals.
