@@ -51,6 +51,7 @@ class Builder {
         case KernelKind::kGlobalPool:
             return define_global_pool();
         case KernelKind::kAdd:
+        case KernelKind::kActivation:
         case KernelKind::kCopy:
             return define_plane_by_plane();
         case KernelKind::kLinear:
@@ -280,14 +281,23 @@ class Builder {
     void define_plane_by_plane() {
         const auto &[lane, plane, group] = planes_;
         PlaneByPlane f{planes_, p, Func(k_.kind == KernelKind::kAdd ? "sum" : "copy")};
+        const auto operand = [&](int first) { return in_(offset(first + plane, kPlane) + lane + p * kPlane); };
+        Expr value;
         if (k_.kind == KernelKind::kAdd) {
-            const auto operand = [&](int first) { return in_(offset(first + plane, kPlane) + lane + p * kPlane); };
-            f.out(lane, p, plane, group) = activated(operand(0) + operand(tables_.first_addend()), k_.activation);
+            value = operand(0) + operand(tables_.first_addend());
+        } else if (k_.kind == KernelKind::kActivation) {
+            value = operand(0);
+        } else if (k_.in_planes > 0) {
+            const Expr entry = plane * networks::kCopyEntries;
+            const auto run = [&](int number) { return in_(offset(entry + number, kPlane) + lane + p * kPlane); };
+            value = select(lane < table_(entry + networks::kFirstLanes), run(networks::kFirstRun),
+                           run(networks::kSecondRun));
         } else {
             // What is beyond the last lane does not count.
             const Expr entry = min(plane * kPlane + lane, k_.lanes - 1);
-            f.out(lane, p, plane, group) = activated(in_(offset(entry, 1) + p * kPlane), k_.activation);
+            value = in_(offset(entry, 1) + p * kPlane);
         }
+        f.out(lane, p, plane, group) = activated(value, k_.activation);
         emit(0, f.out);
         schedule_.apply(f);
     }
