@@ -165,7 +165,9 @@ class Fuser {
         const int last = layers.back();
         std::vector<Tensor> operands = {in};
         const int sum = only_reader(last);
-        if (sum >= 0 && g_.layers[sum].kind == LayerKind::kAdd && g_.layers[last].activation == kNoActivation) {
+        // Another unit may have taken the addition, as the sum of two units.
+        const bool free = sum >= 0 && !taken_[sum] && g_.layers[sum].kind == LayerKind::kAdd;
+        if (free && g_.layers[last].activation == kNoActivation) {
             const std::vector<Tensor> &terms = g_.layers[sum].in;
             const int own = is_whole(terms[0], last, g_) ? 0 : 1;
             // The other term must not be this very layer.

@@ -189,8 +189,8 @@ Json measure(const Options &options) {
 
 void plot(const Options &options, const Json &result) {
     std::filesystem::create_directories(options.plots);
-    const std::vector<std::string> command = {"/usr/bin/python3", SHUFFLENET_SOURCE_DIR "/bench/guidelines/plot_guidelines.py",
-                                              "-", options.plots};
+    const std::vector<std::string> command = {
+        "/usr/bin/python3", SHUFFLENET_SOURCE_DIR "/bench/guidelines/plot_guidelines.py", "-", options.plots};
     const ChildResult child = run_child(command, result.dump(), 300);
     if (!child.ok) throw std::runtime_error("--plots " + options.plots + ": " + child.failure);
 }
