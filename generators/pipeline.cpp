@@ -22,8 +22,12 @@ using schedules::Schedule;
 class Builder {
   public:
     Builder(const Kernel &kernel, const schedules::Machine &machine, const Schedule &schedule)
-        : k_(kernel), m_(machine), schedule_(schedule), layouts_(networks::weight_layouts(kernel)),
-          tables_(networks::table_layout(kernel)), parts_(networks::out_parts(kernel, machine.vectors())) {}
+        : k_(kernel),
+          m_(machine),
+          schedule_(schedule),
+          layouts_(networks::weight_layouts(kernel)),
+          tables_(networks::table_layout(kernel)),
+          parts_(networks::out_parts(kernel, machine.vectors())) {}
 
     KernelPipeline build() {
         fix_inputs();
@@ -129,9 +133,8 @@ class Builder {
     }
     /// Layer `number`'s weights, of group `group`.
     Blob blob(int number, const Expr &group) {
-        return [this, stride = layouts_.at(number).stride, group](const Expr &i) {
-            return weights_(i + group * stride);
-        };
+        return
+            [this, stride = layouts_.at(number).stride, group](const Expr &i) { return weights_(i + group * stride); };
     }
     /// A dimension of groups, if there are any, and its value.
     std::vector<Var> dimension(int groups) const { return groups > 1 ? std::vector<Var>{g} : std::vector<Var>{}; }
@@ -142,8 +145,8 @@ class Builder {
         if (!k_.shortcut) return epilogue(k_.activation);
         return [this](const Expr &sum, const Expr &lane, const Expr &pixel) {
             const Expr first = tables_.first_addend() + number(k_.groups) * k_.planes();
-            const Expr offset = unsafe_promise_clamped(
-                table_(first + lane / kPlane), 0, in_.dim(0).extent() - (k_.out.pixels() - 1) * kPlane - kPlane);
+            const Expr offset = unsafe_promise_clamped(table_(first + lane / kPlane), 0,
+                                                       in_.dim(0).extent() - (k_.out.pixels() - 1) * kPlane - kPlane);
             return activated(sum + in_(offset + lane % kPlane + pixel * kPlane), k_.activation);
         };
     }
@@ -195,8 +198,8 @@ class Builder {
         Depthwise dw = depthwise("dw", layouts_[1], middle, k_.in, k_.window, blob(1, number(k_.middle_groups)),
                                  expanded, c, x, y, p, epilogue(k_.second), pw1.group);
         dw.groups = k_.middle_groups;
-        Pointwise pw2 = projection(2, k_.ordered ? ordered(dw.parts.at(0).out, 0)
-                                                 : dw.summands(k_.middle, m_.lane_operands));
+        Pointwise pw2 =
+            projection(2, k_.ordered ? ordered(dw.parts.at(0).out, 0) : dw.summands(k_.middle, m_.lane_operands));
         Unit f{c, x, y, p, pw1, dw, pw2};
         schedule_.apply(f);
     }
@@ -257,12 +260,12 @@ class Builder {
 
     void define_window() {
         const std::vector<Activation> in = planes_of_parts();
-        Depthwise dw = k_.kind == KernelKind::kDepthwise
-                           ? depthwise("dw", layouts_[0], parts_, k_.in, k_.window, blob(0, 0), in, c, x, y, p, joined())
-                       : k_.kind == KernelKind::kMaxPool
-                           ? max_pool("pool", parts_, k_.in, k_.window, in, c, x, y, p, joined())
-                           : average_pool("pool", parts_, k_.in, k_.window, k_.counts_padding, in, c, x, y, p,
-                                          joined());
+        Depthwise dw =
+            k_.kind == KernelKind::kDepthwise
+                ? depthwise("dw", layouts_[0], parts_, k_.in, k_.window, blob(0, 0), in, c, x, y, p, joined())
+            : k_.kind == KernelKind::kMaxPool
+                ? max_pool("pool", parts_, k_.in, k_.window, in, c, x, y, p, joined())
+                : average_pool("pool", parts_, k_.in, k_.window, k_.counts_padding, in, c, x, y, p, joined());
         emit(dw);
         SingleLayer f{c, x, y, p, k_.out, std::move(dw)};
         schedule_.apply(f);

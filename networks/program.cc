@@ -258,8 +258,8 @@ class Writer {
         return kernel;
     }
 
-    /// The table of a copy in runs; empty: some plane has more than two, or is at an end of the arena, beyond which whole
-    /// vectors would be read.
+    /// The table of a copy in runs; empty: some plane has more than two, or is at an end of the arena, beyond which
+    /// whole vectors would be read.
     std::vector<int> copy_runs(int n) const {
         std::vector<std::vector<std::pair<int, int>>> runs(places_.planes[n]);  // First lane, and offset less lane.
         std::vector<int> at(size_t(places_.planes[n]) * kPlane, -1);
