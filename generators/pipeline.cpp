@@ -6,7 +6,6 @@
 
 #include "kernels.h"
 #include "schedules/prefetch.h"
-#include "schedules/schedules.h"
 
 namespace shufflenet::generators {
 
@@ -350,15 +349,18 @@ std::unique_ptr<Schedule> schedule_for(const Halide::Target &target, const sched
 
 }  // namespace
 
-KernelPipeline make_pipeline(const Kernel &kernel, const Halide::Target &target, int fma_units,
-                             const schedules::Tuning &tuning, bool reference) {
-    const schedules::Machine machine = schedules::machine_of(target, fma_units);
-    const auto schedule = schedule_for(target, machine, tuning, reference);
-    KernelPipeline built = Builder(kernel, machine, *schedule).build();
+KernelPipeline make_pipeline(const Kernel &kernel, const schedules::Machine &machine, const Schedule &schedule) {
+    KernelPipeline built = Builder(kernel, machine, schedule).build();
     built.pipeline.add_custom_lowering_pass(new schedules::SpreadPrefetches);
     built.scratch = std::make_shared<schedules::ScratchBytes>();
     built.pipeline.add_custom_lowering_pass(built.scratch.get(), [keep = built.scratch] {});
     return built;
+}
+
+KernelPipeline make_pipeline(const Kernel &kernel, const Halide::Target &target, int fma_units,
+                             const schedules::Tuning &tuning, bool reference) {
+    const schedules::Machine machine = schedules::machine_of(target, fma_units);
+    return make_pipeline(kernel, machine, *schedule_for(target, machine, tuning, reference));
 }
 
 }  // namespace shufflenet::generators

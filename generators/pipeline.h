@@ -6,8 +6,8 @@
 
 #include "halide_compat.h"
 #include "networks/kernel.h"
+#include "schedules/schedules.h"
 #include "schedules/scratch.h"
-#include "schedules/tuning.h"
 
 namespace shufflenet::generators {
 
@@ -22,7 +22,11 @@ struct KernelPipeline {
     std::vector<Halide::Argument> arguments() const { return {in, table, weights}; }
 };
 
-/// See build_kernel().
+/// A kernel for a machine, with whatever schedule.
+KernelPipeline make_pipeline(const networks::Kernel &kernel, const schedules::Machine &machine,
+                             const schedules::Schedule &schedule);
+
+/// With a target's own: see build_kernel().
 KernelPipeline make_pipeline(const networks::Kernel &kernel, const Halide::Target &target, int fma_units,
                              const schedules::Tuning &tuning, bool reference);
 

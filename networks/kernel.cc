@@ -7,7 +7,7 @@ namespace shufflenet::networks {
 
 namespace {
 
-/// Appends "_" and what follows; a size is "28x28", a window "k3x3s2x2p1x1".
+/// Appends "_" and what follows; a size is "28x28", a window "k3s2", or "k3x5s2x1p1x2" where it is not square().
 class Key {
   public:
     explicit Key(std::string_view kind) : text_(kind) {}
@@ -20,6 +20,8 @@ class Key {
     }
     Key &add(Size size) { return add(text(size)); }
     Key &add(const char *name, const Window &w) {
+        const int side = w.kernel.height, stride = w.stride.height;
+        if (w == square(side, stride)) return add(name + std::to_string(side) + "s" + std::to_string(stride));
         return add(name + text(w.kernel) + "s" + text(w.stride) + "p" + text(w.padding));
     }
     /// As in its text, without what no identifier has: "leaky_relu_0p1".
@@ -143,7 +145,7 @@ std::string key(const Kernel &kernel) {
     key.add("g", kernel.middle_groups, 1).add("h", kernel.groups, 1);
     if (kernel.ordered) key.add("o" + std::to_string(kernel.last_summands));
     if (kernel.in_channels > 0) key.add("row", kernel.in_planes, 0);
-    key.add("q", kernel.quads, 0);
+    // Not the quads: they follow from where channels happen to lie, and tuned numbers fit all the same.
     if (kernel.shortcut) key.add("shortcut");
     if (!kernel.counts_padding) key.add("inside");
     return key.take();

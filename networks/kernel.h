@@ -79,7 +79,7 @@ struct Kernel {
     int middle_planes() const { return planes_of(middle); }
 };
 
-/// An identifier of the kernel, by which tuned numbers are found: equal for equal kernels, e.g.
+/// A name of the kernel, by which tuned numbers are found: equal for kernels that are equal but for their quads, e.g.
 /// "unit_28x28_58_58_58_relu_none_relu".
 std::string key(const Kernel &kernel);
 

@@ -75,8 +75,7 @@ class Packer {
             }
         }
         std::ranges::sort(all);
-        const auto rest = std::ranges::unique(all);
-        all.erase(rest.begin(), rest.end());
+        all.erase(std::unique(all.begin(), all.end()), all.end());
         return all;
     }
     bool fits(const Block &block, int at) const {

@@ -38,7 +38,7 @@ class Rows {
             b = find(b);
             if (a == b) continue;
             if (members_[a].size() < members_[b].size()) std::swap(a, b);
-            const auto shared = [&](const auto &member) { return members_[a].contains(member.first); };
+            const auto shared = [&, a = a](const auto &member) { return members_[a].contains(member.first); };
             if (std::ranges::any_of(members_[b], shared)) {
                 undo(*log);
                 log->clear();

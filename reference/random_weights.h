@@ -90,10 +90,8 @@ inline double row_variance(const Stream &running_var, size_t row) {
     return (0.5 + running_var.uniform(row)) * row_scale(running_var, row) * row_scale(running_var, row);
 }
 
-/// What makes up for a ReLU, which halves the mean square, on the layer's input: 2 after a ReLU, else 1.
-inline double gain(const Layer &layer, bool after_relu) {
-    return (!layer.pointwise() && !layer.depthwise()) || !after_relu ? 1 : 2;
-}
+/// What makes up for a ReLU, which halves the mean square, on a layer's input.
+constexpr double gain(bool after_relu) { return after_relu ? 2 : 1; }
 
 inline void add_convolution(std::vector<NamedTensor> &tensors, const Layer &layer, bool after_relu, uint64_t seed) {
     const auto name_of = [](const std::string &module, const char *field) { return module + field; };
@@ -105,7 +103,7 @@ inline void add_convolution(std::vector<NamedTensor> &tensors, const Layer &laye
         weight, {layer.out_channels, layer.group_channels(), layer.window.kernel.height, layer.window.kernel.width},
         [&, stream = Stream(seed, weight)](size_t i) {
             const double row = row_variance(var, i / fan_in);
-            return stream.normal(i, gain(layer, after_relu) * row / double(fan_in));
+            return stream.normal(i, gain(after_relu) * row / double(fan_in));
         }));
     const auto add_norm = [&](const char *field, const auto &element) {
         const Stream stream(seed, name_of(layer.norm, field));
@@ -182,8 +180,10 @@ inline std::vector<NamedTensor> random_state_dict(const networks::Graph &graph, 
         if (layer.kind == networks::LayerKind::kLinear) {
             detail::add_fully_connected(tensors, layer, seed);
         } else if (layer.has_weights()) {
-            // The pools keep signs.
             detail::add_convolution(tensors, layer, after_relu, seed);
+        }
+        // The pools keep signs.
+        if (layer.has_weights() || layer.kind == networks::LayerKind::kAdd) {
             after_relu = layer.activation != networks::kNoActivation;
         } else if (layer.kind == networks::LayerKind::kActivation) {
             after_relu = true;

@@ -335,11 +335,11 @@ class Cpu final : public Schedule {
         part.out.split(strip, task, strip, together, TailStrategy::GuardWithIf).parallel(task);
     }
 
-    /// The copy of a dense convolution's input, made before all else.
-    void pad(Convolution &f, Var c) const {
-        const int vec = std::min(m_.vec, f.in_lanes);
+    /// The copy of a dense convolution's input.
+    void pad(Func copy, int lanes, Var c) const {
+        const int vec = std::min(m_.vec, lanes);
         Var ci("ci");
-        f.padded.compute_root().align_bounds(c, vec).split(c, c, ci, vec).vectorize(ci);
+        copy.align_bounds(c, vec).split(c, c, ci, vec).vectorize(ci);
     }
 
     /// A dense convolution, row by row: a panel of output channels and a tile of a row's pixels at a time. Leaves `co`
@@ -516,8 +516,13 @@ void Cpu::apply(FullyConnected &f) const {
 void Cpu::apply(Stem &f) const {
     // A strip of pooled rows at a time; the rows of the convolution that it needs slide through L1. An even number of
     // strips, so that two threads get the same.
-    const int rows = tuning_.strip_rows > 0 ? tuning_.strip_rows : 14;
+    const auto bytes = [&f](int rows, int lanes) {
+        const int height = f.window.kernel.height + rows * f.window.stride.height;
+        return unit_bytes({}, {std::min(height, f.conv_size.height), f.conv_size.width}, lanes, 0);
+    };
     for (Stem::Part &part : f.parts) {
+        int rows = tuning_.strip_rows > 0 ? tuning_.strip_rows : 14;
+        while (rows > 1 && !fits_scratch(bytes(rows, part.channels.lanes))) rows = (rows + 1) / 2;
         const int vec = vector_of(part.channels);
         // The taps of a channel are unrolled; those of all would not fit into the cache of decoded instructions, and
         // LLVM then adds some in another order.
@@ -576,15 +581,21 @@ void Cpu::convolution(Convolution &f, Convolution::Part &part, Var c, Var x, Var
 }
 
 void Cpu::store(Convolution &f, Var c, Var x, Var y, Var p, int blocks) const {
-    pad(f, c);
+    const auto copied = [&f](int rows) {
+        const auto &[kernel, stride, padding] = f.window;
+        const Size size{(rows - 1) * stride.height + kernel.height, (f.out_size.width - 1) * stride.width + kernel.width};
+        return unit_bytes({}, size, f.in_lanes, 0);
+    };
+    // A copy of all is made first, where there is room for it; otherwise each block has its own.
+    const bool whole = fits_scratch(copied(f.out_size.height));
+    int rows = pieces(f.out_size.height, std::min(f.out_size.height, blocks));
+    while (!whole && rows > 1 && copied(rows) > kScratchBytes / 2) rows = (rows + 1) / 2;
+    if (whole) pad(f.padded.compute_root(), f.in_lanes, c);
     for (Convolution::Part &part : f.parts) {
         Var co("co"), block("block");
         convolution(f, part, c, x, y, p, co);
-        part.out
-            .split(y, block, y, pieces(f.out_size.height, std::min(f.out_size.height, blocks)),
-                   TailStrategy::GuardWithIf)
-            .reorder(y, co, block)
-            .parallel(block);
+        part.out.split(y, block, y, rows, TailStrategy::GuardWithIf).reorder(y, co, block).parallel(block);
+        if (!whole) pad(f.padded.clone_in(part.sum).compute_at(part.out, block), f.in_lanes, c);
     }
 }
 
@@ -649,7 +660,7 @@ void Cpu::strip_step(WholeBlock &f, WholeBlock::Step &step, Func &home, Var stri
     } else if (auto *dw = std::get_if<Depthwise>(&step.layer)) {
         depthwise(*dw, dw->parts.front(), f.c, f.x, f.y, f.p, co);
     } else if (auto *conv = std::get_if<Convolution>(&step.layer)) {
-        pad(*conv, f.c);
+        pad(conv->padded.compute_root(), conv->in_lanes, f.c);
         convolution(*conv, conv->parts.front(), f.c, f.x, f.y, f.p, co);
     } else {
         out_of(step).align_bounds(f.c, vec).split(f.c, cv, ci, vec).reorder(ci, cv, f.p).vectorize(ci);

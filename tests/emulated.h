@@ -1,8 +1,7 @@
 // What tests leave out where an emulator runs them, about a hundred times slower.
 #pragma once
 
-#include "networks/layers.h"
-#include "shufflenet/descriptor.h"
+#include "model_graph.h"
 
 namespace shufflenet {
 
@@ -15,7 +14,7 @@ inline constexpr bool kEmulated = false;
 /// Whether a model takes too long here to be run more than once; smaller ones go through every test.
 inline bool runs_once(const shufflenet_descriptor &d) {
     constexpr int64_t kMultiplyAdds = 20'000'000;
-    return kEmulated && total_cost(*find_network(d.network), {d.height, d.width}, d.classes).flops > kMultiplyAdds;
+    return kEmulated && total_cost(graph_of(d)).flops > kMultiplyAdds;
 }
 
 }  // namespace shufflenet

@@ -9,26 +9,21 @@
 #include <span>
 #include <vector>
 
-#include "cifar10_x0_5.h"
 #include "emulated.h"
 #include "host_environment.h"
 #include "reference/random_weights.h"
 #include "shufflenet/model.h"
+#include "x0_5_33x47.h"
 
 namespace shufflenet {
 namespace {
 
 using Bits = std::vector<uint32_t>;
 
-const AnyNetwork &network() {
-    static const AnyNetwork found = *find_any_network("shufflenet_v2_x0_5");
-    return found;
-}
-
 /// Random weights, with half of the classes' logits too small to be normal numbers.
 const std::vector<std::byte> &weights() {
     static const std::vector<std::byte> file = [] {
-        auto tensors = reference::random_state_dict(network(), CIFAR10_X0_5_CLASSES, 3);
+        auto tensors = reference::random_state_dict(graph_of(x0_5_33x47_descriptor), 3);
         for (reference::NamedTensor &tensor : tensors) {
             if (!tensor.name.starts_with("fc.")) continue;
             for (size_t i = 0; i < tensor.values.size() / 2; ++i) tensor.values[i] *= 1e-40F;
@@ -43,7 +38,7 @@ constexpr int kBatch = 4;
 /// An ordinary image, one of numbers too small to be normal, one of large ones, and one of those that are none.
 const std::vector<float> &input() {
     static const std::vector<float> values = [] {
-        auto images = reference::random_input({CIFAR10_X0_5_HEIGHT, CIFAR10_X0_5_WIDTH}, kBatch, 3);
+        auto images = reference::random_input({X0_5_33X47_HEIGHT, X0_5_33X47_WIDTH}, kBatch, 3);
         const size_t image = images.size() / kBatch;
         for (size_t i = 0; i < image; ++i) {
             images[image + i] *= 1e-40F;
@@ -59,16 +54,16 @@ const std::vector<float> &input() {
 /// A model and room for its outputs, made before the environment is.
 struct Runner {
     Model model;
-    std::vector<float> logits = std::vector<float>(kBatch * CIFAR10_X0_5_CLASSES), conv5;
+    std::vector<float> logits = std::vector<float>(kBatch * X0_5_33X47_CLASSES), conv5;
     bool ok = true;
 
     void open(int threads) {
-        ok = ok && model.open(cifar10_x0_5_descriptor, threads).ok() && model.load_weights(weights(), "weights").ok();
-        conv5.resize(kBatch * model.feature_shape(Feature::kConv5).elements());
+        ok = ok && model.open(x0_5_33x47_descriptor, threads).ok() && model.load_weights(weights(), "weights").ok();
+        conv5.resize(kBatch * model.output_shape("conv5").elements());
     }
     void run() {
-        const FeatureRequest request{Feature::kConv5, Layout::kNHWC, conv5};
-        ok = ok && model.run(input(), kBatch, logits, {&request, 1}).ok();
+        const OutputRequest requests[] = {{"logits", Layout::kNCHW, logits}, {"conv5", Layout::kNHWC, conv5}};
+        ok = ok && model.run(input(), kBatch, requests).ok();
     }
     /// Bits, because a NaN is not equal to itself.
     Bits bits() const {

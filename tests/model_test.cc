@@ -12,6 +12,7 @@
 #include "allocation_count.h"
 #include "cifar10_x0_5.h"
 #include "emulated.h"
+#include "expected.h"
 #include "huge_pages.h"
 #include "model_cases.h"
 #include "pack.h"
@@ -30,10 +31,24 @@ const shufflenet_descriptor &model_named(std::string_view name) {
     throw std::invalid_argument("no such test model");
 }
 
+/// With weights, and logits alone.
 const shufflenet_descriptor &cifar() { return model_named("cifar10_x0_5"); }
+/// With features beside the logits.
+const shufflenet_descriptor &featured() { return model_named("x0_5_33x47"); }
 
 std::vector<float> input_for(const shufflenet_descriptor &d, int batch, uint64_t seed = 3) {
     return reference::random_input({d.height, d.width}, batch, seed);
+}
+
+/// Opened, with weights: embedded ones, or random ones.
+Model ready(const shufflenet_descriptor &d, int threads = 1) {
+    Model model;
+    EXPECT_EQ(model.open(d, threads).message(), "");
+    const bool embedded = describe(d).embedded_weights;
+    const Status loaded = embedded ? model.load_embedded_weights()
+                                   : model.load_weights(reference::random_safetensors(graph_of(d), 1), "random");
+    EXPECT_EQ(loaded.message(), "");
+    return model;
 }
 
 /// What the model was compiled for, best last.
@@ -208,28 +223,20 @@ TEST(HugePages, PartsAreLinesOfZeroesInOrder) {
 
 TEST(HugePages, WeightsLieInTheOrderOfARun) {
     // Its fully connected layer alone is 4 MB.
-    const shufflenet_descriptor &d = model_named("x0_5_33x47");
-    const std::vector<std::byte> file = reference::random_safetensors(*find_network(d.network), d.classes, 1);
+    const shufflenet_descriptor &d = featured();
+    const std::vector<std::byte> file = reference::random_safetensors(graph_of(d), 1);
     Safetensors tensors;
     ASSERT_TRUE(Safetensors::parse(file, "random weights", &tensors).ok());
     PackedWeights weights;
-    ASSERT_TRUE(pack_weights(tensors, "random weights", *find_any_network(d.network), {d.height, d.width}, kPanelFloats,
-                             &weights)
-                    .ok());
+    ASSERT_TRUE(pack_weights(tensors, "random weights", d.network, *d.program, &weights).ok());
+    int64_t at = 0;
+    for (const shufflenet_call &call : std::span(d.program->calls, d.program->calls_count)) {
+        EXPECT_EQ(call.weights, at) << call.id;
+        at += d.program->shapes[call.kernel].weights;
+    }
+    EXPECT_EQ(weights.floats.size(), static_cast<size_t>(at));
     if (!HugePages().map(4 << 20)) GTEST_SKIP() << "this system has no such pages";
-    std::vector<const KernelWeights *> run = {&weights.stem};
-    for (const auto &units : weights.stages) {
-        for (const UnitWeights &unit : units) {
-            if (unit.branch1.weights.size() > 0) run.push_back(&unit.branch1);
-            run.push_back(&unit.branch2);
-        }
-    }
-    run.push_back(&weights.conv5);
-    run.push_back(&weights.fc);
-    for (size_t i = 1; i < run.size(); ++i) {
-        const size_t floats = HugePages::room(run[i - 1]->weights.bytes()) / sizeof(float);
-        EXPECT_EQ(run[i]->weights.data(), run[i - 1]->weights.data() + floats) << "kernel " << i;
-    }
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(weights.floats.data()) % (2 << 20), 0U) << "a page's beginning";
 }
 
 TEST(Descriptor, OfAnotherVersionIsAnErrorThatNamesBoth) {
@@ -283,21 +290,32 @@ TEST(Run, BadArgumentsAreErrors) {
         EXPECT_EQ(status.code(), Code::kBadInput) << row.what;
         EXPECT_NE(status.message().find(row.words), std::string::npos) << row.what << ": " << status.message();
     }
-    std::vector<float> feature(5);
-    const FeatureRequest request{Feature::kStage2, Layout::kNCHW, feature};
-    const Status status = model.run(std::span(input).first(image), 1, std::span(logits).first(10), {&request, 1});
-    EXPECT_NE(status.message().find("feature: expected 3072 floats, found 5"), std::string::npos) << status.message();
+}
+
+TEST(Run, BadOutputsAreErrors) {
+    Model model = ready(featured());
+    const std::vector<float> input = input_for(featured(), 1);
+    std::vector<float> five(5);
+    const auto requested = [&](std::string_view name) {
+        const OutputRequest request{name, Layout::kNCHW, five};
+        return model.run(input, 1, {&request, 1}).message();
+    };
+    EXPECT_EQ(requested("stage2"), "stage2: expected 1440 floats, found 5");
+    EXPECT_EQ(requested("stage5"),
+              "output of x0_5_33x47: expected one of logits, stage2, stage3, stage4, conv5, found stage5");
 }
 
 TEST(Run, UnopenedModelIsAnError) {
     Model model;
-    EXPECT_FALSE(model.run({}, 1, {}).ok());
+    EXPECT_FALSE(model.run({}, 1, std::span<float>()).ok());
+    EXPECT_FALSE(model.run({}, 1, std::span<const OutputRequest>()).ok());
     EXPECT_FALSE(model.load_embedded_weights().ok());
     Model other;
     EXPECT_FALSE(model.share(&other).ok());
-    FeatureView view;
-    EXPECT_FALSE(model.view(Feature::kStage2, &view).ok());
-    EXPECT_EQ(model.feature_shape(Feature::kStage2).elements(), 0U);
+    OutputView view{};
+    EXPECT_FALSE(model.view("stage2", &view).ok());
+    EXPECT_EQ(model.output_shape("stage2").elements(), 0U);
+    EXPECT_TRUE(model.outputs().empty());
     EXPECT_EQ(model.info().name, "");
     EXPECT_EQ(model.classes(), 0);
     EXPECT_EQ(model.threads(), 0);
@@ -331,40 +349,57 @@ TEST(Run, AnyThreadCountComputesTheSame) {
     }
 }
 
-TEST(Run, FailingKernelNamesItsStage) {
-    shufflenet_kernels kernels = cifar().kernels[0];
-    kernels.basic[1] = [](const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
-                          halide_buffer_t *) { return -1; };
-    shufflenet_descriptor d = cifar();
-    d.kernels = &kernels;
-    d.kernels_count = 1;
+/// A copy of the table of kernels of one instruction set, to be changed.
+struct ChangedKernels {
+    std::vector<shufflenet_kernel> functions;
+    shufflenet_kernels kernels;
+    shufflenet_descriptor d;
+    ChangedKernels(const shufflenet_descriptor &from, const std::string &isa) : d(from) {
+        const std::span all(from.kernels, from.kernels_count);
+        kernels = *std::ranges::find(all, isa, [](const shufflenet_kernels &k) { return std::string(k.isa); });
+        functions.assign(kernels.kernels, kernels.kernels + from.program->kernels_count);
+        kernels.kernels = functions.data();
+        d.kernels = &kernels;
+        d.kernels_count = 1;
+    }
+    ChangedKernels(const ChangedKernels &) = delete;
+    ChangedKernels &operator=(const ChangedKernels &) = delete;
+};
+
+TEST(Run, FailingKernelNamesItsCall) {
+    ChangedKernels changed(cifar(), cifar().kernels[0].isa);
+    const std::span calls(cifar().program->calls, cifar().program->calls_count);
+    const auto failing = std::ranges::find_if(
+        calls, [](const shufflenet_call &call) { return std::string_view(call.id).starts_with("stage3_unit1"); });
+    ASSERT_NE(failing, calls.end());
+    changed.functions[failing->kernel].run = [](const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
+                                                halide_buffer_t *, halide_buffer_t *) { return -1; };
+    // Calls can have a kernel in common.
+    const auto first = std::ranges::find(calls, failing->kernel, &shufflenet_call::kernel);
     for (const int threads : {1, 2}) {
-        Model model;
-        ASSERT_TRUE(model.open(d, threads).ok());
-        ASSERT_TRUE(model.load_embedded_weights().ok());
+        Model model = ready(changed.d, threads);
         std::vector<float> logits(30);
-        const Status status = model.run(input_for(d, 3), 3, logits);
+        const Status status = model.run(input_for(changed.d, 3), 3, logits);
         EXPECT_EQ(status.code(), Code::kInternal);
-        EXPECT_NE(status.message().find("stage3_unit1_branch2"), std::string::npos) << status.message();
+        EXPECT_EQ(status.message(), std::string("cifar10_x0_5: ") + first->id + ": ");
     }
 }
 
-TEST(Run, ViewNeedsARunThatStoredIt) {
-    Model model;
-    FeatureView view;
-    ASSERT_TRUE(model.open(cifar()).ok());
-    ASSERT_TRUE(model.load_embedded_weights().ok());
-    EXPECT_FALSE(model.view(Feature::kStage4, &view).ok());
-    std::vector<float> logits(10);
-    ASSERT_TRUE(model.run(input_for(cifar(), 1), 1, logits).ok());
-    EXPECT_TRUE(model.view(Feature::kStage4, &view).ok());
-    EXPECT_FALSE(model.view(Feature::kConv5, &view).ok());
+TEST(Run, ViewNeedsARunAndAnOutputInTheArena) {
+    Model model = ready(featured());
+    OutputView view{};
+    EXPECT_FALSE(model.view("stage4", &view).ok());
+    first_output_of(model, input_for(featured(), 1), 1);
+    EXPECT_TRUE(model.view("stage4", &view).ok());
+    EXPECT_TRUE(model.view("conv5", &view).ok());
+    EXPECT_FALSE(model.view("logits", &view).ok());
+    EXPECT_FALSE(model.view("stage5", &view).ok());
 }
 
 /// What a view shows, in canonical order.
-std::vector<float> viewed(const Model &model, Feature feature) {
-    FeatureView view{};
-    EXPECT_TRUE(model.view(feature, &view).ok());
+std::vector<float> viewed(const Model &model, const std::string &output) {
+    OutputView view{};
+    EXPECT_TRUE(model.view(output, &view).ok());
     std::vector<float> values;
     for (const int32_t channel : view.channel_offset) {
         for (int p = 0; p < view.shape.height * view.shape.width; ++p) {
@@ -374,26 +409,21 @@ std::vector<float> viewed(const Model &model, Feature feature) {
     return values;
 }
 
-/// What views show after a run of the batch that asked for conv5.
-std::vector<std::vector<float>> viewed_after(Model &model, std::span<const float> input, int batch) {
-    std::vector<float> logits(size_t(batch) * model.classes());
-    std::vector<float> conv5(batch * model.feature_shape(Feature::kConv5).elements());
-    const FeatureRequest request{Feature::kConv5, Layout::kNCHW, conv5};
-    EXPECT_TRUE(model.run(input, batch, logits, {&request, 1}).ok());
-    std::vector<std::vector<float>> views;
-    for (int f = 0; f < kFeatures; ++f) views.push_back(viewed(model, static_cast<Feature>(f)));
+/// What views show after a run of the batch.
+Outputs viewed_after(Model &model, std::span<const float> input, int batch) {
+    first_output_of(model, input, batch);
+    Outputs views;
+    for (const char *output : {"stage2", "stage3", "stage4", "conv5"}) views.push_back(viewed(model, output));
     return views;
 }
 
 TEST(Run, ViewsShowTheLastImage) {
     constexpr int kMostThreads = kEmulated ? 3 : 8, kRepeats = kEmulated ? 1 : 5;
-    const size_t image = size_t{3} * cifar().height * cifar().width;
-    const std::vector<float> input = input_for(cifar(), 4 * kMostThreads);
+    const std::vector<float> input = input_for(featured(), 4 * kMostThreads);
+    const size_t image = input.size() / (4 * kMostThreads);
     const std::span<const float> images(input);
-    Model alone;
-    ASSERT_TRUE(alone.open(cifar()).ok());
-    ASSERT_TRUE(alone.load_embedded_weights().ok());
-    std::vector<std::vector<std::vector<float>>> expected;
+    Model alone = ready(featured());
+    std::vector<Outputs> expected;
     for (int i = 0; i < 4 * kMostThreads; ++i) {
         expected.push_back(viewed_after(alone, images.subspan(i * image, image), 1));
     }
@@ -411,36 +441,31 @@ TEST(Run, ViewsShowTheLastImage) {
 
 /// A kernel that holds every thread but one at its first image until the last one has started.
 struct Stalling {
-    static inline shufflenet_stem_fn stem = nullptr;
+    static inline shufflenet_kernel_fn stem = nullptr;
     static inline std::thread::id caller;
     static inline std::atomic<int> started{0};
     static inline int images = 0;
-    static int run(const void *context, halide_buffer_t *in, halide_buffer_t *weights, halide_buffer_t *out,
-                   halide_buffer_t *tail) {
+    static int run(const void *context, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights,
+                   halide_buffer_t *out, halide_buffer_t *tail) {
         ++started;
         while (std::this_thread::get_id() != caller && started < images) std::this_thread::yield();
-        return stem(context, in, weights, out, tail);
+        return stem(context, in, table, weights, out, tail);
     }
 };
 
 TEST(Run, ViewsShowTheLastImageWhereOneThreadTakesAllOthers) {
     std::string isa;
-    ASSERT_TRUE(chosen_isa(cifar(), &isa).ok());
-    shufflenet_kernels kernels = *std::find_if(cifar().kernels, cifar().kernels + cifar().kernels_count,
-                                               [&](const shufflenet_kernels &k) { return k.isa == isa; });
-    Stalling::stem = std::exchange(kernels.stem, Stalling::run);
+    ASSERT_TRUE(chosen_isa(featured(), &isa).ok());
+    ChangedKernels changed(featured(), isa);
+    shufflenet_kernel &first = changed.functions[featured().program->calls[0].kernel];
+    Stalling::stem = std::exchange(first.run, Stalling::run);
     Stalling::caller = std::this_thread::get_id();
-    shufflenet_descriptor d = cifar();
-    d.kernels = &kernels;
-    d.kernels_count = 1;
-    const size_t image = size_t{3} * d.height * d.width;
     const int batch = Stalling::images = 8;
-    const std::vector<float> input = input_for(d, batch);
+    const std::vector<float> input = input_for(featured(), batch);
     for (const int threads : {2, 4, 8}) {
-        Model model;
-        ASSERT_TRUE(model.open(d, threads).ok());
-        ASSERT_TRUE(model.load_embedded_weights().ok());
-        const auto expected = viewed_after(model, std::span(input).last(image), 1);
+        Model model = ready(changed.d, threads);
+        Stalling::started = batch;
+        const auto expected = viewed_after(model, std::span(input).last(input.size() / batch), 1);
         Stalling::started = 0;
         EXPECT_EQ(viewed_after(model, input, batch), expected) << threads << " threads";
     }
@@ -448,21 +473,15 @@ TEST(Run, ViewsShowTheLastImageWhereOneThreadTakesAllOthers) {
 
 TEST(Run, AllocatesNothing) {
     if (!kCountsAllocations) GTEST_SKIP() << "sanitizers interpose malloc";
-    for (const char *name : {"cifar10_x0_5", "x0_5_1024x640"}) {
+    for (const char *name : {"cifar10_x0_5", "x0_5_33x47", "x0_5_1024x640"}) {
         const shufflenet_descriptor &d = model_named(name);
         if (runs_once(d)) continue;
         for (const int threads : {1, 2}) {
-            Model model;
-            ASSERT_TRUE(model.open(d, threads).ok());
-            ASSERT_TRUE(
-                model.load_weights(reference::random_safetensors(*find_network(d.network), d.classes, 1), "random")
-                    .ok());
+            Model model = ready(d, threads);
             const std::vector<float> input = input_for(d, 3);
-            std::vector<float> logits(3 * model.classes());
-            std::vector<float> conv5(3 * model.feature_shape(Feature::kConv5).elements());
-            const FeatureRequest request{Feature::kConv5, Layout::kNHWC, conv5};
+            const OutputBuffers buffers(model, 3, Layout::kNHWC);
             const long before = allocation_count();
-            const Status status = model.run(input, 3, logits, {&request, 1});
+            const Status status = model.run(input, 3, buffers.requests());
             EXPECT_EQ(allocation_count(), before) << name << ", " << threads << " threads";
             EXPECT_TRUE(status.ok()) << status.message();
         }
@@ -473,9 +492,8 @@ TEST(Weights, ClassCountOfTheFileWins) {
     Model model;
     ASSERT_TRUE(model.open(cifar()).ok());
     EXPECT_EQ(model.classes(), 10);
-    const Network &network = *find_network("shufflenet_v2_x0_5");
     for (const int classes : {1, 7, 33, 1000, 100'000}) {
-        const auto file = reference::random_safetensors(network, classes, 5);
+        const auto file = reference::random_safetensors(graph_with_classes(cifar(), classes), 5);
         ASSERT_TRUE(model.load_weights(file, "file").ok());
         EXPECT_EQ(model.classes(), classes);
         std::vector<float> logits(classes, NAN);
@@ -491,7 +509,8 @@ TEST(Weights, AreKeptWhenLoadingFails) {
     const std::vector<float> input = input_for(cifar(), 1);
     std::vector<float> before(10), after(10);
     ASSERT_TRUE(model.run(input, 1, before).ok());
-    auto file = reference::random_safetensors(*find_network("shufflenet_v2_x1_0"), 10, 5);
+    const auto other = networks::published_network("shufflenet_v2_x1_0", {64, 64}, 10);
+    const std::vector<std::byte> file = reference::random_safetensors(*other, 5);
     EXPECT_FALSE(model.load_weights(file, "other network").ok());
     ASSERT_TRUE(model.run(input, 1, after).ok());
     EXPECT_EQ(before, after);
@@ -533,7 +552,7 @@ TEST(Share, DifferentModelsRunSideBySide) {
         Job job{&model_named(name), {}, {}, {}, {}};
         ASSERT_TRUE(job.model.open(*job.d, 2).ok());
         ASSERT_TRUE(
-            job.model.load_weights(reference::random_safetensors(*find_network(job.d->network), 10, 9), "random").ok());
+            job.model.load_weights(reference::random_safetensors(graph_with_classes(*job.d, 10), 9), "random").ok());
         job.input = input_for(*job.d, 2);
         job.expected.resize(20);
         job.found.resize(20);

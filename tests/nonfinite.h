@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "expected.h"
-#include "networks/any_network.h"
 
 namespace shufflenet {
 
@@ -38,8 +37,7 @@ struct Spot {
 inline std::vector<Spot> spots_of(const shufflenet_descriptor &model) {
     constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
     constexpr int64_t kMultiplyAdds = 20'000'000;
-    if (total_cost(*find_any_network(model.network), {model.height, model.width}, model.classes).flops >
-        kMultiplyAdds) {
+    if (total_cost(graph_of(model)).flops > kMultiplyAdds) {
         return {{"first", 0, kNan}, {"middle", 1, -kInfinity}, {"last", 2, -kNan}};
     }
     std::vector<Spot> spots;
@@ -80,54 +78,6 @@ inline void expect_same_kinds(std::span<const float> found, std::span<const doub
     }
 }
 
-/// The naive reference's outputs of one image: logits, then the features of a network that has any.
-inline std::vector<std::vector<double>> reference_outputs(const AnyNetwork &network, Size size, int classes,
-                                                          const std::vector<reference::LayerWeights> &layers,
-                                                          std::span<const float> image) {
-    if (network.is_comparison()) return {reference::run(*network.comparison(), size, classes, layers, image)};
-    const reference::Result result = reference::run(*network.shufflenet_v2(), size, classes, layers, image);
-    std::vector<std::vector<double>> outputs = {result.logits};
-    for (int f = 0; f < kFeatures; ++f) outputs.push_back(expected_feature(result, static_cast<Feature>(f)));
-    return outputs;
-}
-
-/// A model's outputs in the same order, for a batch: of a Model or a DeviceModel.
-template <typename M>
-std::vector<std::vector<float>> outputs_of(M &model, std::span<const float> images, int batch) {
-    std::vector<std::vector<float>> outputs = {std::vector<float>(size_t(batch) * model.classes(), 7)};
-    std::vector<FeatureRequest> requests;
-    outputs.reserve(1 + kFeatures);
-    for (int f = 0; f < kFeatures; ++f) {
-        const auto feature = static_cast<Feature>(f);
-        if (model.feature_shape(feature).elements() == 0) continue;
-        outputs.emplace_back(batch * model.feature_shape(feature).elements(), 7);
-        requests.push_back({feature, Layout::kNCHW, outputs.back()});
-    }
-    const Status status = model.run(images, batch, outputs[0], requests);
-    EXPECT_TRUE(status.ok()) << status.message();
-    return outputs;
-}
-
-/// Logits alone: another kernel then computes conv5.
-template <typename M>
-std::vector<float> logits_of(M &model, std::span<const float> image) {
-    std::vector<float> logits(model.classes(), 7);
-    const Status status = model.run(image, 1, logits);
-    EXPECT_TRUE(status.ok()) << status.message();
-    return logits;
-}
-
-/// The outputs of image `i` of `batch`.
-inline std::vector<std::vector<float>> outputs_of_image(const std::vector<std::vector<float>> &outputs, int i,
-                                                        int batch) {
-    std::vector<std::vector<float>> own;
-    for (const std::vector<float> &tensor : outputs) {
-        const auto size = static_cast<std::ptrdiff_t>(tensor.size()) / batch;
-        own.emplace_back(tensor.begin() + i * size, tensor.begin() + (i + 1) * size);
-    }
-    return own;
-}
-
 /// Runs a model with random weights on an image with each of the spots in turn, and on the image as it was. `expected`
 /// returns the reference's outputs of an image with a spot.
 template <typename M, typename Expect>
@@ -137,15 +87,15 @@ void expect_spots_show(M &model, const shufflenet_descriptor &d, std::span<const
         SCOPED_TRACE(testing::Message() << spot);
         const std::vector<float> spoilt = with_spot(image, spot, {d.height, d.width});
         const auto found = outputs_of(model, spoilt, 1);
-        const std::vector<std::vector<double>> &outputs = expected(spot);
+        const std::vector<reference::Tensor> &outputs = expected(spot);
         ASSERT_EQ(found.size(), outputs.size());
         for (size_t i = 0; i < found.size(); ++i) {
             SCOPED_TRACE("output " + std::to_string(i));
-            expect_same_kinds(found[i], outputs[i]);
+            expect_same_kinds(found[i], outputs[i].data);
         }
-        expect_same_kinds(logits_of(model, spoilt), outputs[0]);
+        expect_same_kinds(first_output_of(model, spoilt, 1), outputs[0].data);
         // The pool over all pixels brings it to every logit.
-        if (std::isnan(spot.value)) {
+        if (std::isnan(spot.value) && d.classes > 0) {
             for (const float logit : found[0]) ASSERT_TRUE(std::isnan(logit));
         }
         // Nothing of it is left in the arena.

@@ -473,7 +473,7 @@ class ConvertTest(OnnxTest):
                 self.assert_close(LOGITS, self.logits())
 
     def test_folding_again_gives_the_same_floats(self):
-        """What canonical.h says of 1 - epsilon: the weights that a reader computes are those of the graph."""
+        """What importers/weights.h says of 1 - epsilon: the weights that a reader computes are those of the graph."""
         found, _ = self.convert(Writer(STATE, Style(folded=True)).finish().bytes())
         scale = np.float64(found["conv5.1.weight"]) / np.sqrt(np.float64(found["conv5.1.running_var"]) + EPSILON)
         again = (found["conv5.0.weight"] * scale[:, None, None, None]).astype(np.float32)

@@ -63,7 +63,7 @@ class OtherBuildTest(unittest.TestCase):
             "-D", f"CMAKE_CXX_COMPILER={ARGUMENTS.cxx}", "-D", f"CMAKE_CXX_FLAGS={FLAGS}",
             "-D", "CMAKE_UNITY_BUILD=ON", "-D", "CMAKE_COMPILE_WARNING_AS_ERROR=ON", "-D", f"WEIGHTS={WEIGHTS}",
             "-D", f"SHUFFLENET_TARGETS={ARGUMENTS.isa}",
-            "-D", f"SHUFFLENET_GENERATORS={ours / 'bin/shufflenet_generators'}")
+            "-D", f"SHUFFLENET_COMPILER={ours / 'bin/shufflenet_compile'}")
         run("cmake", "--build", cls.build, "--target", "program", "plugin")
         cls.include = [f"-I{ROOT}/runtime/include", f"-I{ours}/include"]
         cls.libraries = [ours / "lib/libcifar10_x0_5.a", ours / "lib/libshufflenet_image.a"]

@@ -12,12 +12,35 @@
 
 namespace shufflenet::tests {
 
+/// Weights as a program packs them; `layers`: of all layers of its graph.
+inline std::vector<double> packed(const networks::Program &program, std::span<const reference::LayerWeights> layers) {
+    std::vector<double> weights(size_t(program.weight_floats));
+    for (const networks::PackStep &step : program.packing) {
+        const reference::LayerWeights &from = layers[step.layer];
+        const networks::Layer &layer = program.graph.layers[step.layer];
+        const networks::WeightLayout &to = step.layout;
+        const int taps = layer.window.kernel.pixels(), inputs = layer.group_channels();
+        for (int co = 0; co < layer.out_channels; ++co) {
+            const int group = step.lanes[co] / to.lanes, lane = step.lanes[co] % to.lanes;
+            const int own = co / (layer.out_channels / layer.groups);
+            weights.at(step.blob + to.bias + group * to.stride + lane) = from.bias[co];
+            for (int i = 0; i < inputs; ++i) {
+                const int input = step.order.empty() ? i : step.order.at(own * inputs + i);
+                for (int tap = 0; tap < taps; ++tap) {
+                    const int row = step.taps_last ? i * taps + tap : tap * inputs + i;
+                    weights.at(step.blob + to.index(group, lane, row)) =
+                        from.weights[(size_t(co) * inputs + input) * taps + tap];
+                }
+            }
+        }
+    }
+    return weights;
+}
+
 class ProgramModel {
   public:
     ProgramModel(const networks::Program &program, std::span<const reference::LayerWeights> layers)
-        : p_(program), weights_(size_t(program.weight_floats)) {
-        for (const networks::PackStep &step : p_.packing) pack(step, layers[step.layer]);
-    }
+        : p_(program), weights_(packed(program, layers)) {}
 
     /// The outputs, in order; memory that nothing was written to is not a number.
     std::vector<reference::Tensor> run(std::span<const float> image) {
@@ -36,25 +59,6 @@ class ProgramModel {
     using Kernel = networks::Kernel;
     using Kind = networks::KernelKind;
     static constexpr int kPlane = networks::kPlane;
-
-    void pack(const networks::PackStep &step, const reference::LayerWeights &from) {
-        const networks::Layer &layer = p_.graph.layers[step.layer];
-        const networks::WeightLayout &to = step.layout;
-        const int taps = layer.window.kernel.pixels(), inputs = layer.group_channels();
-        for (int co = 0; co < layer.out_channels; ++co) {
-            const int group = step.lanes[co] / to.lanes, lane = step.lanes[co] % to.lanes;
-            const int own = co / (layer.out_channels / layer.groups);
-            weights_.at(step.blob + to.bias + group * to.stride + lane) = from.bias[co];
-            for (int i = 0; i < inputs; ++i) {
-                const int input = step.order.empty() ? i : step.order.at(own * inputs + i);
-                for (int tap = 0; tap < taps; ++tap) {
-                    const int row = step.taps_last ? i * taps + tap : tap * inputs + i;
-                    weights_.at(step.blob + to.index(group, lane, row)) =
-                        from.weights[(size_t(co) * inputs + input) * taps + tap];
-                }
-            }
-        }
-    }
 
     /// One call's view: its table, its weights, where it reads.
     struct View {

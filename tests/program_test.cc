@@ -21,23 +21,6 @@ using networks::GraphBuilder;
 using networks::Program;
 using networks::square;
 
-/// Weights of a size that keeps sums of any length near one.
-std::vector<reference::LayerWeights> weights_of(const Graph &graph, uint64_t seed) {
-    std::vector<reference::LayerWeights> all;
-    for (const networks::Layer &layer : graph.layers) {
-        reference::LayerWeights &weights = all.emplace_back();
-        const reference::Stream stream(seed, layer.id);
-        const auto elements = static_cast<size_t>(layer.weight_elements());
-        for (size_t i = 0; i < elements; ++i) {
-            weights.weights.push_back(stream.normal(i, double(layer.out_channels) / double(elements)));
-        }
-        for (int i = 0; i < (elements > 0 ? layer.out_channels : 0); ++i) {
-            weights.bias.push_back(stream.uniform(elements + size_t(i)) - 0.5);
-        }
-    }
-    return all;
-}
-
 /// Both sum in double, in different orders: a few thousand roundings of 1e-16 each.
 constexpr double kTolerance = 1e-11;
 

@@ -1,4 +1,4 @@
-// Random graphs of everything that a graph can have: for tests of the planner and of the compiler.
+// Random graphs of everything that a graph can have, and weights for them: for tests of the planner and of the kernels.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "networks/graph.h"
+#include "reference/random_weights.h"
 
 namespace shufflenet::tests {
 
@@ -110,5 +111,22 @@ class RandomGraph {
 
     std::mt19937 random_;
 };
+
+/// Weights of a size that keeps sums of any length near one.
+inline std::vector<reference::LayerWeights> weights_of(const networks::Graph &graph, uint64_t seed) {
+    std::vector<reference::LayerWeights> all;
+    for (const networks::Layer &layer : graph.layers) {
+        reference::LayerWeights &weights = all.emplace_back();
+        const reference::Stream stream(seed, layer.id);
+        const auto elements = static_cast<size_t>(layer.weight_elements());
+        for (size_t i = 0; i < elements; ++i) {
+            weights.weights.push_back(stream.normal(i, double(layer.out_channels) / double(elements)));
+        }
+        for (int i = 0; i < (elements > 0 ? layer.out_channels : 0); ++i) {
+            weights.bias.push_back(stream.uniform(elements + size_t(i)) - 0.5);
+        }
+    }
+    return all;
+}
 
 }  // namespace shufflenet::tests

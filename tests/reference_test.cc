@@ -1,4 +1,4 @@
-// The reference: layers by hand, whole networks against torchvision.
+// The reference: layers by hand, whole networks against torchvision and PyTorch.
 #include "reference/reference.h"
 
 #include <gtest/gtest.h>
@@ -7,31 +7,34 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <functional>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 
 #include "golden/golden.h"
+#include "networks/shufflenet_v2.h"
 #include "reference/random_weights.h"
 
 namespace shufflenet::reference {
 namespace {
 
+using networks::Graph;
+using networks::GraphBuilder;
+using networks::square;
+using networks::Window;
 using Values = std::vector<double>;
-
-Tensor tensor(int channels, int height, int width, const Values &data) {
-    Tensor t(channels, height, width);
-    EXPECT_EQ(t.data.size(), data.size());
-    t.data = data;
-    return t;
-}
+using Floats = std::vector<float>;
+const GraphBuilder::Module kModule{"w", ""};
 
 /// 1, 2, 3, ...
-Tensor counting(int channels, int height, int width) {
-    Tensor t(channels, height, width);
-    std::iota(t.data.begin(), t.data.end(), 1.0);
-    return t;
+Floats counting(int count) {
+    Floats values(count);
+    std::iota(values.begin(), values.end(), 1.0F);
+    return values;
 }
 
 /// A 3x3 window that passes one tap on.
@@ -41,67 +44,168 @@ Values tap(int ky, int kx) {
     return window;
 }
 
+/// An image, and layers that are made of it one after another.
+class Layers {
+  public:
+    Layers(int channels, int height, int width, Floats image)
+        : builder_("layers", {height, width}, channels), image_(std::move(image)) {}
+
+    using Make = std::function<networks::Tensor(GraphBuilder &, const networks::Tensor &image)>;
+    /// What the tensor holds, channel after channel, row after row; `weights` in the order of the layers.
+    Values compute(const Make &make, const std::vector<LayerWeights> &weights = {}) {
+        builder_.output("out", make(builder_, builder_.image()));
+        graph_ = builder_.take();
+        std::vector<LayerWeights> all(graph_.layers.size());
+        size_t next = 0;
+        for (size_t i = 0; i < all.size(); ++i) {
+            if (graph_.layers[i].has_weights()) all[i] = weights.at(next++);
+        }
+        return run(graph_, all, image_).at(0).data;
+    }
+
+  private:
+    GraphBuilder builder_;
+    Graph graph_;
+    Floats image_;
+};
+
 TEST(Layers, TensorIsChannelsRowsColumns) {
-    const Tensor t = counting(2, 3, 4);
+    Tensor t(2, 3, 4);
+    std::iota(t.data.begin(), t.data.end(), 1.0);
     EXPECT_EQ(t.at(0, 0, 1), 2);
     EXPECT_EQ(t.at(0, 1, 0), 5);
     EXPECT_EQ(t.at(1, 0, 0), 13);
-    EXPECT_EQ(t.padded(1, 2, 3, -7), 24);
-    for (const auto &[y, x] : {std::pair{-1, 0}, {0, -1}, {3, 0}, {0, 4}}) EXPECT_EQ(t.padded(1, y, x, -7), -7);
+    EXPECT_EQ(t.plane(1)[11], 24);
+    EXPECT_TRUE(t.inside(2, 3));
+    for (const auto &[y, x] : {std::pair{-1, 0}, {0, -1}, {3, 0}, {0, 4}}) EXPECT_FALSE(t.inside(y, x));
 }
 
-TEST(Layers, ConvSumsOverInputChannelsAndWindow) {
+Layers::Make convolution(int out_channels, const Window &window, int groups = 1) {
+    return [=](GraphBuilder &b, const networks::Tensor &in) {
+        return b.convolution("conv", kModule, in, out_channels, window, networks::kNoActivation, groups);
+    };
+}
+
+TEST(Layers, ConvolutionSumsOverInputChannelsAndWindow) {
     // 2 -> 1 channels, 2x2 image: at stride 1 each output sees the whole image.
-    const Tensor in = tensor(2, 2, 2, {1, 2, 3, 4, 10, 20, 30, 40});
+    const Floats image = {1, 2, 3, 4, 10, 20, 30, 40};
     Values weights(18, 1.0);
     std::fill(weights.begin() + 9, weights.end(), 0.5);
-    EXPECT_EQ(conv3x3(in, weights, Values{100}, 1, 1).data, Values(4, 100 + 10 + 50));
+    EXPECT_EQ(Layers(2, 2, 2, image).compute(convolution(1, square(3)), {{weights, {100}}}), Values(4, 100 + 10 + 50));
     // At stride 2 the one output is centred on (0, 0): only the taps (1..2, 1..2) are inside.
     Values ramp(18);
     std::iota(ramp.begin(), ramp.end(), 0.0);
-    EXPECT_EQ(conv3x3(in, ramp, Values{0}, 1, 2).data,
+    EXPECT_EQ(Layers(2, 2, 2, image).compute(convolution(1, square(3, 2)), {{ramp, {0}}}),
               Values{1 * 4 + 2 * 5 + 3 * 7 + 4 * 8 + 10 * 13 + 20 * 14 + 30 * 16 + 40 * 17});
 }
 
-TEST(Layers, ConvKeepsOutputChannelsApart) {
+TEST(Layers, ConvolutionKeepsOutputChannelsApart) {
     Values weights(2 * 9, 0.0);
     weights[4] = 2, weights[9 + 4] = 3;
-    EXPECT_EQ(conv3x3(tensor(1, 1, 2, {5, 7}), weights, Values{0, 1}, 2, 1).data, (Values{10, 14, 16, 22}));
+    EXPECT_EQ(Layers(1, 1, 2, {5, 7}).compute(convolution(2, square(3)), {{weights, {0, 1}}}),
+              (Values{10, 14, 16, 22}));
+}
+
+TEST(Layers, ConvolutionOfAnyWindow) {
+    struct Row {
+        Window window;
+        Values weights, expected;
+    };
+    // A 3x4 image of 1, 2, ..., 12.
+    for (const Row &row : {
+             Row{{{1, 2}, {1, 1}, {0, 0}}, {1, 10}, {21, 32, 43, 65, 76, 87, 109, 120, 131}},
+             {{{2, 1}, {2, 3}, {1, 0}}, {1, 10}, {10, 40, 95, 128}},
+             {{{1, 1}, {2, 2}, {0, 0}}, {1}, {1, 3, 9, 11}},
+             {{{1, 3}, {3, 1}, {0, 2}}, {0, 0, 1}, {1, 2, 3, 4, 0, 0}},
+         }) {
+        EXPECT_EQ(Layers(1, 3, 4, counting(12)).compute(convolution(1, row.window), {{row.weights, {0}}}),
+                  row.expected);
+    }
+}
+
+TEST(Layers, ConvolutionOfGroupsReadsItsGroupAlone) {
+    const Floats image = {1, 10, 100, 1000};
+    // 4 -> 6 channels: three outputs of each half.
+    EXPECT_EQ(Layers(4, 1, 1, image)
+                  .compute(convolution(6, {}, 2), {{{1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 2, 1}, {0, 0, 0, 0, 0, 5}}}),
+              (Values{1, 10, 11, 100, 1000, 1205}));
 }
 
 TEST(Layers, DepthwiseReadsItsOwnChannelAtTheRightPlace) {
-    const Tensor in = counting(1, 3, 4);
-    EXPECT_EQ(depthwise3x3(in, tap(1, 1), Values{0}, 1).data, in.data);
-    EXPECT_EQ(depthwise3x3(in, tap(0, 1), Values{0}, 1).data, (Values{0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}));
-    EXPECT_EQ(depthwise3x3(in, tap(1, 2), Values{0}, 1).data, (Values{2, 3, 4, 0, 6, 7, 8, 0, 10, 11, 12, 0}));
+    const auto filtered = [](const Values &window, int stride) {
+        return Layers(1, 3, 4, counting(12)).compute(convolution(1, square(3, stride)), {{window, {0}}});
+    };
+    EXPECT_EQ(filtered(tap(1, 1), 1), (Values{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
+    EXPECT_EQ(filtered(tap(0, 1), 1), (Values{0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}));
+    EXPECT_EQ(filtered(tap(1, 2), 1), (Values{2, 3, 4, 0, 6, 7, 8, 0, 10, 11, 12, 0}));
     // Stride 2: centres are the even rows and columns.
-    EXPECT_EQ(depthwise3x3(in, tap(1, 1), Values{0}, 2).data, (Values{1, 3, 9, 11}));
-    EXPECT_EQ(depthwise3x3(in, tap(2, 0), Values{0}, 2).data, (Values{0, 6, 0, 0}));
+    EXPECT_EQ(filtered(tap(1, 1), 2), (Values{1, 3, 9, 11}));
+    EXPECT_EQ(filtered(tap(2, 0), 2), (Values{0, 6, 0, 0}));
 
     Values two(18, 0.0);
     two[4] = 2, two[9 + 4] = -1;
-    EXPECT_EQ(depthwise3x3(counting(2, 1, 2), two, Values{10, 20}, 1).data, (Values{12, 14, 17, 16}));
+    EXPECT_EQ(Layers(2, 1, 2, counting(4)).compute(convolution(2, square(3), 2), {{two, {10, 20}}}),
+              (Values{12, 14, 17, 16}));
 }
 
 TEST(Layers, PointwiseIsAMatrixProductPerPixel) {
-    const Tensor in = tensor(2, 1, 2, {1, 2, 10, 20});
-    EXPECT_EQ(pointwise(in, Values{1, 0, 0, 1, 2, -1}, Values{0, 0, 5}, 3).data, (Values{1, 2, 10, 20, -3, -11}));
+    EXPECT_EQ(Layers(2, 1, 2, {1, 2, 10, 20}).compute(convolution(3, {}), {{{1, 0, 0, 1, 2, -1}, {0, 0, 5}}}),
+              (Values{1, 2, 10, 20, -3, -11}));
 }
 
-TEST(Layers, Relu) { EXPECT_EQ(relu(tensor(1, 1, 3, {-1, 0, 2})).data, (Values{0, 0, 2})); }
-
-/// As torch.relu, clamp and max_pool2d do.
-TEST(Layers, WhatIsNotANumberStaysThat) {
+/// As torch's activations, and max_pool2d: what is not a number stays that.
+TEST(Layers, Activations) {
     constexpr double kNan = std::numeric_limits<double>::quiet_NaN(),
                      kInfinity = std::numeric_limits<double>::infinity();
-    const Tensor in = tensor(1, 1, 6, {-kNan, kNan, -kInfinity, kInfinity, 7, -0.0});
-    const Values cut = activate(in, Activation::kRelu6).data;
-    EXPECT_TRUE(std::isnan(cut[0]) && std::isnan(cut[1]));
-    EXPECT_EQ(Values(cut.begin() + 2, cut.end()), (Values{0, 6, 6, 0}));
+    const Values values = {-kInfinity, -8, -0.0, 0, 2, 7, kInfinity};
+    struct Row {
+        networks::Activation activation;
+        Values expected;
+    };
+    for (const Row &row : {Row{networks::kNoActivation, values},
+                           {networks::kRelu, {0, 0, -0.0, 0, 2, 7, kInfinity}},
+                           {networks::kRelu6, {0, 0, -0.0, 0, 2, 6, 6}},
+                           {networks::leaky_relu(0.25F), {-kInfinity, -2, -0.0, 0, 2, 7, kInfinity}}}) {
+        const std::string name = to_string(row.activation);
+        for (size_t i = 0; i < values.size(); ++i) {
+            EXPECT_EQ(activate(values[i], row.activation), row.expected[i]) << name << " of " << values[i];
+        }
+        for (const double nan : {kNan, -kNan}) EXPECT_TRUE(std::isnan(activate(nan, row.activation))) << name;
+    }
+}
+
+TEST(Layers, ActivationComesLast) {
+    const std::vector<LayerWeights> weights = {{{-1}, {1}}};
+    const auto activated = [&](const networks::Activation &activation) {
+        return Layers(1, 1, 3, {0, 3, 9})
+            .compute([&](GraphBuilder &b,
+                         const networks::Tensor &in) { return b.pointwise("pw", kModule, in, 1, activation); },
+                     weights);
+    };
+    EXPECT_EQ(activated(networks::kNoActivation), (Values{1, -2, -8}));
+    EXPECT_EQ(activated(networks::kRelu), (Values{1, 0, 0}));
+    EXPECT_EQ(activated(networks::leaky_relu(0.5F)), (Values{1, -1, -4}));
+    const auto added = Layers(2, 1, 3, {0, 3, 9, 1, -5, -4}).compute([](GraphBuilder &b, const networks::Tensor &in) {
+        return b.add("add", GraphBuilder::slice(in, 0, 1), GraphBuilder::slice(in, 1, 1), networks::kRelu);
+    });
+    EXPECT_EQ(added, (Values{1, 0, 5}));
+}
+
+TEST(Layers, MaxPoolIgnoresThePadding) {
+    const Layers::Make pool = [](GraphBuilder &b, const networks::Tensor &in) {
+        return b.max_pool("pool", in, square(3, 2));
+    };
+    EXPECT_EQ(Layers(1, 3, 3, {-9, -8, -7, -6, -5, -4, -3, -2, -1}).compute(pool), (Values{-5, -4, -2, -1}));
+    EXPECT_EQ(Layers(2, 2, 2, {1, 2, 3, 4, 8, 7, 6, 5}).compute(pool), (Values{4, 8}));
+}
+
+TEST(Layers, MaxPoolShowsWhatIsNotANumber) {
     for (int bad = 0; bad < 9; ++bad) {
-        Tensor window = counting(1, 3, 3);
-        window.data[bad] = NAN;
-        const Values pooled = max_pool3x3s2(window).data;
+        Floats window = counting(9);
+        window[bad] = NAN;
+        const Values pooled = Layers(1, 3, 3, window).compute([](GraphBuilder &b, const networks::Tensor &in) {
+            return b.max_pool("pool", in, square(3, 2));
+        });
         for (int i = 0; i < 4; ++i) {
             const bool reached = std::abs(2 * (i / 2) - bad / 3) < 2 && std::abs(2 * (i % 2) - bad % 3) < 2;
             EXPECT_EQ(std::isnan(pooled[i]), reached) << "pixel " << bad << ", output " << i;
@@ -109,30 +213,38 @@ TEST(Layers, WhatIsNotANumberStaysThat) {
     }
 }
 
-TEST(Layers, MaxPoolIgnoresThePadding) {
-    const Tensor negative = tensor(1, 3, 3, {-9, -8, -7, -6, -5, -4, -3, -2, -1});
-    EXPECT_EQ(max_pool3x3s2(negative).data, (Values{-5, -4, -2, -1}));
-    EXPECT_EQ(max_pool3x3s2(tensor(2, 2, 2, {1, 2, 3, 4, 8, 7, 6, 5})).data, (Values{4, 8}));
+TEST(Layers, AveragePoolCountsThePaddingOrNot) {
+    for (const auto &[counts_padding, expected] :
+         {std::pair{true, Values{12.0 / 9, 16.0 / 9, 24.0 / 9, 28.0 / 9}}, {false, {3, 4, 6, 7}}}) {
+        const Values pooled = Layers(1, 3, 3, counting(9))
+                                  .compute([&, counts = counts_padding](GraphBuilder &b, const networks::Tensor &in) {
+                                      return b.average_pool("pool", in, square(3, 2), counts);
+                                  });
+        EXPECT_EQ(pooled, expected);
+    }
 }
 
-TEST(Layers, ConcatAndSplitAreInverse) {
-    const Tensor t = counting(4, 2, 3);
-    const auto [a, b] = split(t);
-    EXPECT_EQ(a.data, Values(t.data.begin(), t.data.begin() + 12));
-    EXPECT_EQ(b.data, Values(t.data.begin() + 12, t.data.end()));
-    EXPECT_EQ(concat(a, b).data, t.data);
+TEST(Layers, ChannelsAreWhereTensorsSay) {
+    const auto taken = [](const std::function<networks::Tensor(const networks::Tensor &)> &take) {
+        return Layers(4, 1, 2, counting(8)).compute([&](GraphBuilder &, const networks::Tensor &in) {
+            return take(in);
+        });
+    };
+    EXPECT_EQ(taken([](const auto &in) { return GraphBuilder::slice(in, 2, 2); }), (Values{5, 6, 7, 8}));
+    EXPECT_EQ(taken([](const auto &in) { return GraphBuilder::shuffle(in, 2); }), (Values{1, 2, 5, 6, 3, 4, 7, 8}));
+    EXPECT_EQ(taken([](const auto &in) {
+                  return GraphBuilder::concat({GraphBuilder::slice(in, 3, 1), GraphBuilder::slice(in, 0, 1)});
+              }),
+              (Values{7, 8, 1, 2}));
 }
 
-TEST(Layers, ShuffleTransposesGroupsAndChannels) {
-    EXPECT_EQ(shuffle(counting(6, 1, 1)).data, (Values{1, 4, 2, 5, 3, 6}));
-    EXPECT_EQ(shuffle(counting(6, 1, 1), 3).data, (Values{1, 3, 5, 2, 4, 6}));
-    EXPECT_EQ(shuffle(counting(4, 1, 2)).data, (Values{1, 2, 5, 6, 3, 4, 7, 8}));  // whole planes move
-    EXPECT_EQ(shuffle(shuffle(counting(6, 1, 1), 2), 3).data, counting(6, 1, 1).data);
-}
-
-TEST(Layers, GlobalAverageAndFullyConnected) {
-    EXPECT_EQ(global_average(tensor(2, 2, 2, {1, 2, 3, 6, 0, 0, 0, -4})), (Values{3, -1}));
-    EXPECT_EQ(fully_connected(Values{2, 3}, Values{1, 10, -1, 0, 0, 1}, Values{0, 0, 7}), (Values{32, -2, 10}));
+TEST(Layers, GlobalPoolAndLinear) {
+    const Values logits =
+        Layers(2, 2, 2, {1, 2, 3, 6, 0, 0, 0, -4})
+            .compute([](GraphBuilder &b,
+                        const networks::Tensor &in) { return b.linear("fc", kModule, b.global_pool("pool", in), 3); },
+                     {{{1, 10, -1, 0, 0, 1}, {0, 0, 7}}});
+    EXPECT_EQ(logits, (Values{3 - 10, -3, 7 - 1}));
 }
 
 /// c -> c layers that change nothing, with `bias` as a mark; a ReLU after them leaves positive values alone.
@@ -148,42 +260,100 @@ LayerWeights identity_depthwise(int c) {
     return layer;
 }
 
-TEST(Units, BasicUnitComputesOnTheSecondHalfAndInterleaves) {
-    const std::vector<LayerWeights> layers = {identity_pointwise(2, 100), identity_depthwise(2),
-                                              identity_pointwise(2, 1000)};
-    EXPECT_EQ(unit(counting(4, 1, 1), false, 2, layers).data, (Values{1, 1103, 2, 1104}));
+/// Stage 2 of a ShuffleNetV2 whose stem passes the image on; the image's pixels are four apart, as two strides of 2
+/// ask.
+class Stage {
+  public:
+    /// `image`: of the stem's channels, of which there are at most three.
+    Stage(int stem_channels, int channels, int units, const Floats &image) : image_(size_t{3} * kSide * kSide) {
+        const networks::ShuffleNetV2 network{.units = {units}, .channels = {stem_channels, channels}};
+        graph_ = networks::shufflenet_v2(network, {kSide, kSide});
+        LayerWeights stem{Values(size_t(stem_channels) * 27, 0.0), Values(stem_channels, 0.0)};
+        for (int c = 0; c < stem_channels; ++c) stem.weights[size_t(c) * 27 + c * 9 + 4] = 1;
+        weights_.push_back(stem);
+        weights_.emplace_back();
+        for (int c = 0; c < stem_channels; ++c) image_[size_t(c) * kSide * kSide] = image[c];
+    }
+    Stage &with(const LayerWeights &weights) {
+        weights_.push_back(weights);
+        return *this;
+    }
+    /// The first pixel's channels.
+    Values first_pixel() const {
+        const Tensor out = run(graph_, weights_, image_).at(0);
+        Values values;
+        for (int c = 0; c < out.channels; ++c) values.push_back(out.at(c, 0, 0));
+        return values;
+    }
+
+  private:
+    static constexpr int kSide = 8;
+    Graph graph_;
+    std::vector<LayerWeights> weights_;
+    Floats image_;
+};
+
+/// The downsampling unit, with marks: 10 in branch 1, 100 and 1000 in branch 2.
+Stage two_channels(int units) {
+    return Stage(2, 4, units, {1, 2})
+        .with(identity_depthwise(2))
+        .with(identity_pointwise(2, 10))
+        .with(identity_pointwise(2, 100))
+        .with(identity_depthwise(2))
+        .with(identity_pointwise(2, 1000));
 }
 
 TEST(Units, DownsamplingUnitInterleavesTwoBranchesOfAllChannels) {
-    const std::vector<LayerWeights> layers = {identity_depthwise(2), identity_pointwise(2, 10),
-                                              identity_pointwise(2, 100), identity_depthwise(2),
-                                              identity_pointwise(2, 1000)};
-    const Tensor out = unit(tensor(2, 2, 2, {1, 0, 0, 0, 2, 0, 0, 0}), true, 2, layers);
-    EXPECT_EQ(out.channels, 4);
-    EXPECT_EQ(out.data, (Values{11, 1101, 12, 1102}));
+    EXPECT_EQ(two_channels(1).first_pixel(), (Values{11, 1101, 12, 1102}));
+}
+
+TEST(Units, BasicUnitComputesOnTheSecondHalfAndInterleaves) {
+    Stage stage = two_channels(2);
+    stage.with(identity_pointwise(2, 10'000)).with(identity_depthwise(2)).with(identity_pointwise(2, 100'000));
+    EXPECT_EQ(stage.first_pixel(), (Values{11, 110'012, 1101, 111'102}));
 }
 
 TEST(Units, ReluFollowsBothPointwiseLayersAndNotTheDepthwise) {
     LayerWeights negate = identity_depthwise(1);
     negate.weights[4] = -1;
-    const LayerWeights flip{{-1}, {0}};
-    const Tensor in = tensor(2, 1, 1, {-5, 3});
-    // 3 -> pw 3 -> dw -3 (kept) -> pw 3; the identity half keeps its sign.
-    EXPECT_EQ(unit(in, false, 1, std::vector{identity_pointwise(1, 0), negate, flip}).data, (Values{-5, 3}));
-    EXPECT_EQ(unit(in, false, 1, std::vector{flip, negate, flip}).data, (Values{-5, 0}));
-    EXPECT_EQ(unit(in, false, 1, std::vector{identity_pointwise(1, 0), negate, identity_pointwise(1, 0)}).data,
-              (Values{-5, 0}));
+    const LayerWeights flip{{-1}, {0}}, keep = identity_pointwise(1, 0);
+    const auto unit = [&](const LayerWeights &one, const LayerWeights &two, const LayerWeights &three) {
+        return Stage(1, 2, 1, {3}).with(identity_depthwise(1)).with(flip).with(one).with(two).with(three).first_pixel();
+    };
+    // Branch 1's is cut. 3 -> pw 3 -> dw -3 (kept) -> pw 3.
+    EXPECT_EQ(unit(keep, negate, flip), (Values{0, 3}));
+    EXPECT_EQ(unit(flip, negate, flip), (Values{0, 0}));
+    EXPECT_EQ(unit(keep, negate, keep), (Values{0, 0}));
+}
+
+Graph published(const std::string &name, int classes, Size size = {32, 32}) {
+    return networks::published_network(name, size, classes).value();
 }
 
 TEST(Networks, RejectsWhatDoesNotFit) {
-    const Network &n = kTestNetworks[1];
-    std::vector<LayerWeights> layers = random_weights(n, 2, 1);
+    const Graph graph = published("test_tiny", 2);
+    std::vector<LayerWeights> layers = random_weights(graph, 1);
     const std::vector<float> input = random_input({32, 32}, 1, 1);
-    EXPECT_NO_THROW(run(n, {32, 32}, 2, layers, input));
-    EXPECT_THROW(run(n, {32, 33}, 2, layers, input), std::invalid_argument);
-    EXPECT_THROW(run(n, {32, 32}, 3, layers, input), std::invalid_argument);
+    EXPECT_NO_THROW(run(graph, layers, input));
+    EXPECT_THROW(run(published("test_tiny", 2, {32, 33}), layers, input), std::invalid_argument);
     layers.emplace_back();
-    EXPECT_THROW(run(n, {32, 32}, 2, layers, input), std::invalid_argument);
+    EXPECT_THROW(run(graph, layers, input), std::invalid_argument);
+}
+
+TEST(Networks, EachOutputIsItsLayers) {
+    const Graph graph = golden::load().cases.back().graph();
+    const std::vector<LayerWeights> layers = random_weights(graph, 1);
+    const std::vector<float> input = random_input(graph.input, 1, 1);
+    const std::vector<Tensor> all = run_layers(graph, layers, input), outputs = run(graph, layers, input);
+    ASSERT_EQ(all.size(), graph.layers.size());
+    ASSERT_EQ(outputs.size(), graph.outputs.size());
+    for (size_t o = 0; o < outputs.size(); ++o) {
+        const networks::Tensor &tensor = graph.outputs[o].tensor;
+        for (int c = 0; c < tensor.count(); ++c) {
+            const auto [layer, index] = tensor.channels[c];
+            EXPECT_TRUE(std::ranges::equal(outputs[o].plane(c), all[layer].plane(index)));
+        }
+    }
 }
 
 // Golden values are doubles rounded to float: half a unit in the last place, 2^-24 of the value. Sums in another order,
@@ -227,7 +397,7 @@ class GoldenCase : public ::testing::TestWithParam<golden::Case> {};
 TEST_P(GoldenCase, WeightsAndInputAreTheSameBits) {
     const golden::Case &c = GetParam();
     Checksum weights, input;
-    for (const NamedTensor &t : random_state_dict(*c.network, c.classes, c.seed)) weights.add(t.values);
+    for (const NamedTensor &t : random_state_dict(c.graph(), c.seed)) weights.add(t.values);
     input.add(random_input(c.input, 1, c.seed));
     EXPECT_EQ(weights.sum, c.weights_checksum);
     EXPECT_EQ(input.sum, c.input_checksum);
@@ -235,21 +405,60 @@ TEST_P(GoldenCase, WeightsAndInputAreTheSameBits) {
 
 TEST_P(GoldenCase, ReferenceEqualsTorchvision) {
     const golden::Case &c = GetParam();
-    const std::vector<LayerWeights> layers = fold(*c.network, c.classes, c.seed);
-    const Result r = run(*c.network, c.input, c.classes, layers, random_input(c.input, 1, c.seed));
+    const Graph graph = c.graph();
+    const std::vector<Tensor> outputs = run(graph, fold(graph, c.seed), random_input(c.input, 1, c.seed));
     ASSERT_EQ(c.features.size(), 4U);
-    for (int s = 0; s < kStages; ++s) expect_feature(r.stages[s], c.features[s]);
-    expect_feature(r.conv5, c.features[3]);
-    ASSERT_EQ(r.logits.size(), c.logits.size());
-    for (size_t i = 0; i < c.logits.size(); ++i) EXPECT_TRUE(near_golden(r.logits[i], c.logits[i], 1)) << i;
+    ASSERT_EQ(outputs.size(), 5U);
+    for (size_t i = 0; i < c.features.size(); ++i) expect_feature(outputs[i], c.features[i]);
+    const Values &logits = outputs.back().data;
+    ASSERT_EQ(logits.size(), c.logits.size());
+    for (size_t i = 0; i < c.logits.size(); ++i) EXPECT_TRUE(near_golden(logits[i], c.logits[i], 1)) << i;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenCase, ::testing::ValuesIn(golden::load().cases),
                          [](const auto &info) { return info.param.name; });
 
+/// tests/golden/comparison.json: what PyTorch computes, for weights and inputs that a seed reproduces.
+const nlohmann::json &comparison_cases() {
+    static const nlohmann::json cases = [] {
+        std::ifstream file(SHUFFLENET_SOURCE_DIR "/tests/golden/comparison.json");
+        return nlohmann::json::parse(file).at("cases");
+    }();
+    return cases;
+}
+
+Graph graph_of(const nlohmann::json &c) {
+    constexpr int kClasses = 10;
+    return published(c.at("network"), kClasses, {c.at("height"), c.at("width")});
+}
+
+TEST(Comparison, WeightsAreNamedAsInPyTorch) {
+    for (const auto &c : comparison_cases()) {
+        std::map<std::string, std::vector<int64_t>> expected, found;
+        for (const auto &tensor : c.at("tensors")) expected[tensor[0]] = tensor[1].get<std::vector<int64_t>>();
+        for (const auto &t : random_state_dict(graph_of(c), 1)) found[t.name] = t.shape;
+        EXPECT_EQ(found, expected) << c.at("network");
+    }
+}
+
+TEST(Comparison, ReferenceEqualsPyTorch) {
+    for (const auto &c : comparison_cases()) {
+        const Graph graph = graph_of(c);
+        const uint64_t seed = c.at("seed");
+        const Values logits = run(graph, fold(graph, seed), random_input(graph.input, 1, seed)).at(0).data;
+        const auto expected = c.at("logits").get<Values>();
+        const auto [low, high] = std::ranges::minmax(expected);
+        ASSERT_EQ(logits.size(), expected.size());
+        for (size_t i = 0; i < logits.size(); ++i) {
+            // Both are doubles; the file's are rounded to floats.
+            EXPECT_NEAR(logits[i], expected[i], 1e-7 * (std::abs(expected[i]) + high - low)) << c.at("network");
+        }
+    }
+}
+
 TEST(RandomWeights, StateDictIsTorchvisions) {
     for (const golden::StateDict &expected : golden::load().state_dicts) {
-        const std::vector<NamedTensor> actual = random_state_dict(*expected.network, 1000, 1);
+        const std::vector<NamedTensor> actual = random_state_dict(published(expected.network, 1000), 1);
         ASSERT_EQ(actual.size(), expected.tensors.size());
         for (size_t i = 0; i < actual.size(); ++i) {
             EXPECT_EQ(actual[i].name, expected.tensors[i].name);
@@ -260,10 +469,10 @@ TEST(RandomWeights, StateDictIsTorchvisions) {
 }
 
 TEST(RandomWeights, SeedsDifferAndRepeat) {
-    const Network &n = kTestNetworks[0];
-    EXPECT_EQ(random_safetensors(n, 5, 1), random_safetensors(n, 5, 1));
-    EXPECT_NE(random_safetensors(n, 5, 1), random_safetensors(n, 5, 2));
-    EXPECT_NE(random_safetensors(n, 5, 1).size(), random_safetensors(n, 5, 1, true).size());
+    const Graph graph = published("test_prime", 5);
+    EXPECT_EQ(random_safetensors(graph, 1), random_safetensors(graph, 1));
+    EXPECT_NE(random_safetensors(graph, 1), random_safetensors(graph, 2));
+    EXPECT_NE(random_safetensors(graph, 1).size(), random_safetensors(graph, 1, true).size());
 }
 
 TEST(RandomWeights, AnImageDoesNotDependOnItsBatch) {
@@ -283,7 +492,7 @@ TEST(RandomWeights, InputIsNormalised) {
 
 TEST(RandomWeights, VariancesArePositiveAndSomeAreOfTheOrderOfEpsilon) {
     float smallest = 1;
-    for (const NamedTensor &t : random_state_dict(kNetworks[0], 10, 1)) {
+    for (const NamedTensor &t : random_state_dict(published("shufflenet_v2_x0_5", 10), 1)) {
         if (!t.name.ends_with("running_var")) continue;
         for (const float value : t.values) {
             EXPECT_GT(value, 0) << t.name;
@@ -294,7 +503,8 @@ TEST(RandomWeights, VariancesArePositiveAndSomeAreOfTheOrderOfEpsilon) {
 }
 
 TEST(RandomWeights, FoldedByHand) {
-    std::vector<NamedTensor> dict = random_state_dict(kTestNetworks[1], 2, 1);
+    const Graph graph = published("test_tiny", 2);
+    std::vector<NamedTensor> dict = random_state_dict(graph, 1);
     const auto set = [&](const std::string &name, const std::vector<float> &values) {
         const auto found = std::ranges::find(dict, name, &NamedTensor::name);
         ASSERT_NE(found, dict.end()) << name;
@@ -307,15 +517,16 @@ TEST(RandomWeights, FoldedByHand) {
     set("stage2.0.branch1.3.bias", {11});
     set("stage2.0.branch1.3.running_mean", {5});
     set("stage2.0.branch1.3.running_var", {4});
-    const LayerWeights folded = fold(kTestNetworks[1], 2, dict)[3];
+    const auto layer = std::ranges::find(graph.layers, "stage2.0.branch1.2", &networks::Layer::module);
+    const LayerWeights folded = fold(graph, dict)[layer - graph.layers.begin()];
     EXPECT_DOUBLE_EQ(folded.weights.at(0), 3 * 7 / std::sqrt(4.00001));
     EXPECT_DOUBLE_EQ(folded.bias.at(0), 11 - 5 * 7 / std::sqrt(4.00001));
 }
 
 TEST(RandomWeights, RoundedToFloat) {
-    const Network &n = kTestNetworks[0];
-    const std::vector<LayerWeights> rounded = random_weights(n, 4, 9), exact = fold(n, 4, 9);
-    ASSERT_EQ(rounded.size(), network_layers(n, {32, 32}, 4).size());
+    const Graph graph = published("test_prime", 4);
+    const std::vector<LayerWeights> rounded = random_weights(graph, 9), exact = fold(graph, 9);
+    ASSERT_EQ(rounded.size(), graph.layers.size());
     for (size_t row = 0; row < rounded.size(); ++row) {
         ASSERT_EQ(rounded[row].weights.size(), exact[row].weights.size());
         for (size_t i = 0; i < exact[row].weights.size(); ++i) {
@@ -363,8 +574,8 @@ class Safetensors : public ::testing::TestWithParam<bool> {};
 
 TEST_P(Safetensors, HoldsTheStateDict) {
     const bool f16 = GetParam();
-    const Network &n = kTestNetworks[0];
-    const std::vector<std::byte> file = random_safetensors(n, 5, 1, f16);
+    const Graph graph = published("test_prime", 5);
+    const std::vector<std::byte> file = random_safetensors(graph, 1, f16);
     uint64_t header_size = 0;
     ASSERT_GT(file.size(), 8U);
     std::memcpy(&header_size, file.data(), 8);
@@ -373,7 +584,7 @@ TEST_P(Safetensors, HoldsTheStateDict) {
     const auto header = nlohmann::json::parse(text, text + header_size);
     const std::span<const std::byte> data = std::span(file).subspan(8 + header_size);
 
-    const std::vector<NamedTensor> dict = random_state_dict(n, 5, 1, f16);
+    const std::vector<NamedTensor> dict = random_state_dict(graph, 1, f16);
     EXPECT_EQ(header.size(), dict.size());
     std::set<std::pair<size_t, size_t>> ranges;
     for (const NamedTensor &t : dict) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What can be left out, is: the size of an archive for one instruction set, a build without threads and images.
 
-    python3 tests/shrink_test.py --shufflenet build/x86/bin/shufflenet --generators build/x86/bin/shufflenet_generators \\
+    python3 tests/shrink_test.py --shufflenet build/x86/bin/shufflenet --compiler build/x86/bin/shufflenet_compile \\
         --archive build/x86/lib/libshufflenet_v2_x1_0.a --ar ar --nm nm --readelf readelf [unittest arguments]
 
 Needs Python's standard library only.
@@ -45,7 +45,7 @@ class SizeTest(unittest.TestCase):
 
 
 class LeftOutTest(unittest.TestCase):
-    """One build without threads and without images, of one instruction set, with the generators of this one."""
+    """One build without threads and without images, of one instruction set, with the compiler of this one."""
 
     @classmethod
     def setUpClass(cls):
@@ -54,7 +54,7 @@ class LeftOutTest(unittest.TestCase):
         cls.folder = pathlib.Path(folder.name)
         cls.build = cls.folder / "build"
         run("cmake", "-S", ROOT, "-B", cls.build, "-G", "Ninja", "-D", "CMAKE_BUILD_TYPE=Release",
-            "-D", f"SHUFFLENET_GENERATORS={os.path.abspath(ARGUMENTS.generators)}",
+            "-D", f"SHUFFLENET_COMPILER={os.path.abspath(ARGUMENTS.compiler)}",
             "-D", "SHUFFLENET_THREADS=OFF", "-D", "SHUFFLENET_IMAGE=OFF", "-D", "SHUFFLENET_NETWORKS=OFF",
             "-D", "SHUFFLENET_ONNX=OFF",
             "-D", "CMAKE_DISABLE_FIND_PACKAGE_JPEG=ON", "-D", "CMAKE_DISABLE_FIND_PACKAGE_PNG=ON",
@@ -112,7 +112,7 @@ class LeftOutTest(unittest.TestCase):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("shufflenet", "generators", "archive", "ar", "nm", "readelf"):
+    for option in ("shufflenet", "compiler", "archive", "ar", "nm", "readelf"):
         parser.add_argument("--" + option, required=True)
     _, rest = parser.parse_known_args(namespace=ARGUMENTS)
     unittest.main(argv=[sys.argv[0], *rest])

@@ -39,7 +39,7 @@ std::string add(std::string_view pattern, const std::string &name, std::string_v
 }
 
 std::string read_metadata(const std::string &path) {
-    std::string text = read_text(path);
+    std::string text = read_text(path, "--metadata");
     const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
     // A byte order mark is none of JSON, but of files.
     if (!json.is_object() || text.find('\0') != std::string::npos) {

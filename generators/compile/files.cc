@@ -31,11 +31,11 @@ std::string escaped(const std::string &path) {
 
 }  // namespace
 
-std::string read_text(const std::string &path) {
+std::string read_text(const std::string &path, const std::string &option) {
     errno = 0;
     std::ifstream file(path, std::ios::binary);
     std::string text{std::istreambuf_iterator<char>(file), {}};
-    if (!file) fail(path, "cannot be read");
+    if (!file) fail((option.empty() ? "" : option + ": ") + path, "cannot be read");
     return text;
 }
 

@@ -7,8 +7,8 @@
 
 namespace shufflenet::compile {
 
-/// Throws std::runtime_error with the file and the reason.
-std::string read_text(const std::string &path);
+/// Throws std::runtime_error with the file, the option that names it, if any, and the reason.
+std::string read_text(const std::string &path, const std::string &option = {});
 void write_text(const std::string &path, std::string_view text);
 
 /// A folder within another one, in which files are made; they take their places together once all are complete.

@@ -42,7 +42,8 @@ std::string build(const KernelRequest &request, size_t number, const TargetSpec 
     const schedules::Tuning tuning = request.tuned.find(target.name, key(kernel));
     const generators::BuiltKernel built = generators::build_kernel(
         kernel, halide_target(target, request.asan), target.fma_units, tuning, request.reference, symbol, path);
-    const Module module{symbol, std::string(target.name) + std::to_string(number), [&](std::string_view name) { return name == symbol; }};
+    const Module module{symbol, std::string(target.name) + std::to_string(number),
+                        [&](std::string_view name) { return name == symbol; }};
     write_text(path, rewrite(read_text(path), processor_named(target.processor), module));
     std::ostringstream result;
     result << built.lanes[0] << ' ' << built.lanes[1] << ' ' << built.scratch_bytes;

@@ -256,7 +256,8 @@ void add_network_options(CLI::App &app, Typed &typed, Options &options) {
 }
 
 void add_target_options(CLI::App &app, Typed &typed, Options &options) {
-    app.add_option("--targets", typed.targets, "Instruction sets: some of " + target_names() + "; x86, arm64, baseline or all")
+    app.add_option("--targets", typed.targets,
+                   "Instruction sets: some of " + target_names() + "; x86, arm64, baseline or all")
         ->delimiter(',')
         ->allow_extra_args(false)
         ->type_name("avx2,avx512,...");

@@ -10,14 +10,14 @@ namespace shufflenet::compile {
 
 namespace {
 
-const std::string kFlag = "--tuned: ";
+const std::string kOption = "--tuned", kFlag = kOption + ": ";
 
 }  // namespace
 
 TunedNumbers::TunedNumbers(const std::string &path) {
     if (path.empty()) return;
     if (!std::filesystem::is_directory(path)) {
-        const std::string target = schedules::tuning_target(read_text(path), kFlag + path);
+        const std::string target = schedules::tuning_target(read_text(path, kOption), kFlag + path);
         if (find_target(target) == nullptr) {
             throw std::runtime_error(kFlag + path + ": target: expected one of " + target_names() + ", found \"" +
                                      target + "\"");
@@ -36,7 +36,7 @@ TunedNumbers::TunedNumbers(const std::string &path) {
 }
 
 void TunedNumbers::add(const std::string &target, const std::string &path) {
-    given_[target] = {kFlag + path, read_text(path)};
+    given_[target] = {kFlag + path, read_text(path, kOption)};
     files_.push_back(path);
     // What is malformed is to be found before anything is compiled.
     (void)find(target, "");

@@ -135,7 +135,7 @@ PublishedNetwork row(const std::string &name, const ShuffleNetV2 &network, int r
 }
 
 /// Paper Table 5; short sides from torchvision's weight entries. The others break assumptions about tiles: prime
-/// channel counts, stages of one unit.
+/// channel counts, stages of one unit; and have what the published ones have not.
 const Registration kRows({
     row("shufflenet_v2_x0_5", {{4, 8, 4}, {24, 48, 96, 192}, 1024}, 256, 41),
     row("shufflenet_v2_x1_0", {{4, 8, 4}, {24, 116, 232, 464}, 1024}, 256, 146),
@@ -144,6 +144,7 @@ const Registration kRows({
     row("test_prime", {{2, 3, 1}, {7, 26, 34, 58}, 61}, 32, 0),
     row("test_tiny", {{1, 1, 2}, {1, 2, 2, 6}, 3}, 32, 0),
     row("test_deep", {{9, 2, 12}, {5, 10, 62, 74}, 37}, 32, 0),
+    row("test_leaky", {{2, 2}, {9, 14, 30}, 0, 0, leaky_relu(0.1F), {1, 2}}, 32, 0),
 });
 
 }  // namespace

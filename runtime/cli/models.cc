@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "commands.h"
 #include "error.h"
-#include "importers/graph_weights.h"
+#include "importers/recognise.h"
 #include "networks/catalog.h"
 #include "networks/graph_text.h"
 #include "runtime/src/checkpoint.h"
@@ -45,11 +46,7 @@ void check_fit(const std::string &path, const shufflenet_descriptor &descriptor)
     if (!Safetensors::open(path, &file).ok()) return;
     std::vector<GraphWeights> published;
     std::vector<NeededWeights> others;
-    for (const networks::PublishedNetwork &network : networks::published_networks()) {
-        if (network.test) continue;
-        published.emplace_back(
-            *networks::published_network(network.name, {network.crop, network.crop}, networks::kDefaultClasses));
-    }
+    for (networks::Graph &graph : published_graphs(Family::kAll)) published.emplace_back(std::move(graph));
     for (const GraphWeights &weights : published) others.push_back(weights.needed());
     StateDict dict;
     check(check_state_dict(file, path, needed_weights(descriptor.network, *descriptor.program), &dict, others));

@@ -11,10 +11,10 @@
 #include "commands.h"
 #include "error.h"
 #include "importers/graph_weights.h"
+#include "importers/onnx_file.h"
+#include "importers/onnxruntime.h"
 #include "reference/random_weights.h"
 #include "reference/reference.h"
-#include "runtime/import/onnx_file.h"
-#include "runtime/import/onnxruntime.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/file.h"
 #include "runtime/src/finite.h"
@@ -111,13 +111,12 @@ Side reference_side(const VerifyOptions &options, const OnnxNetwork &onnx, const
     return side;
 }
 
-/// Output `values` of the first image, its channels renumbered as ours; `canonical`: empty where they are the same.
-std::vector<double> in_our_order(std::span<const float> values, const std::vector<int> &canonical) {
-    if (canonical.empty()) return {values.begin(), values.end()};
+/// Output `values` of the first image, its channels renumbered as ours; `order`: see OnnxOutput.
+std::vector<double> in_our_order(std::span<const float> values, const std::vector<int> &order) {
     std::vector<double> out(values.size());
-    const size_t pixels = values.size() / canonical.size();
-    for (size_t c = 0; c < canonical.size(); ++c) {
-        std::copy_n(&values[c * pixels], pixels, &out[canonical[c] * pixels]);
+    const size_t pixels = values.size() / order.size();
+    for (size_t c = 0; c < order.size(); ++c) {
+        std::copy_n(&values[c * pixels], pixels, &out[order[c] * pixels]);
     }
     return out;
 }
@@ -141,7 +140,7 @@ Values run_session(OnnxRuntime &session, const FloatModel &model, const OnnxNetw
     Values values;
     for (size_t i = 0; i < outputs.size(); ++i) {
         const std::span<const float> first = std::span(memory[i]).first(elements(outputs[i]));
-        values.push_back(in_our_order(first, onnx.outputs[i].canonical));
+        values.push_back(in_our_order(first, onnx.outputs[i].order));
     }
     return values;
 }

@@ -1,31 +1,36 @@
 // ONNX files: what is accepted is a network with weights.
-#include "runtime/import/onnx_file.h"
+#include "importers/onnx_file.h"
 
 #include "check.h"
 #include "checkpoint.h"
+#include "importers/graph_weights.h"
+#include "networks/catalog.h"
 
 using namespace shufflenet;
 
 namespace {
 
-void read(std::span<const std::byte> file, const Network *network) {
+void read(std::span<const std::byte> file, const networks::Graph *network) {
     OnnxNetwork onnx;
     if (!fuzz::accepted(read_onnx(file, fuzz::kName, network, {32, 32}, &onnx))) return;
-    fuzz::require(network == nullptr || onnx.network == network, "it is the network that it must be");
+    fuzz::require(network == nullptr || onnx.graph.name == network->name, "it is the network that it must be");
     Safetensors tensors;
     Checkpoint checkpoint;
     fuzz::require(Safetensors::parse(onnx.safetensors, fuzz::kName, &tensors).ok(), "its weights are a weight file");
-    if (!fuzz::accepted(read_checkpoint(tensors, fuzz::kName, *onnx.network, &checkpoint))) return;
+    const GraphWeights weights(onnx.graph);
+    if (!fuzz::accepted(read_checkpoint(tensors, fuzz::kName, weights.needed(), &checkpoint))) return;
     fuzz::require(checkpoint.classes == onnx.classes, "and have as many classes");
     FloatModel model;
-    fuzz::require(with_features(file, fuzz::kName, onnx, &model).ok(), "and it can be run elsewhere");
+    fuzz::require(with_outputs(file, fuzz::kName, onnx, &model).ok(), "and it can be run elsewhere");
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    // The seeds are of this one.
+    static const networks::Graph network = *networks::published_network("test_tiny", {32, 32}, 1);
     const auto file = std::as_bytes(std::span(data, size));
-    read(file, find_network("test_tiny"));  // The seeds are of this one.
+    read(file, &network);
     read(file, nullptr);
     return 0;
 }

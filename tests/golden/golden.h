@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "../../networks/network.h"
+#include "networks/catalog.h"
 
 namespace shufflenet::golden {
 
@@ -26,8 +26,7 @@ struct Feature {
 
 /// One run of one network.
 struct Case {
-    std::string name;
-    const Network *network;
+    std::string name, network;
     Size input;
     int classes;
     uint64_t seed;
@@ -35,6 +34,12 @@ struct Case {
     uint64_t weights_checksum, input_checksum;
     std::vector<Feature> features;
     std::vector<float> logits;
+
+    /// The network, with the features and then the logits as outputs.
+    networks::Graph graph() const {
+        const std::vector<std::string> outputs = {"stage2", "stage3", "stage4", "conv5", "logits"};
+        return networks::published_network(network, input, classes, outputs).value();
+    }
 
     /// How test frameworks name a parameter.
     friend std::ostream &operator<<(std::ostream &out, const Case &c) { return out << c.name; }
@@ -47,7 +52,7 @@ struct NamedShape {
 
 /// What model.state_dict() lists, in its order, with 1000 classes.
 struct StateDict {
-    const Network *network;
+    std::string network;
     std::vector<NamedShape> tensors;
 };
 
@@ -57,12 +62,6 @@ struct Golden {
 };
 
 namespace detail {
-
-inline const Network *network(const std::string &name) {
-    const Network *found = find_network(name);
-    if (found == nullptr) throw std::runtime_error("golden.json: unknown network " + name);
-    return found;
-}
 
 inline Feature feature(const nlohmann::json &j) {
     const auto shape = j.at("shape").get<std::array<int, 3>>();
@@ -80,7 +79,7 @@ inline Feature feature(const nlohmann::json &j) {
 
 inline Case one_case(const nlohmann::json &j) {
     Case c{j.at("name"),
-           network(j.at("network")),
+           j.at("network"),
            {j.at("height"), j.at("width")},
            j.at("classes"),
            j.at("seed"),
@@ -93,7 +92,7 @@ inline Case one_case(const nlohmann::json &j) {
 }
 
 inline StateDict state_dict(const nlohmann::json &j) {
-    StateDict s{network(j.at("network")), {}};
+    StateDict s{j.at("network"), {}};
     for (const auto &tensor : j.at("tensors")) {
         s.tensors.push_back({tensor.at(0), tensor.at(1).get<std::vector<int64_t>>()});
     }

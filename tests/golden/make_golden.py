@@ -22,7 +22,7 @@ NETWORKS = {
     "shufflenet_v2_x1_0": torchvision.models.shufflenet_v2_x1_0,
     "shufflenet_v2_x1_5": torchvision.models.shufflenet_v2_x1_5,
     "shufflenet_v2_x2_0": torchvision.models.shufflenet_v2_x2_0,
-    # kTestNetworks of networks/network.h
+    # The test rows of networks/families/shufflenet_v2.cc
     "test_prime": lambda num_classes: ShuffleNetV2([2, 3, 1], [7, 26, 34, 58, 61], num_classes),
     "test_tiny": lambda num_classes: ShuffleNetV2([1, 1, 2], [1, 2, 2, 6, 3], num_classes),
     "test_deep": lambda num_classes: ShuffleNetV2([9, 2, 12], [5, 10, 62, 74, 37], num_classes),

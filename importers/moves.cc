@@ -261,7 +261,7 @@ Value concat_arrays(const Inputs &inputs, size_t axis) {
 
 Value concat_activations(const Inputs &inputs, size_t axis) {
     const auto &first = std::get<Activations>(*inputs.front());
-    std::vector<const Array<Channel> *> parts;
+    std::vector<const Array<TracedChannel> *> parts;
     for (const ValuePtr &input : inputs) {
         const auto *part = input != nullptr ? std::get_if<Activations>(input.get()) : nullptr;
         if (part == nullptr) throw Refusal("joins values of different kinds");

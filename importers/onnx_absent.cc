@@ -12,11 +12,11 @@ Status refusal(const std::string &name) {
 
 }  // namespace
 
-Status read_onnx(std::span<const std::byte>, const std::string &name, const Network *, Size, OnnxNetwork *) {
+Status read_onnx(std::span<const std::byte>, const std::string &name, const networks::Graph *, Size, OnnxNetwork *) {
     return refusal(name);
 }
 
-Status with_features(std::span<const std::byte>, const std::string &name, const OnnxNetwork &, FloatModel *) {
+Status with_outputs(std::span<const std::byte>, const std::string &name, const OnnxNetwork &, FloatModel *) {
     return refusal(name);
 }
 

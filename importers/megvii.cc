@@ -1,14 +1,17 @@
 #include "megvii.h"
 
 #include <algorithm>
-#include <cstring>
+#include <map>
 #include <set>
 #include <utility>
 
-#include "canonical.h"
+#include "graph_weights.h"
+#include "recognise.h"
+#include "runtime/src/bounds.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/element.h"
 #include "runtime/src/message.h"
+#include "weights.h"
 
 namespace shufflenet {
 
@@ -16,24 +19,26 @@ namespace {
 
 using namespace imports;
 
-constexpr Size kAnyInput{kDefaultCrop, kDefaultCrop};
 const std::string kFirstWeight = "first_conv.0.weight";
 
-/// "stage3.1.branch2.5" is "features.5.branch_main.5": units are numbered through.
-std::string megvii_module(const Network &network, std::string_view module) {
-    if (module == "fc") return "classifier.0";
-    const size_t dot = module.find('.');
-    const std::string rest(module.substr(dot));
-    if (module.starts_with("conv1.")) return "first_conv" + rest;
-    if (module.starts_with("conv5.")) return "conv_last" + rest;
-    int unit = 0;
-    for (int number = 2; number < module[5] - '0'; ++number) unit += network.units[number - 2];
-    const size_t branch = rest.find('.', 1);
-    unit += std::stoi(rest.substr(1, branch - 1));
-    const bool projection = rest[branch + 7] == '1';
-    return "features." + std::to_string(unit) + (projection ? ".branch_proj." : ".branch_main.") +
-           rest.substr(branch + 9);
-}
+/// Megvii's names of the modules. "stage3.1.branch2.5" is "features.5.branch_main.5": units are numbered through.
+class MegviiNames {
+  public:
+    std::string name_of(const std::string &module) {
+        if (module == "fc") return "classifier.0";
+        const size_t stage = module.find('.');
+        if (module.starts_with("conv1.")) return "first_conv" + module.substr(stage);
+        if (module.starts_with("conv5.")) return "conv_last" + module.substr(stage);
+        const size_t unit = module.find('.', stage + 1), branch = module.find('.', unit + 1);
+        const int number = numbers_.try_emplace(module.substr(0, unit), std::ssize(numbers_)).first->second;
+        const bool projection = module.substr(unit, branch - unit) == ".branch1";
+        return "features." + std::to_string(number) + (projection ? ".branch_proj" : ".branch_main") +
+               module.substr(branch);
+    }
+
+  private:
+    std::map<std::string, int> numbers_;  ///< Of "stage3.1", in the order of execution.
+};
 
 /// What stands before every name; the first, if there are several.
 std::string prefix_of(const Safetensors &file) {
@@ -45,15 +50,15 @@ std::string prefix_of(const Safetensors &file) {
 /// Reads the tensors of modules, and notes what is missing, misshapen or left over.
 class MegviiReader {
   public:
-    MegviiReader(const Safetensors &file, const Network &network)
-        : file_(file), network_(network), prefix_(prefix_of(file)), inputs_(megvii_inputs(network)) {}
+    MegviiReader(const Safetensors &file, const networks::Graph &network)
+        : file_(file), network_(network), prefix_(prefix_of(file)) {}
 
-    std::vector<SourceLayer> read() {
-        std::vector<SourceLayer> layers;
+    std::vector<FileLayer> read() {
+        std::vector<FileLayer> layers;
         std::vector<std::string_view> unexpected;
-        for (const Layer &row : network_layers(network_, kAnyInput, kDefaultClasses)) {
-            SourceLayer &layer = layers.emplace_back();
-            layer.inputs = std::move(inputs_[layers.size() - 1]);
+        for (const networks::Layer &row : network_.layers) {
+            FileLayer &layer = layers.emplace_back();
+            layer.name = row.id;
             if (row.has_weights()) read_layer(row, layer);
         }
         for (const Tensor &tensor : file_.tensors()) {
@@ -65,9 +70,9 @@ class MegviiReader {
     }
 
   private:
-    void read_layer(const Layer &row, SourceLayer &layer) {
-        const std::string name = prefix_ + megvii_module(network_, row.conv.view());
-        const bool connected = row.kind == LayerKind::kFullyConnected;
+    void read_layer(const networks::Layer &row, FileLayer &layer) {
+        const std::string name = prefix_ + names_.name_of(row.module);
+        const bool connected = row.kind == networks::LayerKind::kLinear;
         layer.name = name + ".weight";
         const Tensor *weight = find(layer.name, connected ? 2 : 4);
         if (weight == nullptr) return;
@@ -82,7 +87,7 @@ class MegviiReader {
             if (file_.find(name + ".bias") != nullptr) layer.bias = vector(name + ".bias", outputs);
             return;
         }
-        const std::string norm = prefix_ + megvii_module(network_, row.norm.view());
+        const std::string norm = prefix_ + names_.name_of(row.norm);
         layer.norm = Norm{vector(norm + ".weight", outputs), vector(norm + ".bias", outputs),
                           vector(norm + ".running_mean", outputs), vector(norm + ".running_var", outputs), 1e-5};
     }
@@ -124,21 +129,32 @@ class MegviiReader {
     }
 
     const Safetensors &file_;
-    const Network &network_;
+    const networks::Graph &network_;
     std::string prefix_;
-    std::vector<std::vector<SourceChannel>> inputs_;
+    MegviiNames names_;
     std::set<std::string> known_;
     std::vector<std::string> problems_;
 };
 
-/// By the input channels of the last convolution, which are stage 4's.
-const Network &network_of(const Safetensors &file) {
+/// By the input channels of the last convolution, which are stage 4's; else the first.
+networks::Graph network_of(const Safetensors &file) {
+    std::vector<networks::Graph> graphs = published_graphs(Family::kShuffleNetV2);
     const Tensor *last = file.find(prefix_of(file) + "conv_last.0.weight");
-    if (last == nullptr || last->shape.size() != 4) return kNetworks.front();
-    for (const Network &network : kNetworks) {
-        if (network.stage_channels.back() == last->shape[1]) return network;
+    const auto fits = [last](const networks::Graph &graph) {
+        const auto conv5 = std::ranges::find(graph.layers, "conv5", &networks::Layer::id);
+        return last != nullptr && last->shape.size() == 4 && conv5->in_channels() == last->shape[1];
+    };
+    const auto found = std::ranges::find_if(graphs, fits);
+    return found != graphs.end() ? *found : graphs.front();
+}
+
+std::vector<std::byte> converted(const Safetensors &file, networks::Graph network) {
+    const std::vector<FileLayer> layers = MegviiReader(file, network).read();
+    if (any_classes(network)) {
+        set_classes(&network, static_cast<int>(layers[last_with_weights(network)].weight->dims[0]));
     }
-    return kNetworks.front();
+    check_shapes(layers, network);
+    return to_safetensors(state_dict(layers, map_channels(in_megvii_order(network), layers, network), network));
 }
 
 }  // namespace
@@ -147,19 +163,38 @@ bool has_megvii_names(const Safetensors &file) {
     return file.find(kFirstWeight) != nullptr || !prefixes_of(file, kFirstWeight).empty();
 }
 
-Status read_megvii(const Safetensors &file, const std::string &file_name, const Network *network,
+Status read_megvii(const Safetensors &file, const std::string &file_name, const networks::Graph *network,
                    std::vector<std::byte> *out) try {
-    const Network &of = network != nullptr ? *network : network_of(file);
+    const networks::Graph of = network != nullptr ? *network : network_of(file);
     try {
-        *out = to_safetensors(canonical_form(of, MegviiReader(file, of).read()).tensors);
+        *out = converted(file, of);
     } catch (const Refusal &refusal) {
-        throw Refusal("not Megvii's weights of " + std::string(of.name) + ": " + refusal.what());
+        throw Refusal("not Megvii's weights of " + of.name + ": " + refusal.what());
     }
     return {};
 } catch (const Refusal &refusal) {
     return message::bad_input(file_name, refusal.what());
 } catch (...) {
     return message::from_exception(file_name);
+}
+
+networks::Graph in_megvii_order(networks::Graph network) {
+    using networks::GraphBuilder;
+    networks::Tensor now, kept;
+    for (int i = 0; i < static_cast<int>(network.layers.size()); ++i) {
+        networks::Layer &layer = network.layers[i];
+        const std::vector<networks::Channel> &reads = layer.in.front().channels;
+        if (reads.front().layer != reads.back().layer)
+            layer.in = {now};  // Only outputs of units are of several layers.
+        if (layer.id.ends_with("_branch2_pw1")) {
+            const bool down = network.layers[i - 1].id.ends_with("_branch1_pw");
+            kept = down ? network.tensor(i - 1) : GraphBuilder::slice(now, 0, now.count() / 2, 2);
+            layer.in = {down ? now : GraphBuilder::slice(now, 1, now.count() / 2, 2)};
+        }
+        if (layer.id == "stem_pool") now = network.tensor(i);
+        if (layer.id.ends_with("_branch2_pw2")) now = GraphBuilder::concat({kept, network.tensor(i)});
+    }
+    return network;
 }
 
 }  // namespace shufflenet

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "moves.h"
+#include "runtime/src/bounds.h"
 #include "shape_arithmetic.h"
 
 namespace shufflenet::imports {
@@ -22,32 +23,42 @@ bool within(const Dims &values, int64_t least) {
     return std::all_of(values.begin(), values.end(), [least](int64_t v) { return v >= least && v <= kMaxExtent; });
 }
 
+/// A window, and its pads: top, left, bottom, right.
+struct PaddedWindow {
+    networks::Window window;
+    Dims pads;
+};
+
+Size size_of(const Dims &pair) { return {static_cast<int>(pair[0]), static_cast<int>(pair[1])}; }
+
 /// A window's attributes, checked; those that are absent are ONNX's defaults.
-void read_window(const Node &node, const Dims &kernel, TracedLayer &layer) {
+PaddedWindow read_window(const Node &node, const Dims &default_kernel) {
     if (const std::string pad = node.text("auto_pad", "NOTSET"); pad != "NOTSET") {
         throw Refusal("has auto_pad " + message::shortened(pad) + ", expected pads");
     }
-    layer.kernel = node.integers("kernel_shape", kernel);
-    layer.strides = node.integers("strides", {1, 1});
-    layer.dilations = node.integers("dilations", {1, 1});
-    layer.pads = node.integers("pads", {0, 0, 0, 0});
-    const bool flat = layer.kernel.size() == 2 && layer.strides.size() == 2 && layer.dilations.size() == 2;
-    if (!flat || layer.pads.size() != 4 || !within(layer.kernel, 1) || !within(layer.strides, 1) ||
-        !within(layer.dilations, 1) || !within(layer.pads, 0)) {
+    const Dims kernel = node.integers("kernel_shape", default_kernel), strides = node.integers("strides", {1, 1});
+    const Dims dilations = node.integers("dilations", {1, 1}), pads = node.integers("pads", {0, 0, 0, 0});
+    const bool flat = kernel.size() == 2 && strides.size() == 2 && dilations.size() == 2 && pads.size() == 4;
+    if (!flat || !within(kernel, 1) || !within(strides, 1) || !within(pads, 0)) {
         throw Refusal("has a window that is not two-dimensional, or an attribute of it out of range");
     }
+    if (dilations != Dims{1, 1}) {
+        throw Refusal("has dilations " + message::shape_text(dilations) + " and pads " + message::shape_text(pads) +
+                      ", expected no dilations");
+    }
+    return {{size_of(kernel), size_of(strides), size_of({pads[0], pads[1]})}, pads};
 }
 
-int window_output(int in, int64_t kernel, int64_t stride, int64_t dilation, int64_t pads) {
-    const int64_t rest = in + pads - dilation * (kernel - 1) - 1;
+int window_output(int in, int kernel, int stride, int64_t pads) {
+    const int64_t rest = in + pads - kernel;
     if (rest < 0) throw Refusal("has a window that is larger than its input");
     return static_cast<int>(rest / stride + 1);
 }
 
-Size window_output(const TracedLayer &layer) {
-    const Dims &pads = layer.pads;
-    return {window_output(layer.in.height, layer.kernel[0], layer.strides[0], layer.dilations[0], pads[0] + pads[2]),
-            window_output(layer.in.width, layer.kernel[1], layer.strides[1], layer.dilations[1], pads[1] + pads[3])};
+Size window_output(Size in, const PaddedWindow &padded) {
+    const auto &[kernel, stride, padding] = padded.window;
+    return {window_output(in.height, kernel.height, stride.height, padded.pads[0] + padded.pads[2]),
+            window_output(in.width, kernel.width, stride.width, padded.pads[1] + padded.pads[3])};
 }
 
 const Activations &activations_of(const Inputs &inputs, size_t i) {
@@ -55,6 +66,8 @@ const Activations &activations_of(const Inputs &inputs, size_t i) {
     if (activations == nullptr) throw Refusal("input " + std::to_string(i) + " is a constant, not activations");
     return *activations;
 }
+
+std::string size_text(Size size) { return std::to_string(size.height) + "x" + std::to_string(size.width); }
 
 /// (N, C, H, W), as all layers but the last have it.
 const Activations &image_of(const Inputs &inputs) {
@@ -100,11 +113,26 @@ class Tracer {
         for (int i = 0; i < graph_.node_size(); ++i) {
             if (needed[i]) run_node(Node(graph_.node(i), i));
         }
-        for (const auto &output : graph_.output()) trace_.outputs.push_back(output_of(output.name()));
+        for (const auto &output : graph_.output()) add_output(output.name());
+        for (const NamedTensor &tensor : tensors_) {
+            if (is_finished(tensor)) trace_.tensors.push_back({tensor.name, tensor_of(tensor)});
+        }
     }
 
   private:
     using LayerNode = Value (Tracer::*)(const Node &, const Inputs &);
+
+    /// What is known of a layer's outputs.
+    struct Outputs {
+        int applied = 0;  ///< Bias and norm by nodes of their own.
+        bool is_read = false;
+    };
+    /// Channels of the first image.
+    struct NamedTensor {
+        std::string name;
+        std::vector<TracedChannel> channels;
+        Size size;
+    };
 
     /// A value, and how many nodes have yet to read it.
     struct Entry {
@@ -120,12 +148,17 @@ class Tracer {
     ValuePtr value_of(const std::string &name);
     Inputs take_inputs(const Node &node);
     void store(const std::string &name, Value value);
-    TracedOutput output_of(const std::string &name);
+    void add_output(const std::string &name);
+    bool is_finished(const NamedTensor &tensor) const;
+    static networks::Tensor tensor_of(const NamedTensor &tensor);
     Value constant(const onnx::TensorProto &tensor);
     Value constant(const Node &node);
 
-    std::vector<Channel> read(const Activations &in);
-    Activations add_layer(TracedLayer layer, int64_t batch, Plane plane);
+    void check_batch(const Activations &in) const;
+    void note_read(const TracedChannel &channel);
+    networks::Tensor read(const Activations &in);
+    const std::string &node_of(int layer) const { return trace_.layers[layer].name; }
+    Activations add_layer(networks::Layer layer, FileLayer file, int64_t batch, Plane plane);
     int whole_layer(const Activations &in) const;
     Value attached(const Activations &in, int layer, int what);
 
@@ -148,6 +181,8 @@ class Tracer {
     int64_t budget_;
     std::unordered_map<std::string, const onnx::TensorProto *> initializers_;
     std::unordered_map<std::string, Entry> values_;
+    std::vector<Outputs> outputs_;  ///< One for each layer.
+    std::vector<NamedTensor> tensors_;
     Trace &trace_;
 };
 
@@ -182,10 +217,11 @@ void Tracer::read_input(Size assumed) {
     if (dims[2] > 0) size.height = static_cast<int>(dims[2]);
     if (dims[3] > 0) size.width = static_cast<int>(dims[3]);
     if (dims[2] > 0 && dims[3] > 0) trace_.size = size;
+    trace_.graph.input = size;
 
     Activations image{{{std::max<int64_t>(dims[0], 1), 3}, {}}, Plane::kHeightWidth, size};
     for (int n = 0; n < image.channels.dims[0]; ++n) {
-        for (int c = 0; c < 3; ++c) image.channels.data.push_back({n, kImage, c, 0});
+        for (int c = 0; c < 3; ++c) image.channels.data.push_back({n, {networks::kImage, c}, 0});
     }
     store(input->name(), image);
 }
@@ -272,19 +308,42 @@ void Tracer::store(const std::string &name, Value value) {
         if (tensor->channels.data.empty()) throw Refusal("makes an empty tensor");
         if (tensor->plane == Plane::kHeightWidth && tensor->channels.dims.size() == 2) {
             const auto begin = tensor->channels.data.begin();
-            trace_.tensors.push_back({name, {begin, begin + tensor->channels.dims[1]}, tensor->size});
+            tensors_.push_back({name, {begin, begin + tensor->channels.dims[1]}, tensor->size});
         }
     }
     values_[name].value = std::make_shared<const Value>(std::move(value));
 }
 
-TracedOutput Tracer::output_of(const std::string &name) {
+void Tracer::add_output(const std::string &name) {
     const std::string text = "output '" + message::shortened(name) + "'";
     const auto found = values_.find(name);
     if (found == values_.end() || found->second.value == nullptr) throw Refusal(text + " is made by no node");
     const auto *value = std::get_if<Activations>(found->second.value.get());
     if (value == nullptr) throw Refusal(text + " is a constant");
-    return {name, *value};
+    if (value->channels.dims.size() != 2 || value->plane == Plane::kFlat) return;
+    check_batch(*value);
+    const auto begin = value->channels.data.begin();
+    const NamedTensor tensor{name, {begin, begin + value->channels.dims[1]}, value->size};
+    // Where no layer reads it, the output tells whether there is a ReLU.
+    for (const TracedChannel &channel : tensor.channels) {
+        if (channel.of.layer != networks::kImage && !outputs_[channel.of.layer].is_read) note_read(channel);
+    }
+    if (is_finished(tensor)) trace_.graph.outputs.push_back({name, tensor_of(tensor)});
+}
+
+/// Whether all of the channels are as other layers read them.
+bool Tracer::is_finished(const NamedTensor &tensor) const {
+    return std::ranges::all_of(tensor.channels, [this](const TracedChannel &channel) {
+        if (channel.of.layer == networks::kImage) return channel.applied == 0;
+        const bool relu = trace_.graph.layers[channel.of.layer].activation == networks::kRelu;
+        return channel.applied == (outputs_[channel.of.layer].applied | (relu ? kRelu : 0));
+    });
+}
+
+networks::Tensor Tracer::tensor_of(const NamedTensor &tensor) {
+    networks::Tensor out{{}, tensor.size};
+    for (const TracedChannel &channel : tensor.channels) out.channels.push_back(channel.of);
+    return out;
 }
 
 Value Tracer::constant(const onnx::TensorProto &tensor) {
@@ -336,123 +395,139 @@ std::vector<Value> Tracer::outputs_of(const Node &node, const Inputs &inputs) {
 
 // Layers.
 
-/// The channels that a layer reads, which must be the same of every image.
-std::vector<Channel> Tracer::read(const Activations &in) {
+void Tracer::check_batch(const Activations &in) const {
     const int64_t batch = in.channels.dims[0], count = in.channels.dims[1];
-    const auto first = in.channels.data.begin();
     for (int64_t i = 0; i < batch * count; ++i) {
-        Channel expected = first[i % count];
+        TracedChannel expected = in.channels.data[i % count];
         expected.image = static_cast<int>(i / count);
-        if (!(first[i] == expected)) throw Refusal("mixes the images of a batch, or treats them differently");
+        if (in.channels.data[i] == expected) continue;
+        throw Refusal("mixes the images of a batch, or treats them differently");
     }
-    for (const Channel &channel : std::span(first, first + count)) {
-        if (channel.layer == kImage) continue;
-        TracedLayer &layer = trace_.layers[channel.layer];
-        if ((channel.applied & ~kRelu) != layer.applied) {
-            throw Refusal("reads " + layer.node + " before its bias or normalisation");
+}
+
+/// A ReLU is part of the layer before it, whose outputs are therefore read with it everywhere or nowhere.
+void Tracer::note_read(const TracedChannel &channel) {
+    const int layer = channel.of.layer;
+    Outputs &outputs = outputs_[layer];
+    if ((channel.applied & ~kRelu) != outputs.applied) {
+        throw Refusal("reads " + node_of(layer) + " before its bias or normalisation");
+    }
+    const bool relu = (channel.applied & kRelu) != 0;
+    networks::Activation &activation = trace_.graph.layers[layer].activation;
+    if (outputs.is_read && relu != (activation == networks::kRelu)) {
+        throw Refusal("reads " + node_of(layer) + (relu ? " with" : " without") + " a ReLU, unlike other nodes");
+    }
+    activation = relu ? networks::kRelu : networks::kNoActivation;
+    outputs.is_read = true;
+}
+
+/// The channels that a layer reads, which must be the same of every image.
+networks::Tensor Tracer::read(const Activations &in) {
+    check_batch(in);
+    networks::Tensor tensor{{}, in.size};
+    for (const TracedChannel &channel : std::span(in.channels.data).first(in.channels.dims[1])) {
+        if (channel.of.layer != networks::kImage) {
+            note_read(channel);
+        } else if (channel.applied != 0) {
+            throw Refusal("reads the input with a ReLU");
         }
-        layer.is_read = true;
+        tensor.channels.push_back(channel.of);
     }
-    return {first, first + count};
+    return tensor;
 }
 
 /// The layer's output, of which nothing is known but who made it.
-Activations Tracer::add_layer(TracedLayer layer, int64_t batch, Plane plane) {
+Activations Tracer::add_layer(networks::Layer layer, FileLayer file, int64_t batch, Plane plane) {
     Activations out{{{batch, layer.out_channels}, {}}, plane, layer.out};
     if (element_count(out.channels.dims) > budget_) throw Refusal("makes more than a network of this kind would");
     const auto index = static_cast<int>(trace_.layers.size());
     for (int n = 0; n < batch; ++n) {
-        for (int c = 0; c < layer.out_channels; ++c) out.channels.data.push_back({n, index, c, 0});
+        for (int c = 0; c < layer.out_channels; ++c) out.channels.data.push_back({n, {index, c}, 0});
     }
-    trace_.layers.push_back(std::move(layer));
+    trace_.graph.layers.push_back(std::move(layer));
+    trace_.layers.push_back(std::move(file));
+    outputs_.emplace_back();
     return out;
 }
 
 /// The layer that made these channels: all of them, in its order.
 int Tracer::whole_layer(const Activations &in) const {
-    const Channel &first = in.channels.data.empty() ? Channel{0, kImage, 0, 0} : in.channels.data.front();
-    bool whole = in.channels.dims.size() == 2 && first.layer != kImage;
-    for (size_t i = 0; whole && i < in.channels.data.size(); ++i) {
-        const auto count = static_cast<size_t>(trace_.layers[first.layer].out_channels);
-        const Channel expected{static_cast<int>(i / count), first.layer, static_cast<int>(i % count), first.applied};
-        whole = in.channels.data[i] == expected && static_cast<size_t>(in.channels.dims[1]) == count;
+    const auto &all = in.channels.data;
+    const int layer = all.empty() ? networks::kImage : all.front().of.layer;
+    bool whole = in.channels.dims.size() == 2 && layer != networks::kImage;
+    for (size_t i = 0; whole && i < all.size(); ++i) {
+        const auto count = static_cast<size_t>(trace_.graph.layers[layer].out_channels);
+        const TracedChannel expected{
+            static_cast<int>(i / count), {layer, static_cast<int>(i % count)}, all.front().applied};
+        whole = all[i] == expected && static_cast<size_t>(in.channels.dims[1]) == count;
     }
     if (!whole) throw Refusal("is not applied to all outputs of one layer");
-    return first.layer;
+    return layer;
 }
 
 /// The layer's output with a bias or a norm applied to it, which must be the next in that order.
 Value Tracer::attached(const Activations &in, int layer, int what) {
-    TracedLayer &to = trace_.layers[layer];
-    if (to.weight == nullptr || to.is_read || to.applied >= what || in.channels.data.front().applied != to.applied) {
-        throw Refusal("is applied to " + to.node + ", which has that already or is read without it");
+    Outputs &to = outputs_[layer];
+    const bool has_weights = trace_.layers[layer].weight != nullptr;
+    if (!has_weights || to.is_read || to.applied >= what || in.channels.data.front().applied != to.applied) {
+        throw Refusal("is applied to " + node_of(layer) + ", which has that already or is read without it");
     }
     to.applied |= what;
     Activations out = in;
-    for (Channel &channel : out.channels.data) channel.applied = to.applied;
+    for (TracedChannel &channel : out.channels.data) channel.applied = to.applied;
     return out;
 }
 
 Value Tracer::conv(const Node &node, const Inputs &inputs) {
     const Activations &in = image_of(inputs);
-    TracedLayer layer;
-    layer.node = node.text();
-    layer.weight = share_floats(inputs, 1);
-    const Dims &shape = layer.weight->dims;
+    FileLayer file{.name = node.text(), .weight = share_floats(inputs, 1)};
+    const Dims &shape = file.weight->dims;
     if (shape.size() != 4 || !within(shape, 1)) {
         throw Refusal("has weights of shape " + message::shape_text(shape) + ", expected [out, in, ky, kx]");
     }
-    read_window(node, {shape[2], shape[3]}, layer);
-    layer.groups = node.integer("group", 1);
-    if (layer.kernel != Dims{shape[2], shape[3]} || layer.groups < 1 || layer.groups > shape[0] ||
-        shape[0] % layer.groups != 0 || shape[1] * layer.groups != in.channels.dims[1]) {
+    const PaddedWindow padded = read_window(node, {shape[2], shape[3]});
+    const int64_t groups = node.integer("group", 1);
+    if (padded.window.kernel != size_of({shape[2], shape[3]}) || groups < 1 || groups > shape[0] ||
+        shape[0] % groups != 0 || shape[1] * groups != in.channels.dims[1]) {
         throw Refusal("has weights of shape " + message::shape_text(shape) + " for " +
-                      std::to_string(in.channels.dims[1]) + " channels in " + std::to_string(layer.groups) +
-                      " groups and kernel " + message::shape_text(layer.kernel));
+                      std::to_string(in.channels.dims[1]) + " channels in " + std::to_string(groups) +
+                      " groups and kernel " + size_text(padded.window.kernel));
     }
+    if (node.has_input(2)) file.bias = floats_of(inputs, 2).data;
+    if (node.has_input(2) && file.bias.size() != static_cast<size_t>(shape[0])) {
+        throw Refusal("has a bias of " + std::to_string(file.bias.size()) + " values for " + std::to_string(shape[0]) +
+                      " outputs");
+    }
+    file.pads = padded.pads;
+    networks::Layer layer{.kind = networks::LayerKind::kConvolution};
     layer.out_channels = static_cast<int>(shape[0]);
-    layer.in = in.size;
-    layer.out = window_output(layer);
-    if (node.has_input(2)) {
-        layer.bias = floats_of(inputs, 2).data;
-        if (layer.bias.size() != static_cast<size_t>(shape[0])) {
-            throw Refusal("has a bias of " + std::to_string(layer.bias.size()) + " values for " +
-                          std::to_string(shape[0]) + " outputs");
-        }
-    }
-    layer.inputs = read(in);
-    return add_layer(std::move(layer), in.channels.dims[0], Plane::kHeightWidth);
+    layer.out = window_output(in.size, padded);
+    layer.window = padded.window;
+    layer.groups = static_cast<int>(groups);
+    layer.in = {read(in)};
+    return add_layer(std::move(layer), std::move(file), in.channels.dims[0], Plane::kHeightWidth);
 }
 
 Value Tracer::max_pool(const Node &node, const Inputs &inputs) {
     const Activations &in = image_of(inputs);
-    TracedLayer layer;
-    layer.kind = TracedLayer::Kind::kMaxPool;
-    layer.node = node.text();
     if (!node.has("kernel_shape")) throw Refusal("lacks attribute kernel_shape");
-    read_window(node, {}, layer);
+    const PaddedWindow padded = read_window(node, {});
     if (node.integer("ceil_mode", 0) != 0) throw Refusal("has ceil_mode 1, expected 0");
-    layer.in = in.size;
-    layer.out = window_output(layer);
-    layer.inputs = read(in);
-    layer.out_channels = static_cast<int>(layer.inputs.size());
-    Activations out = add_layer(std::move(layer), in.channels.dims[0], Plane::kHeightWidth);
-    // The larger of two is the same before and after a ReLU.
-    for (size_t i = 0; i < out.channels.data.size(); ++i) {
-        out.channels.data[i].applied = in.channels.data[i].applied & kRelu;
-    }
-    return out;
+    networks::Layer layer{.kind = networks::LayerKind::kMaxPool};
+    layer.out = window_output(in.size, padded);
+    layer.window = padded.window;
+    layer.in = {read(in)};
+    layer.out_channels = layer.in_channels();
+    return add_layer(std::move(layer), {.name = node.text(), .pads = padded.pads}, in.channels.dims[0],
+                     Plane::kHeightWidth);
 }
 
 Value Tracer::global_pool(const Node &node, const Activations &in, Plane plane) {
-    TracedLayer layer;
-    layer.kind = TracedLayer::Kind::kGlobalPool;
-    layer.node = node.text();
-    layer.in = in.size;
+    networks::Layer layer{.kind = networks::LayerKind::kGlobalPool};
     layer.out = {1, 1};
-    layer.inputs = read(in);
-    layer.out_channels = static_cast<int>(layer.inputs.size());
-    return add_layer(std::move(layer), in.channels.dims[0], plane);
+    layer.in = {read(in)};
+    layer.out_channels = layer.in_channels();
+    return add_layer(std::move(layer), {.name = node.text()}, in.channels.dims[0], plane);
 }
 
 Value Tracer::global_average_pool(const Node &node, const Inputs &inputs) {
@@ -461,14 +536,12 @@ Value Tracer::global_average_pool(const Node &node, const Inputs &inputs) {
 
 Value Tracer::average_pool(const Node &node, const Inputs &inputs) {
     const Activations &in = image_of(inputs);
-    TracedLayer window;
-    read_window(node, {}, window);
-    window.in = in.size;
-    const bool padded = std::any_of(window.pads.begin(), window.pads.end(), [](int64_t pad) { return pad != 0; });
-    if (padded || window.kernel != Dims{in.size.height, in.size.width}) {
-        throw Refusal("has kernel " + message::shape_text(window.kernel) + " and pads " +
-                      message::shape_text(window.pads) + ", expected the mean of all " +
-                      std::to_string(in.size.height) + "x" + std::to_string(in.size.width) + " pixels");
+    const PaddedWindow padded = read_window(node, {});
+    const bool pads = std::ranges::any_of(padded.pads, [](int64_t pad) { return pad != 0; });
+    if (pads || padded.window.kernel != in.size) {
+        throw Refusal("has kernel " + size_text(padded.window.kernel) + " and pads " +
+                      message::shape_text(padded.pads) + ", expected the mean of all " + size_text(in.size) +
+                      " pixels");
     }
     return global_pool(node, in, Plane::kHeightWidth);
 }
@@ -497,14 +570,12 @@ Value Tracer::fully_connected(const Node &node, const Activations &in, std::shar
         throw Refusal("has " + std::to_string(weight->dims[0]) + " outputs, expected at most " +
                       std::to_string(kMaxClasses));
     }
-    TracedLayer layer;
-    layer.kind = TracedLayer::Kind::kFullyConnected;
-    layer.node = node.text();
-    layer.in = layer.out = {1, 1};
+    networks::Layer layer{.kind = networks::LayerKind::kLinear};
+    layer.out = {1, 1};
     layer.out_channels = static_cast<int>(weight->dims[0]);
-    layer.weight = std::move(weight);
-    layer.inputs = read(in);
-    return add_layer(std::move(layer), in.channels.dims[0], Plane::kNone);
+    layer.in = {read(in)};
+    return add_layer(std::move(layer), {.name = node.text(), .weight = std::move(weight)}, in.channels.dims[0],
+                     Plane::kNone);
 }
 
 Value Tracer::matmul(const Node &node, const Inputs &inputs) {
@@ -526,11 +597,12 @@ Value Tracer::gemm(const Node &node, const Inputs &inputs) {
     Value out =
         node.integer("transB", 0) != 0 ? fully_connected(node, in, share_floats(inputs, 1)) : matmul(node, inputs);
     if (!node.has_input(2)) return out;
-    TracedLayer &layer = trace_.layers.back();
-    layer.bias = floats_of(inputs, 2).data;
-    if (layer.bias.size() != static_cast<size_t>(layer.out_channels)) {
-        throw Refusal("has a bias of " + std::to_string(layer.bias.size()) + " values for " +
-                      std::to_string(layer.out_channels) + " outputs");
+    std::vector<float> &bias = trace_.layers.back().bias;
+    bias = floats_of(inputs, 2).data;
+    const auto classes = static_cast<size_t>(trace_.graph.layers.back().out_channels);
+    if (bias.size() != classes) {
+        throw Refusal("has a bias of " + std::to_string(bias.size()) + " values for " + std::to_string(classes) +
+                      " outputs");
     }
     return out;
 }
@@ -567,7 +639,7 @@ Value Tracer::add(const Node &, const Inputs &inputs) {
     Dims found = bias.dims;
     while (found.size() > expected.size() && found.front() == 1) found.erase(found.begin());
     if (found != expected || in.plane == Plane::kFlat || !trace_.layers[layer].bias.empty()) {
-        throw Refusal("adds shape " + message::shape_text(bias.dims) + " to " + trace_.layers[layer].node +
+        throw Refusal("adds shape " + message::shape_text(bias.dims) + " to " + node_of(layer) +
                       ", expected one bias of shape " + message::shape_text(expected));
     }
     Value out = attached(in, layer, kBias);
@@ -578,7 +650,7 @@ Value Tracer::add(const Node &, const Inputs &inputs) {
 // NOLINTBEGIN(readability-convert-member-functions-to-static): rows of a table of members.
 Value Tracer::relu(const Node &, const Inputs &inputs) {
     Activations out = activations_of(inputs, 0);
-    for (Channel &channel : out.channels.data) channel.applied |= kRelu;
+    for (TracedChannel &channel : out.channels.data) channel.applied |= kRelu;
     return out;
 }
 
