@@ -22,7 +22,7 @@ TILES = [(pixels, 4) for pixels in range(2, 7)]
 
 
 def loops_of(args, folder, pixels, vectors):
-    """The inner loops, of fours of summands, of pw2 with this tile."""
+    """The inner loops, of four summands each, of pw2 with this tile."""
     kernels = arm_report.run([args.compiler, "--list-kernels", *NETWORK])
     key = next(line.split()[0] for line in kernels.splitlines() if UNIT in line.split())
     tuned = folder / "tuned.json"

@@ -200,7 +200,7 @@ constexpr std::array<UnitFigures, 2> kUnits = {{
 
 void append_units(const UnitFigures &figures, int width, std::vector<Experiment> *all) {
     const int c = 64 << width;
-    // Three groups of whole vectors. A sixth, in fours.
+    // Three groups of whole vectors. A sixth, a multiple of four.
     const int grouped = (c + 12) / 24 * 24, narrow = (c / 6 + 3) / 4 * 4;
     const auto append = [&](std::string_view row, const char *name, int channels, const Block &block, int number) {
         const std::string id =
