@@ -113,8 +113,8 @@ struct TableLayout {
 };
 TableLayout table_layout(const Kernel &kernel);
 
-/// Of each plane that a copy in runs writes: where its lanes come from if they are all of one run, the same of the other
-/// run, and how many of them are the first one's.
+/// Of each plane that a copy in runs writes: where its lanes come from if they are all of one run, the same of the
+/// other run, and how many of them are the first one's.
 enum CopyEntry { kFirstRun, kSecondRun, kFirstLanes, kCopyEntries };
 
 /// The lanes of each group of the output as a machine computes them: one part or two, whole planes but for the last.
