@@ -106,26 +106,26 @@ class Builder {
 
     // What kernels read.
 
-    /// Entry `entry` of the table, the offset of `side` floats at every pixel.
-    Expr offset(const Expr &entry, int side) {
-        return unsafe_promise_clamped(table_(entry), 0, in_.dim(0).extent() - (k_.in.pixels() - 1) * kPlane - side);
+    /// Entry `entry` of the table, the offset of `side` floats at every pixel of a tensor.
+    Expr offset(const Expr &entry, int side, Size size) {
+        return unsafe_promise_clamped(table_(entry), 0, in_.dim(0).extent() - (size.pixels() - 1) * kPlane - side);
     }
     /// Lane `lane` of the planes whose offsets start at `entry`.
-    Expr in_plane(const Expr &entry, const Expr &lane, const Expr &pixel) {
-        return in_(offset(entry + lane / kPlane, kPlane) + lane % kPlane + pixel * kPlane);
+    Expr in_plane(const Expr &entry, const Expr &lane, const Expr &pixel, Size size) {
+        return in_(offset(entry + lane / kPlane, kPlane, size) + lane % kPlane + pixel * kPlane);
     }
     /// The channels that a convolution reads through the table.
     Gather channels(int each, const Expr &group) {
         return [this, each, group](const Expr &entry, const Expr &lanes, const Expr &pixel) {
             const int side = Halide::Internal::is_const_zero(lanes) ? 1 : kFour;
-            return in_(offset(tables_.first_channel() + group * each + entry, side) + lanes + pixel * kPlane);
+            return in_(offset(tables_.first_channel() + group * each + entry, side, k_.in) + lanes + pixel * kPlane);
         };
     }
     std::vector<Activation> planes_of_parts() {
         std::vector<Activation> all;
         for (const ChannelPart &part : parts_) {
             all.emplace_back([this, first = part.first](const Expr &lane, const Expr &pixel) {
-                return in_plane(0, first + lane, pixel);
+                return in_plane(0, first + lane, pixel, k_.in);
             });
         }
         return all;
@@ -144,9 +144,7 @@ class Builder {
         if (!k_.shortcut) return epilogue(k_.activation);
         return [this](const Expr &sum, const Expr &lane, const Expr &pixel) {
             const Expr first = tables_.first_addend() + number(k_.groups) * k_.planes();
-            const Expr offset = unsafe_promise_clamped(table_(first + lane / kPlane), 0,
-                                                       in_.dim(0).extent() - (k_.out.pixels() - 1) * kPlane - kPlane);
-            return activated(sum + in_(offset + lane % kPlane + pixel * kPlane), k_.activation);
+            return activated(sum + in_plane(first, lane, pixel, k_.out), k_.activation);
         };
     }
 
@@ -204,7 +202,7 @@ class Builder {
     }
 
     void define_separable() {
-        const auto read = [this](const Expr &lane, const Expr &pixel) { return in_plane(0, lane, pixel); };
+        const auto read = [this](const Expr &lane, const Expr &pixel) { return in_plane(0, lane, pixel, k_.in); };
         Depthwise dw = depthwise("dw", layouts_[0], networks::middle_parts(k_, m_.vectors()), k_.in, k_.window,
                                  blob(0, 0), {read}, c, x, y, p, epilogue(k_.second));
         Separable f{c, x, y, p, dw, projection(1, ordered(dw.parts.at(0).out, k_.quads))};
@@ -259,12 +257,14 @@ class Builder {
 
     void define_window() {
         const std::vector<Activation> in = planes_of_parts();
-        Depthwise dw =
-            k_.kind == KernelKind::kDepthwise
-                ? depthwise("dw", layouts_[0], parts_, k_.in, k_.window, blob(0, 0), in, c, x, y, p, joined())
-            : k_.kind == KernelKind::kMaxPool
-                ? max_pool("pool", parts_, k_.in, k_.window, in, c, x, y, p, joined())
-                : average_pool("pool", parts_, k_.in, k_.window, k_.counts_padding, in, c, x, y, p, joined());
+        Depthwise dw;
+        if (k_.kind == KernelKind::kDepthwise) {
+            dw = depthwise("dw", layouts_[0], parts_, k_.in, k_.window, blob(0, 0), in, c, x, y, p, joined());
+        } else if (k_.kind == KernelKind::kMaxPool) {
+            dw = max_pool("pool", parts_, k_.in, k_.window, in, c, x, y, p, joined());
+        } else {
+            dw = average_pool("pool", parts_, k_.in, k_.window, k_.counts_padding, in, c, x, y, p, joined());
+        }
         emit(dw);
         SingleLayer f{c, x, y, p, k_.out, std::move(dw)};
         schedule_.apply(f);
@@ -273,7 +273,7 @@ class Builder {
     void define_global_pool() {
         const auto &[lane, plane, group] = planes_;
         GlobalPool f{planes_, k_.in_planes, RDom(0, k_.in.pixels(), "pixel"), Func("total"), Func("mean")};
-        sum_pixels(f.total, {lane, plane}, in_(offset(plane, kPlane) + lane + f.pixel * kPlane));
+        sum_pixels(f.total, {lane, plane}, in_(offset(plane, kPlane, k_.in) + lane + f.pixel * kPlane));
         const Expr mean = f.total(lane, plane) * (1.0F / static_cast<float>(k_.in.pixels()));
         f.out(lane, p, plane, group) = activated(mean, k_.activation);
         emit(0, f.out);
@@ -283,7 +283,7 @@ class Builder {
     void define_plane_by_plane() {
         const auto &[lane, plane, group] = planes_;
         PlaneByPlane f{planes_, p, Func(k_.kind == KernelKind::kAdd ? "sum" : "copy")};
-        const auto operand = [&](int first) { return in_(offset(first + plane, kPlane) + lane + p * kPlane); };
+        const auto operand = [&](int first) { return in_(offset(first + plane, kPlane, k_.in) + lane + p * kPlane); };
         Expr value;
         if (k_.kind == KernelKind::kAdd) {
             value = operand(0) + operand(tables_.first_addend());
@@ -291,13 +291,13 @@ class Builder {
             value = operand(0);
         } else if (k_.in_planes > 0) {
             const Expr entry = plane * networks::kCopyEntries;
-            const auto run = [&](int number) { return in_(offset(entry + number, kPlane) + lane + p * kPlane); };
+            const auto run = [&](int number) { return in_(offset(entry + number, kPlane, k_.in) + lane + p * kPlane); };
             value = select(lane < table_(entry + networks::kFirstLanes), run(networks::kFirstRun),
                            run(networks::kSecondRun));
         } else {
             // What is beyond the last lane does not count.
             const Expr entry = min(plane * kPlane + lane, k_.lanes - 1);
-            value = in_(offset(entry, 1) + p * kPlane);
+            value = in_(offset(entry, 1, k_.in) + p * kPlane);
         }
         f.out(lane, p, plane, group) = activated(value, k_.activation);
         emit(0, f.out);
