@@ -58,7 +58,8 @@ struct Kernel {
     /// Of a unit: whether its last convolution reads the depthwise outputs through the table, which then has their
     /// lanes. Of kLinear: whether it reads its input through the table.
     bool ordered = false;
-    /// Whether the last convolution adds a tensor that lies as its output does, before the activation.
+    /// Whether the last convolution, or the only one, adds a tensor that lies as its output does, before the
+    /// activation.
     bool shortcut = false;
     Window window{};      ///< Of the stem, convolution, depthwise convolution or pool.
     Window pool{{0, 0}};  ///< The max-pool of a stem; {0, 0}: none.

@@ -15,7 +15,7 @@ namespace shufflenet::networks {
 struct Node {
     KernelKind kind{};
     std::vector<int> layers{};  ///< Of the graph, in order; of a copy none, if the graph has no such layer.
-    /// What it reads: of a unit with a shortcut, and of an addition, the other operand is the second.
+    /// What it reads: of a convolution or unit with a shortcut, and of an addition, the other operand is the second.
     std::vector<Tensor> in{};
     int out_channels = 0;
     Size out{};
@@ -33,6 +33,8 @@ struct Node {
         case KernelKind::kActivation:
             return true;
         case KernelKind::kUnit:
+        case KernelKind::kPointwise:
+        case KernelKind::kConvolution:
             return number == 1;
         default:
             return false;

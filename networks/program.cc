@@ -242,6 +242,7 @@ class Writer {
         case KernelKind::kConvolution:
             kernel.in_channels = what.in[0].count();
             kernel.window = layer(n, 0).window;
+            kernel.shortcut = what.in.size() > 1;
             break;
         case KernelKind::kCopy:
             if (!copy_runs(n).empty()) kernel.in_planes = kCopyEntries * kernel.planes();
@@ -399,6 +400,7 @@ class Writer {
         case KernelKind::kPooledPointwise:
         case KernelKind::kConvolution:
             write_channels(n, kernel.groups, 0);
+            write_shortcut(n);
             break;
         case KernelKind::kLinear:
             write_linear(n);
@@ -516,7 +518,11 @@ class Writer {
         }
         set_output_lanes(n, &last);
         program_.packing.push_back(std::move(last));
-        if (!kernel.shortcut) return;
+        write_shortcut(n);
+    }
+
+    void write_shortcut(int n) {
+        if (!kernels_[n].shortcut) return;
         for (const auto &operand : places_.operands[n]) {
             program_.tables.push_back(plane_offset(operand[0].first, operand[0].second));
         }

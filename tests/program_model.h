@@ -251,6 +251,7 @@ class ProgramModel {
                                channel(v, v.sections.first_channel() + group * k.summands() + s, pixel);
                     }
                 });
+                if (k.shortcut) sum += plane_lane(v, v.sections.first_addend() + group * k.planes(), lane, p);
                 values[i].push_back(reference::activate(sum, k.activation));
                 total += values[i].back();
             }
