@@ -26,13 +26,12 @@ declare_test_models(${all_models})
 
 # Without a driver, or with one that is not usable, if that is what this machine has; the libraries that are put in front
 # make a machine of the other kinds.
-add_unit_test(driver_test tiny_1x1)
+add_unit_test(driver_test tiny_1x1 shufflenet_networks)
 add_test(NAME driver/absent COMMAND driver_test --gtest_filter=Driver.IsAbsent)
 set_tests_properties(driver/absent PROPERTIES SKIP_REGULAR_EXPRESSION "SKIPPED")
 
-add_unit_test(device_test ${all_models})
+add_unit_test(device_test ${all_models} shufflenet_networks shufflenet_reference)
 target_compile_options(device_test PRIVATE -O2)
-target_include_directories(device_test PRIVATE "${PROJECT_SOURCE_DIR}")
 add_test(NAME device_tuned_by_batch COMMAND device_test --gtest_filter=TunedByBatch.*)
 foreach(device ${SHUFFLENET_DEVICES})
   # One process a model: a crash names its model.
@@ -54,7 +53,7 @@ if("opencl" IN_LIST SHUFFLENET_DEVICES)
     add_test(NAME bench_test COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/bench_test.py"
       --bin "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}" --target opencl Devices)
   endif()
-  add_unit_test(opencl_test ${all_models})
+  add_unit_test(opencl_test ${all_models} shufflenet_networks shufflenet_reference)
   target_sources(opencl_test PRIVATE opencl_checks.cc)
   target_link_options(opencl_test PRIVATE LINKER:--wrap=dlsym)
   add_test(NAME opencl_test COMMAND opencl_test)
@@ -77,7 +76,7 @@ if("cuda" IN_LIST SHUFFLENET_DEVICES)
   endforeach()
   target_compile_definitions(fake_cuda_old PRIVATE FAKE_CUDA_OLD)
   foreach(test cuda_test cuda_launches)
-    add_unit_test(${test} ${all_models} fake_cuda)
+    add_unit_test(${test} ${all_models} shufflenet_networks shufflenet_reference fake_cuda)
   endforeach()
   add_test(NAME cuda_test COMMAND cuda_test)
   add_test(NAME driver/too_old COMMAND driver_test --gtest_filter=Driver.IsTooOld)
