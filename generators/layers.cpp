@@ -227,7 +227,8 @@ Expr window_maximum(const networks::Window &w, const Expr &x, const Expr &y,
     Expr best;
     for (int ky = 0; ky < w.kernel.height; ++ky) {
         for (int kx = 0; kx < w.kernel.width; ++kx) {
-            const Expr value = at(x * w.stride.width + kx - w.padding.width, y * w.stride.height + ky - w.padding.height);
+            const Expr ix = x * w.stride.width + kx - w.padding.width, iy = y * w.stride.height + ky - w.padding.height;
+            const Expr value = at(ix, iy);
             best = best.defined() ? greater(best, value) : value;
         }
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <stdexcept>
 #include <utility>
 
 #include "recognise.h"
@@ -193,6 +194,32 @@ Matched Matcher::renumbered() const {
 
 }  // namespace
 
+namespace {
+
+/// Whether the graph's convolutions are the network's.
+bool fits(const Trace &trace, const networks::Graph &network) {
+    const auto convolutions = [](const networks::Graph &graph) {
+        return std::ranges::count(graph.layers, LayerKind::kConvolution, &Layer::kind);
+    };
+    const auto all = convolutions(trace.graph);
+    return all == convolutions(network) && all == matching_convolutions(trace, network);
+}
+
+/// A network that nobody published.
+std::optional<networks::Graph> guessed_network(const Trace &trace) {
+    const std::optional<networks::ShuffleNetV2> guess = guess_shufflenet_v2(trace.graph);
+    if (!guess) return std::nullopt;
+    try {
+        networks::Graph network = networks::shufflenet_v2(*guess, {224, 224});
+        if (fits(trace, network)) return network;
+    } catch (const std::invalid_argument &) {
+        // Widths that there cannot be.
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
 networks::Graph nearest_network(const Trace &trace) {
     std::optional<networks::Graph> nearest;
     int best = 0;
@@ -202,6 +229,8 @@ networks::Graph nearest_network(const Trace &trace) {
         nearest = std::move(network);
         best = matches;
     }
+    if (nearest && fits(trace, *nearest)) return *std::move(nearest);
+    if (std::optional<networks::Graph> guessed = guessed_network(trace)) return *std::move(guessed);
     if (!nearest) throw Refusal("has no convolution of any ShuffleNetV2");
     return *std::move(nearest);
 }

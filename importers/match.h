@@ -8,7 +8,8 @@
 
 namespace shufflenet::imports {
 
-/// The published ShuffleNetV2 whose weights' shapes the graph has most of. Throws Refusal if it has none of any.
+/// The ShuffleNetV2 whose convolutions the graph has: a published one, else one of any widths and depths, else the
+/// published one whose convolutions it has most of. Throws Refusal if it has none of any.
 networks::Graph nearest_network(const Trace &trace);
 
 /// A traced graph in a network's terms: its layers in the network's order, all channels numbered by that.

@@ -48,9 +48,9 @@ inline constexpr ExpectedFile kOnnxFile{"an ONNX file", std::numeric_limits<int>
 /// importers/channel_map.h.
 ///
 /// `name` is what messages call the file. `network`: the one it must be, but for the number of classes, of any input
-/// size; nullptr: the published one that its shapes resemble most. `assumed`: the input's size where the file leaves it
-/// open. Whatever the bytes, the answer is a network or a kBadInput that says at which node the file differs, and how;
-/// on an error `out` is unchanged.
+/// size; nullptr: the ShuffleNetV2 that its convolutions are, or the published one that they resemble most. `assumed`:
+/// the input's size where the file leaves it open. Whatever the bytes, the answer is a network or a kBadInput that says
+/// at which node the file differs, and how; on an error `out` is unchanged.
 Status read_onnx(std::span<const std::byte> file, const std::string &name, const networks::Graph *network, Size assumed,
                  OnnxNetwork *out);
 

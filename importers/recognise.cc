@@ -40,6 +40,22 @@ std::optional<networks::Graph> guessed_network(const Safetensors &file) {
     return std::nullopt;
 }
 
+/// Of each layer one that reads it; nullptr: none does.
+std::vector<const networks::Layer *> readers_of(const networks::Graph &graph) {
+    std::vector<const networks::Layer *> readers(graph.layers.size(), nullptr);
+    for (const networks::Layer &layer : graph.layers) {
+        for (const networks::Channel &channel : layer.in.front().channels) {
+            if (channel.layer != networks::kImage) readers[channel.layer] = &layer;
+        }
+    }
+    return readers;
+}
+
+bool reads_depthwise(const networks::Graph &graph, const networks::Layer &layer) {
+    const int source = layer.in.front().channels.front().layer;
+    return source != networks::kImage && graph.layers[source].depthwise();
+}
+
 }  // namespace
 
 std::vector<networks::Graph> published_graphs(Family family) {
@@ -80,6 +96,27 @@ std::optional<networks::ShuffleNetV2> guess_shufflenet_v2(const Safetensors &fil
     }
     network.conv5 = outputs_of("conv5.0");
     network.classes = outputs_of("fc");
+    return network.units.empty() ? std::nullopt : std::optional(network);
+}
+
+std::optional<networks::ShuffleNetV2> guess_shufflenet_v2(const networks::Graph &graph) {
+    const std::vector<const networks::Layer *> readers = readers_of(graph);
+    networks::ShuffleNetV2 network;
+    int halved = 0;  // Depthwise layers with a stride: two in the first unit of a stage.
+    for (size_t i = 0; i < graph.layers.size(); ++i) {
+        const networks::Layer &layer = graph.layers[i], *reader = readers[i];
+        if (network.channels.empty()) network.channels = {layer.out_channels};
+        if (layer.kind == networks::LayerKind::kMaxPool) network.pool_stride = layer.window.stride;
+        if (layer.kind == networks::LayerKind::kLinear) network.classes = layer.out_channels;
+        const bool in_unit = reads_depthwise(graph, layer) || (reader != nullptr && reader->depthwise());
+        if (layer.pointwise() && !in_unit) network.conv5 = layer.out_channels;
+        if (!layer.depthwise() || reader == nullptr) continue;
+        const bool has_stride = layer.window.stride != Size{1, 1};
+        if (!has_stride && !network.units.empty()) ++network.units.back();
+        if (!has_stride || halved++ % 2 == 0) continue;
+        network.units.push_back(1);
+        network.channels.push_back(2 * reader->out_channels);
+    }
     return network.units.empty() ? std::nullopt : std::optional(network);
 }
 

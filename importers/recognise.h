@@ -22,7 +22,10 @@ std::optional<networks::Graph> exact_network(const Safetensors &file);
 /// tell activations and strides.
 std::optional<networks::ShuffleNetV2> guess_shufflenet_v2(const Safetensors &file);
 
-/// One of these two or, without any, the published network that the file resembles most.
+/// The same of a graph without names, whose layers are in an order in which they can run.
+std::optional<networks::ShuffleNetV2> guess_shufflenet_v2(const networks::Graph &graph);
+
+/// One of the first two or, without any, the published network that the file resembles most.
 networks::Graph nearest_network(const Safetensors &file);
 
 }  // namespace shufflenet

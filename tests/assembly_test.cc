@@ -17,8 +17,9 @@ std::string rewritten(const std::string &text, const char *processor = "x86_64")
 
 /// A function that does what `body` says, as LLVM writes it.
 std::string function(const std::string &name, const std::string &body) {
+    const std::string end = ".Lend_" + name;
     return "\t.section\t.text." + name + ",\"ax\",@progbits\n\t.globl\t" + name + " # -- Begin function\n\t.type\t" +
-           name + ",@function\n" + name + ":\n" + body + "\tretq\n.Lfunc_end0:\n\t.size\t" + name + ", .Lfunc_end0-" +
+           name + ",@function\n" + name + ":\n" + body + "\tretq\n" + end + ":\n\t.size\t" + name + ", " + end + "-" +
            name + "\n";
 }
 
@@ -94,7 +95,7 @@ TEST(Assembly, SectionsOfAGroup) {
 }
 
 TEST(Assembly, RefusesWhatItDoesNotKnow) {
-    for (const char *line : {"\t.set\tpets2, pets\n", "pets2 = pets\n", "\t.comm\tbuffer,8,8\n"}) {
+    for (const char *line : {"\t.set\tpets2, pets\n", "pets2 = pets\n", "\t.comm\tbuffer,8,8\n", "pets:\n"}) {
         EXPECT_THROW(rewritten(function("pets", "") + line), std::runtime_error) << line;
     }
 }

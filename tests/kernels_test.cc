@@ -73,6 +73,7 @@ struct Case {
     const char *name;
     Kernel kernel;
     std::vector<int> classes = {};  ///< Of a linear layer.
+    schedules::Tuning tuning = {};
 };
 
 void PrintTo(const Case &c, std::ostream *out) { *out << networks::key(c.kernel); }
@@ -131,6 +132,10 @@ Kernel linear(int channels, int row_planes, bool ordered) {
 
 std::vector<Case> cases() {
     const Window down = square(3, 2);
+    const Kernel plain_unit = unit({.in = {10, 9}, .in_channels = 21, .quads = 3, .middle = 50, .lanes = 41,
+                                    .window = square(3), .first = kRelu, .activation = kRelu});
+    const Kernel one_plane = unit({.in = {10, 9}, .in_channels = 9, .middle = 16, .lanes = 16, .window = square(3),
+                                   .first = kRelu});
     const Window wide_stride{{3, 3}, {1, 2}, {1, 1}}, tall{{3, 5}, {2, 1}, {1, 2}};
     return {
         {"stem", stem({33, 47}, 3, 24, down, kRelu, down)},
@@ -178,6 +183,18 @@ std::vector<Case> cases() {
         {"unit_strips_groups", unit({.in = {60, 57}, .in_channels = 8, .middle = 19, .lanes = 6, .middle_groups = 2,
                                      .groups = 2, .ordered = true, .shortcut = true, .window = square(3),
                                      .first = kRelu, .last_summands = 19})},
+
+        {"unit_in_rows", plain_unit, {}, {.tile_pixels = 5, .tile_vectors = 3, .order = 1, .block_rows = 3}},
+        {"unit_in_channels", plain_unit, {}, {.tile_pixels = 3, .tile_vectors = 4, .order = 2, .depthwise_columns = 3}},
+        {"unit_in_strips", one_plane, {}, {.tile_pixels = 9, .tile_vectors = 2, .order = 3, .strip_rows = 3}},
+        {"separable_tuned", separable({.in = {9, 10}, .in_planes = 3, .lanes = 50, .window = down}, 40), {},
+         {.tile_pixels = 2, .tile_vectors = 7, .tail_pixels = 3, .block_rows = 2, .depthwise_columns = 4}},
+        {"pointwise_tuned", pointwise(KernelKind::kPointwise, {6, 7}, 20, 80, 2, kRelu), {},
+         {.tile_pixels = 5, .tile_vectors = 3}},
+        {"pooled_tuned", pointwise(KernelKind::kPooledPointwise, {5, 5}, 20, 80, 2, kRelu), {},
+         {.tile_pixels = 4, .tile_vectors = 3}},
+        {"stem_tuned", stem({23, 25}, 3, 24, down, kRelu, down), {},
+         {.tile_pixels = 3, .tile_vectors = 2, .strip_rows = 2}},
 
         {"separable", separable({.in = {14, 13}, .in_planes = 4, .quads = 5, .lanes = 58, .window = down,
                                  .activation = kRelu}, 37)},
@@ -372,7 +389,7 @@ Halide::Buffer<T> view(T *data, std::vector<halide_dimension_t> shape) {
     return Halide::Buffer<T>(data, static_cast<int>(shape.size()), shape.data());
 }
 
-/// What is wrong with what a kernel computed; nothing expected that is not a number may have become one.
+/// Whether a kernel computed what was expected. What is to be no number may not have become one.
 bool close(const Value &expected, float got) {
     if (std::isnan(expected.value)) return std::isnan(got);
     return std::abs(got - expected.value) <= expected.error + 1e-30;
@@ -383,8 +400,8 @@ struct How {
     bool reference = false;
 };
 
-/// The target of that name, compiled for this processor; nothing where it has not all that the target has. A schedule of
-/// another architecture is compiled for this one: what it computes does not depend on instructions.
+/// The target of that name, compiled for this processor; nothing where it has not all that the target has. A schedule
+/// of another architecture is compiled for this one: what it computes does not depend on instructions.
 std::optional<Halide::Target> runnable(const TargetSpec &spec) {
     const Halide::Target host = Halide::get_host_target();
     Halide::Target target{std::string(spec.halide)};
@@ -393,11 +410,6 @@ std::optional<Halide::Target> runnable(const TargetSpec &spec) {
         if (target.has_feature(feature) && !host.has_feature(feature)) return {};
     }
     return target.with_feature(Halide::Target::JIT);
-}
-
-generators::KernelPipeline make(const Kernel &kernel, const TargetSpec &spec, bool reference) {
-    const Halide::Target target{std::string(spec.halide)};
-    return generators::make_pipeline(kernel, target, spec.fma_units, {}, reference);
 }
 
 class KernelTest : public testing::TestWithParam<std::tuple<Case, How>> {
@@ -409,7 +421,8 @@ class KernelTest : public testing::TestWithParam<std::tuple<Case, How>> {
         const std::optional<Halide::Target> target = runnable(spec);
         if (!target) GTEST_SKIP() << "more than this processor has";
         target_ = *target;
-        built_.emplace(make(kernel_, spec, how.reference));
+        built_.emplace(generators::make_pipeline(kernel_, Halide::Target(std::string(spec.halide)), spec.fma_units,
+                                                 std::get<0>(GetParam()).tuning, how.reference));
         Halide::JITHandlers &handlers = built_->pipeline.jit_handlers();
         handlers.custom_malloc = counted_malloc;
         handlers.custom_free = counted_free;

@@ -531,6 +531,17 @@ class ConvertTest(OnnxTest):
         graph.outputs.insert(0, ("stage3.7.concat", FLOAT, [1, 96, 4, 4]))
         self.assert_same(STATE, self.convert(graph.bytes())[0])
 
+    def test_a_network_that_nobody_published(self):
+        widths = (40, 72, 108)
+        state = {**some_weights(widths, 200), "fc.bias": np.zeros(CLASSES, np.float32)}
+        for writer in (Writer, MegviiWriter):
+            found, text = self.convert(writer(state, Style(), (24, *widths, 200)).finish().bytes())
+            self.assertIn(f"shufflenet_v2, {CLASSES} classes", text)
+            self.assert_same(state, found)
+        found, text = self.convert(safetensors(state), name="in.safetensors")
+        self.assertIn(f"shufflenet_v2, {CLASSES} classes", text)
+        self.assert_same(state, found)
+
     def test_other_channel_orders(self):
         """A branch whose outputs are numbered backwards, and what reads them accordingly."""
         state = dict(STATE)
@@ -608,7 +619,7 @@ class MegviiTest(OnnxTest):
 
     def test_wider_networks_are_refused(self):
         """Their stage 2 begins with 24 + 92 channels, not 58 + 58."""
-        wide = wide_megvii()
+        wide = some_weights((116, 232, 464), 1024, megvii=True)
         words = ("Megvii's own network", "24 + 92", "58 + 58", "x0.5")
         graph = MegviiWriter(wide, self.STYLE, (24, 116, 232, 464, 1024)).finish().bytes()
         self.fails(["convert", self.write("in.onnx", graph), self.folder / "out"], *words)
@@ -616,8 +627,8 @@ class MegviiTest(OnnxTest):
         self.fails(["convert", source, self.folder / "out"], "features.0.branch_proj.2.weight", *words)
 
 
-def wide_megvii():
-    """Random weights of Megvii's x1.0."""
+def some_weights(widths, features, megvii=False):
+    """Of a network of these widths, which Megvii's own splits otherwise in units that halve the image."""
     weights, before = {}, 24
 
     def conv(name, index, out, inputs, kernel):
@@ -626,18 +637,18 @@ def wide_megvii():
             weights[f"{name}.{index + 1}.{key}"] = np.ones(out, np.float32)
 
     conv("conv1", 0, 24, 3, 3)
-    for stage, total in enumerate((116, 232, 464)):
+    for stage, total in enumerate(widths):
         for unit in range(UNITS[stage]):
             path, inputs = f"stage{stage + 2}.{unit}", before if unit == 0 else total // 2
             if unit == 0:
                 conv(path + ".branch1", 0, inputs, 1, 3)
-                conv(path + ".branch1", 2, inputs, inputs, 1)
+                conv(path + ".branch1", 2, inputs if megvii else total // 2, inputs, 1)
             conv(path + ".branch2", 0, total // 2, inputs, 1)
             conv(path + ".branch2", 3, total // 2, 1, 3)
-            conv(path + ".branch2", 5, total - inputs, total // 2, 1)
+            conv(path + ".branch2", 5, total - inputs if megvii else total // 2, total // 2, 1)
         before = total
-    conv("conv5", 0, 1024, 464, 1)
-    weights["fc.weight"] = np.ones((CLASSES, 1024), np.float32)
+    conv("conv5", 0, features, before, 1)
+    weights["fc.weight"] = np.ones((CLASSES, features), np.float32)
     return weights
 
 

@@ -169,7 +169,7 @@ TEST_P(RandomGraphs, ComputeWhatTheirLayersDo) {
 INSTANTIATE_TEST_SUITE_P(Schedules, RandomGraphs,
                          testing::Values(How{"sse41", true}, How{"avx2", false}, How{"neon", true}, How{"neon", false}),
                          [](const auto &info) {
-                             return info.param.target + (info.param.reference ? "_reference" : "");
+                             return info.param.target + (info.param.reference ? "_reference" : "_tuned");
                          });
 
 }  // namespace

@@ -19,7 +19,10 @@
 #include <string>
 #include <vector>
 
-#include "networks/layers.h"
+#include "importers/recognise.h"
+#include "networks/catalog.h"
+#include "networks/shufflenet_v2.h"
+#include "runtime/src/bounds.h"
 #include "runtime/src/canonical.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/element.h"
@@ -892,10 +895,19 @@ TEST(FileKind, HugeFilesAreRefusedAtOnce) {
 
 // checkpoint.h
 
-/// The state_dict of kSmall below, as torchvision would name it; written by hand, so that it checks the table.
-constexpr Network kSmall{"small", {1, 1, 2}, 1, {2, 2, 6}, 3, 256};
 constexpr int kSmallClasses = 5;
 
+const GraphWeights &small_weights() {
+    static const GraphWeights weights = [] {
+        const networks::ShuffleNetV2 network{{1, 1, 2}, {1, 2, 2, 6}, 3, 9};
+        networks::Graph graph = networks::shufflenet_v2(network, {32, 32});
+        graph.name = "small";
+        return GraphWeights(std::move(graph));
+    }();
+    return weights;
+}
+
+/// What torchvision would call its tensors, written by hand, so that it checks the graph.
 struct Convolution {
     const char *conv, *norm;
     std::vector<int64_t> shape;
@@ -930,7 +942,7 @@ struct Stored {
     std::vector<double> values;
 };
 
-using StateDict = std::map<std::string, Stored>;
+using TestDict = std::map<std::string, Stored>;
 
 /// Halves between -2 and 2 in steps of 1/4: exact in F16 too.
 class Values {
@@ -952,8 +964,8 @@ class Values {
     std::mt19937 random_{1};
 };
 
-StateDict make_state_dict(const std::vector<Convolution> &convolutions, int64_t features, int64_t classes) {
-    StateDict dict;
+TestDict make_state_dict(const std::vector<Convolution> &convolutions, int64_t features, int64_t classes) {
+    TestDict dict;
     Values values;
     for (const Convolution &c : convolutions) {
         const std::string norm = c.norm;
@@ -969,22 +981,18 @@ StateDict make_state_dict(const std::vector<Convolution> &convolutions, int64_t 
     return dict;
 }
 
-StateDict small_state_dict() { return make_state_dict(kSmallConvolutions, 3, kSmallClasses); }
+TestDict small_state_dict() { return make_state_dict(kSmallConvolutions, 3, kSmallClasses); }
 
-StateDict published_state_dict(const Network &network) {
+TestDict state_dict_of(const networks::Graph &graph) {
     std::vector<Convolution> convolutions;
-    std::vector<std::string> names;  // Must outlive the rows.
-    const std::vector<Layer> layers = network_layers(network, {kDefaultCrop, kDefaultCrop}, 2);
-    names.reserve(2 * layers.size());
-    for (const Layer &layer : layers) {
+    for (const networks::Layer &layer : graph.layers) {
         if (layer.norm.empty()) continue;
-        names.emplace_back(layer.conv.view());
-        names.emplace_back(layer.norm.view());
-        convolutions.push_back({names[names.size() - 2].c_str(),
-                                names.back().c_str(),
-                                {layer.out_channels, layer.group_channels(), layer.kernel(), layer.kernel()}});
+        const Size kernel = layer.window.kernel;
+        convolutions.push_back({layer.module.c_str(),
+                                layer.norm.c_str(),
+                                {layer.out_channels, layer.group_channels(), kernel.height, kernel.width}});
     }
-    return make_state_dict(convolutions, network.conv5_channels, 2);
+    return make_state_dict(convolutions, graph.layers.back().in_channels(), 2);
 }
 
 /// A multiple of 1/4 up to 2.25 in magnitude, or a special value.
@@ -1011,7 +1019,7 @@ std::string to_raw(const Stored &stored) {
     return bytes;
 }
 
-Status read(const StateDict &dict, const Network &network, Checkpoint *checkpoint) {
+std::vector<std::byte> to_file(const TestDict &dict) {
     std::vector<std::string> data;
     data.reserve(dict.size());
     std::vector<Tensor> tensors;
@@ -1019,15 +1027,20 @@ Status read(const StateDict &dict, const Network &network, Checkpoint *checkpoin
         data.push_back(to_raw(stored));
         tensors.push_back({name, stored.dtype, stored.shape, as_bytes(data.back())});
     }
-    const std::vector<std::byte> file = serialize_safetensors(tensors);
+    return serialize_safetensors(tensors);
+}
+
+Status read(const TestDict &dict, Checkpoint *checkpoint) {
+    const std::vector<std::byte> file = to_file(dict);
+    const NeededWeights needed = small_weights().needed();
     Safetensors parsed, opened;
     if (Status status = Safetensors::parse(file, kFileName, &parsed); !status.ok()) return status;
-    Status status = read_checkpoint(parsed, kFileName, network, checkpoint);
+    Status status = read_checkpoint(parsed, kFileName, needed, checkpoint);
 
     const PieceByPiece pieces({reinterpret_cast<const char *>(file.data()), file.size()});
     expect_ok(Safetensors::open(pieces.file(), &opened));
     Checkpoint same;
-    EXPECT_EQ(read_checkpoint(opened, kFileName, network, &same).message(), status.message());
+    EXPECT_EQ(read_checkpoint(opened, kFileName, needed, &same).message(), status.message());
     for (size_t i = 0; i < same.layers.size(); ++i) {
         EXPECT_EQ(same.layers[i].weights, checkpoint->layers.at(i).weights);
         EXPECT_EQ(same.layers[i].bias, checkpoint->layers.at(i).bias);
@@ -1036,22 +1049,19 @@ Status read(const StateDict &dict, const Network &network, Checkpoint *checkpoin
 }
 
 TEST(Checkpoint, FoldsNormalisationIntoConvolution) {
-    const StateDict dict = small_state_dict();
+    const TestDict dict = small_state_dict();
     Checkpoint checkpoint;
-    expect_ok(read(dict, kSmall, &checkpoint));
+    expect_ok(read(dict, &checkpoint));
     EXPECT_EQ(checkpoint.classes, kSmallClasses);
-    const std::vector<Layer> layers = network_layers(kSmall, {224, 224}, kSmallClasses);
-    ASSERT_EQ(checkpoint.layers.size(), layers.size());
-    auto convolution = kSmallConvolutions.begin();
-    for (size_t i = 0; i < layers.size(); ++i) {
-        SCOPED_TRACE(layers[i].id.view());
+    ASSERT_EQ(checkpoint.layers.size(), kSmallConvolutions.size() + 1);
+    for (size_t i = 0; i < kSmallConvolutions.size(); ++i) {
+        const Convolution &convolution = kSmallConvolutions[i];
+        SCOPED_TRACE(convolution.conv);
         const FoldedLayer &folded = checkpoint.layers[i];
-        if (layers[i].norm.empty()) continue;
-        const std::string norm = convolution->norm;
-        const std::vector<double> &weights = dict.at(std::string(convolution->conv) + ".weight").values;
-        ++convolution;
+        const std::string norm = convolution.norm;
+        const std::vector<double> &weights = dict.at(std::string(convolution.conv) + ".weight").values;
         ASSERT_EQ(folded.weights.size(), weights.size());
-        ASSERT_EQ(folded.bias.size(), static_cast<size_t>(layers[i].out_channels));
+        ASSERT_EQ(folded.bias.size(), static_cast<size_t>(convolution.shape[0]));
         const size_t window = weights.size() / folded.bias.size();
         for (size_t c = 0; c < folded.bias.size(); ++c) {
             const auto normalise = [&](double x) {
@@ -1066,43 +1076,40 @@ TEST(Checkpoint, FoldsNormalisationIntoConvolution) {
             }
         }
     }
-    EXPECT_EQ(convolution, kSmallConvolutions.end());
 }
 
 TEST(Checkpoint, FoldsToNumbersWorkedOutByHand) {
-    StateDict dict = small_state_dict();
+    TestDict dict = small_state_dict();
     dict["stage2.0.branch2.0.weight"].values = {5};
     dict["stage2.0.branch2.1.weight"].values = {2};
     dict["stage2.0.branch2.1.bias"].values = {1};
     dict["stage2.0.branch2.1.running_mean"].values = {3};
     dict["stage2.0.branch2.1.running_var"].values = {4};
     Checkpoint checkpoint;
-    expect_ok(read(dict, kSmall, &checkpoint));
-    const FoldedLayer &folded = checkpoint.layers.at(4);  // After stem_conv, stem_pool and branch 1.
+    expect_ok(read(dict, &checkpoint));
+    const FoldedLayer &folded = checkpoint.layers.at(3);  // After stem_conv and branch 1.
     // gamma / sqrt(var + eps) = 2 / sqrt(4.00001) = 0.99999875000234
     EXPECT_NEAR(folded.weights.at(0), 4.9999937500117, 1e-12);
     EXPECT_NEAR(folded.bias.at(0), -1.9999962500070, 1e-12);
 }
 
 TEST(Checkpoint, LeavesTheFullyConnectedLayerAsItIs) {
-    const StateDict dict = small_state_dict();
+    const TestDict dict = small_state_dict();
     Checkpoint checkpoint;
-    expect_ok(read(dict, kSmall, &checkpoint));
+    expect_ok(read(dict, &checkpoint));
     EXPECT_EQ(checkpoint.layers.back().weights, dict.at("fc.weight").values);
     EXPECT_EQ(checkpoint.layers.back().bias, dict.at("fc.bias").values);
-    EXPECT_TRUE(checkpoint.layers[1].weights.empty());  // stem_pool
-    EXPECT_TRUE(checkpoint.layers[1].bias.empty());
 }
 
 TEST(Checkpoint, EveryPrecisionGivesTheSame) {
-    StateDict dict = small_state_dict();
+    TestDict dict = small_state_dict();
     Checkpoint single;
-    expect_ok(read(dict, kSmall, &single));
+    expect_ok(read(dict, &single));
     for (const char *dtype : {"F16", "BF16", "F64"}) {
         SCOPED_TRACE(dtype);
         for (auto &[name, stored] : dict) stored.dtype = dtype;
         Checkpoint other;
-        expect_ok(read(dict, kSmall, &other));
+        expect_ok(read(dict, &other));
         ASSERT_EQ(single.layers.size(), other.layers.size());
         for (size_t i = 0; i < single.layers.size(); ++i) {
             EXPECT_EQ(single.layers[i].weights, other.layers[i].weights) << i;
@@ -1111,49 +1118,49 @@ TEST(Checkpoint, EveryPrecisionGivesTheSame) {
     }
 }
 
-StateDict with_prefix(const StateDict &dict, const std::string &prefix) {
-    StateDict renamed;
+TestDict with_prefix(const TestDict &dict, const std::string &prefix) {
+    TestDict renamed;
     for (const auto &[name, stored] : dict) renamed[prefix + name] = stored;
     return renamed;
 }
 
 TEST(Checkpoint, OnePrefixOfAllNamesIsTakenOff) {
-    StateDict dict = small_state_dict();
+    TestDict dict = small_state_dict();
     dict["conv1.1.num_batches_tracked"] = {"I64", {}, {7}};
     Checkpoint plain;
-    expect_ok(read(dict, kSmall, &plain));
+    expect_ok(read(dict, &plain));
     EXPECT_EQ(plain.prefix, "");
     for (const std::string prefix : {"module.", "_orig_mod.", "model.", "net.", "backbone.", "module._orig_mod.",
                                      "model.backbone.", "ema.module."}) {
         SCOPED_TRACE(prefix);
         Checkpoint found;
-        expect_ok(read(with_prefix(dict, prefix), kSmall, &found));
+        expect_ok(read(with_prefix(dict, prefix), &found));
         EXPECT_EQ(found.prefix, prefix);
         ASSERT_EQ(found.layers.size(), plain.layers.size());
         for (size_t i = 0; i < plain.layers.size(); ++i) EXPECT_EQ(found.layers[i].weights, plain.layers[i].weights);
     }
-    StateDict averaged = with_prefix(dict, "module.");
+    TestDict averaged = with_prefix(dict, "module.");
     averaged["n_averaged"] = {"I64", {}, {3}};
-    expect_ok(read(averaged, kSmall, &plain));
+    expect_ok(read(averaged, &plain));
 }
 
 TEST(Checkpoint, SeveralPrefixesAreNamed) {
-    const StateDict dict = small_state_dict();
+    const TestDict dict = small_state_dict();
     const auto both = [&](const std::string &one, const std::string &other) {
-        StateDict pair = with_prefix(dict, one);
+        TestDict pair = with_prefix(dict, one);
         pair.merge(with_prefix(dict, other));
         return pair;
     };
     struct Row {
         std::string what;
-        StateDict dict;
+        TestDict dict;
         std::vector<std::string> words;
     };
-    StateDict parts = with_prefix(dict, "backbone.");
+    TestDict parts = with_prefix(dict, "backbone.");
     parts.erase("backbone.fc.weight");
     parts.erase("backbone.fc.bias");
     parts["head.weight"] = dict.at("fc.weight");
-    StateDict bad = with_prefix(dict, "module.");
+    TestDict bad = with_prefix(dict, "module.");
     bad.erase("module.conv5.1.bias");
     const std::vector<Row> rows = {
         {"averaged", both("model.", "model_ema."), {"one set of weights, found 2", "'model.', 'model_ema.'"}},
@@ -1166,28 +1173,21 @@ TEST(Checkpoint, SeveralPrefixesAreNamed) {
     for (const Row &row : rows) {
         SCOPED_TRACE(row.what);
         Checkpoint checkpoint;
-        expect_refused(read(row.dict, kSmall, &checkpoint), kFileName, row.words);
+        expect_refused(read(row.dict, &checkpoint), kFileName, row.words);
     }
 }
 
 TEST(Checkpoint, UnexpectedTensorsAreNamedFirst) {
-    StateDict dict;
+    TestDict dict;
     for (const auto &[name, stored] : small_state_dict()) dict["layer" + name] = stored;
     Checkpoint checkpoint;
-    const Status status = read(dict, kSmall, &checkpoint);
+    const Status status = read(dict, &checkpoint);
     expect_refused(status, kFileName, {"small: unexpected layerconv1.0.weight; ", " more; missing conv1.0.weight; "});
 }
 
 /// Names, types and values, or the error.
-std::string canonical_text(const StateDict &dict, Precision precision) {
-    std::vector<std::string> data;
-    data.reserve(dict.size());
-    std::vector<Tensor> stored;
-    for (const auto &[name, s] : dict) {
-        data.push_back(to_raw(s));
-        stored.push_back({name, s.dtype, s.shape, as_bytes(data.back())});
-    }
-    const std::vector<std::byte> file = serialize_safetensors(stored);
+std::string canonical_text(const TestDict &dict, Precision precision) {
+    const std::vector<std::byte> file = to_file(dict);
     Safetensors parsed;
     expect_ok(Safetensors::parse(file, kFileName, &parsed));
     CanonicalWeights weights;
@@ -1205,11 +1205,11 @@ std::string canonical_text(const StateDict &dict, Precision precision) {
 }
 
 TEST(Canonical, TypesBecomeOneOfTwo) {
-    const StateDict dict = {{"module.a", {"F64", {2}, {0.5, -2}}},
-                            {"module.b", {"BF16", {1}, {1.25}}},
-                            {"module.c", {"F16", {1}, {-0.25}}},
-                            {"module.d", {"F32", {1}, {2}}},
-                            {"module.num_batches_tracked", {"I64", {}, {7}}}};
+    const TestDict dict = {{"module.a", {"F64", {2}, {0.5, -2}}},
+                           {"module.b", {"BF16", {1}, {1.25}}},
+                           {"module.c", {"F16", {1}, {-0.25}}},
+                           {"module.d", {"F32", {1}, {2}}},
+                           {"module.num_batches_tracked", {"I64", {}, {7}}}};
     const std::string values[] = {" 0.500000 -2.000000\n", " 1.250000\n", " -0.250000\n", " 2.000000\n"};
     const auto text = [&](const char *a, const char *b, const char *c, const char *d) {
         return std::string("a ") + a + values[0] + "b " + b + values[1] + "c " + c + values[2] + "d " + d + values[3];
@@ -1228,23 +1228,23 @@ TEST(Canonical, TypesBecomeOneOfTwo) {
 }
 
 TEST(Checkpoint, IgnoresCountsOfBatches) {
-    StateDict dict = small_state_dict();
+    TestDict dict = small_state_dict();
     for (const Convolution &c : kSmallConvolutions) {
         dict[std::string(c.norm) + ".num_batches_tracked"] = {"I64", {}, {7}};
     }
     Checkpoint checkpoint;
-    expect_ok(read(dict, kSmall, &checkpoint));
+    expect_ok(read(dict, &checkpoint));
     dict["fc.num_batches_tracked"] = {"I64", {}, {7}};
-    expect_refused(read(dict, kSmall, &checkpoint), kFileName, {"unexpected fc.num_batches_tracked"});
+    expect_refused(read(dict, &checkpoint), kFileName, {"unexpected fc.num_batches_tracked"});
 }
 
 TEST(Checkpoint, TakesTheClassCountFromTheFile) {
     for (const int classes : {1, 2, 1000, kMaxClasses}) {
-        StateDict dict = small_state_dict();
+        TestDict dict = small_state_dict();
         dict["fc.weight"] = {"F32", {classes, 3}, std::vector<double>(3 * size_t(classes), 0.5)};
         dict["fc.bias"] = {"F32", {classes}, std::vector<double>(classes, 0.5)};
         Checkpoint checkpoint;
-        expect_ok(read(dict, kSmall, &checkpoint));
+        expect_ok(read(dict, &checkpoint));
         EXPECT_EQ(checkpoint.classes, classes);
         EXPECT_EQ(checkpoint.layers.back().bias.size(), size_t(classes));
     }
@@ -1253,7 +1253,7 @@ TEST(Checkpoint, TakesTheClassCountFromTheFile) {
 /// A change to a good state_dict, and what the error must say.
 struct Damage {
     std::string what;
-    void (*apply)(StateDict &);
+    void (*apply)(TestDict &);
     std::vector<std::string> words;
 };
 
@@ -1261,119 +1261,119 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 const std::vector<Damage> kDamages = {
-    {"missing weights", [](StateDict &d) { d.erase("conv5.0.weight"); }, {"missing conv5.0.weight"}},
+    {"missing weights", [](TestDict &d) { d.erase("conv5.0.weight"); }, {"missing conv5.0.weight"}},
     {"missing variance",
-     [](StateDict &d) { d.erase("stage4.1.branch2.4.running_var"); },
+     [](TestDict &d) { d.erase("stage4.1.branch2.4.running_var"); },
      {"missing stage4.1.branch2.4.running_var"}},
-    {"missing fc.weight", [](StateDict &d) { d.erase("fc.weight"); }, {"missing fc.weight"}},
-    {"missing fc.bias", [](StateDict &d) { d.erase("fc.bias"); }, {"missing fc.bias"}},
-    {"extra", [](StateDict &d) { d["extra.weight"] = d["fc.bias"]; }, {"unexpected extra.weight"}},
-    {"extra name of two lines", [](StateDict &d) { d["a\nb"] = d["fc.bias"]; }, {"unexpected a\\x0ab"}},
+    {"missing fc.weight", [](TestDict &d) { d.erase("fc.weight"); }, {"missing fc.weight"}},
+    {"missing fc.bias", [](TestDict &d) { d.erase("fc.bias"); }, {"missing fc.bias"}},
+    {"extra", [](TestDict &d) { d["extra.weight"] = d["fc.bias"]; }, {"unexpected extra.weight"}},
+    {"extra name of two lines", [](TestDict &d) { d["a\nb"] = d["fc.bias"]; }, {"unexpected a\\x0ab"}},
     {"bias of a convolution",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["conv1.0.bias"] = {"F32", {1}, {0}};
      },
      {"unexpected conv1.0.bias"}},
     {"kernel size",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["conv1.0.weight"] = {"F32", {1, 3, 5, 5}, std::vector<double>(75)};
      },
      {"conv1.0.weight has shape [1, 3, 5, 5], expected [1, 3, 3, 3]"}},
     {"transposed",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["stage4.0.branch1.2.weight"].shape = {2, 3, 1, 1};
      },
      {"stage4.0.branch1.2.weight has shape [2, 3, 1, 1], expected [3, 2, 1, 1]"}},
     {"flat",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["conv5.0.weight"].shape = {3, 6};
      },
      {"[3, 6], expected [3, 6, 1, 1]"}},
-    {"scalar for one channel", [](StateDict &d) { d["conv1.1.bias"].shape = {}; }, {"conv1.1.bias has shape []"}},
+    {"scalar for one channel", [](TestDict &d) { d["conv1.1.bias"].shape = {}; }, {"conv1.1.bias has shape []"}},
     {"fc.weight with a window",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.weight"].shape = {5, 3, 1, 1};
      },
      {"fc.weight has shape [5, 3, 1, 1], expected [classes, 3]"}},
     {"fc.weight is transposed",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.weight"].shape = {3, 5};
      },
      {"fc.weight has shape [3, 5], expected [classes, 3]"}},
     {"no classes",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.weight"] = {"F32", {0, 3}, {}};
      },
      {"fc.weight has shape [0, 3]", "1 to 100000 classes"}},
     {"too many classes",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.weight"] = {"F32", {100'001, 3}, std::vector<double>(300'003)};
      },
      {"fc.weight has shape [100001, 3]", "1 to 100000 classes"}},
     {"fc.bias disagrees",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.bias"] = {"F32", {4}, {1, 2, 3, 4}};
      },
      {"fc.bias has shape [4], expected [5]"}},
     {"integers",
-     [](StateDict &d) { d["fc.bias"].dtype = "I64"; },
+     [](TestDict &d) { d["fc.bias"].dtype = "I64"; },
      {"fc.bias has dtype I64, expected F32, F16, BF16 or F64"}},
     {"double beyond float",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["conv5.0.weight"].dtype = "F64";
          d["conv5.0.weight"].values[7] = -1e300;
      },
      {"conv5.0.weight has the value -1e+300 at element 7, expected a finite float"}},
     {"infinite double",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.bias"].dtype = "F64";
          d["fc.bias"].values[2] = kInfinity;
      },
      {"fc.bias has the value inf at element 2"}},
     {"nan in bfloat16",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.bias"].dtype = "BF16";
          d["fc.bias"].values[3] = kNan;
      },
      {"fc.bias has the value nan at element 3"}},
-    {"nan", [](StateDict &d) { d["conv5.0.weight"].values[7] = kNan; }, {"conv5.0.weight", "nan at element 7"}},
-    {"infinite mean", [](StateDict &d) { d["conv5.1.running_mean"].values[2] = kInfinity; }, {"running_mean", "inf"}},
-    {"infinite scale", [](StateDict &d) { d["conv5.1.weight"].values[0] = -kInfinity; }, {"conv5.1.weight", "-inf"}},
-    {"nan in fc", [](StateDict &d) { d["fc.weight"].values[14] = kNan; }, {"fc.weight", "nan at element 14"}},
-    {"nan in fc.bias", [](StateDict &d) { d["fc.bias"].values[4] = kNan; }, {"fc.bias", "nan at element 4"}},
+    {"nan", [](TestDict &d) { d["conv5.0.weight"].values[7] = kNan; }, {"conv5.0.weight", "nan at element 7"}},
+    {"infinite mean", [](TestDict &d) { d["conv5.1.running_mean"].values[2] = kInfinity; }, {"running_mean", "inf"}},
+    {"infinite scale", [](TestDict &d) { d["conv5.1.weight"].values[0] = -kInfinity; }, {"conv5.1.weight", "-inf"}},
+    {"nan in fc", [](TestDict &d) { d["fc.weight"].values[14] = kNan; }, {"fc.weight", "nan at element 14"}},
+    {"nan in fc.bias", [](TestDict &d) { d["fc.bias"].values[4] = kNan; }, {"fc.bias", "nan at element 4"}},
     {"infinite half",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.bias"].dtype = "F16";
          d["fc.bias"].values[1] = kInfinity;
      },
      {"fc.bias", "inf at element 1"}},
     {"infinite variance",
-     [](StateDict &d) { d["conv1.1.running_var"].values[0] = kInfinity; },
+     [](TestDict &d) { d["conv1.1.running_var"].values[0] = kInfinity; },
      {"conv1.1.running_var", "inf"}},
     {"negative variance",
-     [](StateDict &d) { d["conv1.1.running_var"].values[0] = -0.5; },
+     [](TestDict &d) { d["conv1.1.running_var"].values[0] = -0.5; },
      {"conv1.1.running_var has the value -0.5 at element 0, expected a finite float from 0 up"}},
     {"overflow when folded",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["conv1.0.weight"].values[3] = 3e38;
          d["conv1.1.weight"].values[0] = 100;
      },
      {"conv1.0.weight folded with conv1.1 is too large for a float"}},
     {"shift overflows when folded",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["conv1.1.running_mean"].values[0] = 3e38;
          d["conv1.1.weight"].values[0] = 100;
      },
      {"conv1.0.weight folded with conv1.1 is too large for a float"}},
     {"several",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d.erase("conv1.0.weight");
          d["extra"] = d["fc.bias"];
          d["fc.bias"].dtype = "I64";
      },
      {"unexpected extra; missing conv1.0.weight; fc.bias has dtype I64, expected F32, F16, BF16 or F64"}},
     {"several bad values",
-     [](StateDict &d) {
+     [](TestDict &d) {
          d["fc.bias"].values[0] = kNan;
          d["conv1.1.running_var"].values[0] = -1;
      },
@@ -1383,10 +1383,10 @@ const std::vector<Damage> kDamages = {
 TEST(Checkpoint, NamesEveryTensorThatIsWrong) {
     for (const Damage &damage : kDamages) {
         SCOPED_TRACE(damage.what);
-        StateDict dict = small_state_dict();
+        TestDict dict = small_state_dict();
         damage.apply(dict);
         Checkpoint checkpoint;
-        const Status status = read(dict, kSmall, &checkpoint);
+        const Status status = read(dict, &checkpoint);
         expect_refused(status, kFileName, damage.words);
         EXPECT_TRUE(checkpoint.layers.empty());
         // One fault, one culprit.
@@ -1396,32 +1396,42 @@ TEST(Checkpoint, NamesEveryTensorThatIsWrong) {
 }
 
 TEST(Checkpoint, ListsAFewAndCountsTheRest) {
-    StateDict dict = small_state_dict();
+    TestDict dict = small_state_dict();
     for (int i = 0; i < 8; ++i) dict["extra" + std::to_string(i)] = dict["fc.bias"];
     Checkpoint checkpoint;
-    const Status eight = read(dict, kSmall, &checkpoint);
+    const Status eight = read(dict, &checkpoint);
     expect_refused(eight, kFileName, {"unexpected extra0", "unexpected extra7"});
     EXPECT_EQ(eight.message().find("more"), std::string::npos) << eight.message();
     dict["extra8"] = dict["extra9"] = dict["fc.bias"];
-    expect_refused(read(dict, kSmall, &checkpoint), kFileName, {"unexpected extra7; and 2 more"});
+    expect_refused(read(dict, &checkpoint), kFileName, {"unexpected extra7; and 2 more"});
 }
 
 TEST(Checkpoint, TellsWhichNetworkTheFileFits) {
-    for (const Network &network : kNetworks) {
-        StateDict dict = published_state_dict(network);
-        Checkpoint checkpoint;
-        expect_ok(read(dict, network, &checkpoint));
+    std::vector<GraphWeights> published;
+    std::vector<NeededWeights> all;
+    for (networks::Graph &graph : published_graphs(Family::kShuffleNetV2)) published.emplace_back(std::move(graph));
+    for (const GraphWeights &weights : published) all.push_back(weights.needed());
+    const auto fit = [&](const TestDict &dict, const NeededWeights &needed) {
+        const std::vector<std::byte> bytes = to_file(dict);
+        Safetensors file;
+        expect_ok(Safetensors::parse(bytes, kFileName, &file));
+        StateDict found;
+        return check_state_dict(file, kFileName, needed, &found, all);
+    };
+    for (const GraphWeights &of : published) {
+        TestDict dict = state_dict_of(of.graph());
+        expect_ok(fit(dict, of.needed()));
         dict.erase("conv5.1.bias");  // A fault of its own does not hide what it is.
-        for (const Network &other : kNetworks) {
-            SCOPED_TRACE(std::string(network.name) + " as " + std::string(other.name));
-            const Status status = read(dict, other, &checkpoint);
-            const std::string hint = ", rather of " + std::string(network.name);
-            expect_refused(status, kFileName, {"not weights of " + std::string(other.name)});
-            EXPECT_EQ(status.message().find(hint) != std::string::npos, network.name != other.name) << status.message();
+        for (const NeededWeights &other : all) {
+            const std::string &name = of.graph().name;
+            SCOPED_TRACE(name + " as " + std::string(other.network));
+            const Status status = fit(dict, other);
+            expect_refused(status, kFileName, {"not weights of " + std::string(other.network)});
+            const bool hint = status.message().find(", rather of " + name) != std::string::npos;
+            EXPECT_EQ(hint, name != other.network) << status.message();
         }
     }
-    Checkpoint checkpoint;
-    const Status unrelated = read({{"weight", {"F32", {1}, {1}}}}, kNetworks[0], &checkpoint);
+    const Status unrelated = fit({{"weight", {"F32", {1}, {1}}}}, all[0]);
     expect_refused(unrelated, kFileName, {"missing conv1.0.weight", "more"});
     EXPECT_EQ(unrelated.message().find("rather"), std::string::npos) << unrelated.message();
 }
@@ -1438,7 +1448,8 @@ TEST(Checkpoint, TrainedWeightsAreRead) {
     Safetensors file;
     expect_ok(Safetensors::parse(bytes, path, &file));
     Checkpoint checkpoint;
-    expect_ok(read_checkpoint(file, path, kNetworks[0], &checkpoint));
+    const GraphWeights weights(*networks::published_network("shufflenet_v2_x0_5", {64, 64}, 1000));
+    expect_ok(read_checkpoint(file, path, weights.needed(), &checkpoint));
     EXPECT_EQ(checkpoint.classes, 10);
 }
 
@@ -1721,7 +1732,6 @@ TEST(Metadata, RefusesWrongValues) {
     const std::vector<std::tuple<std::string, std::string, std::string>> cases = {
         {"network", "", "no key network"},
         {"network", "5", "expected a string"},
-        {"network", R"("resnet\n18")", "expected one of shufflenet_v2_x0_5, shufflenet_v2_x1_0"},
         {"input", "", "no key input"},
         {"input", "64", "expected [height, width]"},
         {"input", "[64]", "expected [height, width]"},
@@ -1799,15 +1809,16 @@ TEST(Metadata, RefusesWhatIsNotAnObject) {
 }
 
 TEST(Metadata, DefaultsFollowTorchvision) {
-    const Network &x0_5 = kNetworks[0], &x2_0 = kNetworks[3];
-    const std::vector<std::tuple<const Network *, Size, int>> cases = {
-        {&x0_5, {224, 224}, 256}, {&x2_0, {224, 224}, 232}, {&x0_5, {64, 64}, 73}, {&x2_0, {64, 64}, 66},
-        {&x0_5, {448, 112}, 128}, {&x0_5, {112, 448}, 128}, {&x2_0, {32, 32}, 33}, {&x0_5, {1024, 1024}, 1170},
+    const std::string x0_5 = "shufflenet_v2_x0_5", x2_0 = "shufflenet_v2_x2_0";
+    const std::vector<std::tuple<std::string, Size, int>> cases = {
+        {x0_5, {224, 224}, 256}, {x2_0, {224, 224}, 232}, {x0_5, {64, 64}, 73}, {x2_0, {64, 64}, 66},
+        {x0_5, {448, 112}, 128}, {x0_5, {112, 448}, 128}, {x2_0, {32, 32}, 33}, {x0_5, {1024, 1024}, 1170},
     };
     for (const auto &[network, input, resize] : cases) {
-        const Metadata m = default_metadata(*network, input);
+        const int published = networks::find_published(network)->resize;
+        const Metadata m = default_metadata(network, input.height, input.width, published);
         SCOPED_TRACE(m.network + " " + std::to_string(input.height));
-        EXPECT_EQ(m.network, network->name);
+        EXPECT_EQ(m.network, network);
         EXPECT_EQ((Size{m.height, m.width}), input);
         EXPECT_EQ((Size{m.preprocess.crop_height, m.preprocess.crop_width}), input);
         EXPECT_EQ(m.preprocess.resize, resize);
@@ -1896,18 +1907,10 @@ Status read_small_checkpoint(const std::string &bytes) {
     Safetensors file;
     if (Status status = Safetensors::parse(as_bytes(bytes), kFileName, &file); !status.ok()) return status;
     Checkpoint checkpoint;
-    return read_checkpoint(file, kFileName, kSmall, &checkpoint);
+    return read_checkpoint(file, kFileName, small_weights().needed(), &checkpoint);
 }
 
 std::vector<Reader> all_readers() {
-    std::vector<std::string> data;
-    std::vector<Tensor> tensors;
-    const StateDict dict = small_state_dict();
-    data.reserve(dict.size());
-    for (const auto &[name, stored] : dict) {
-        data.push_back(to_raw(stored));
-        tensors.push_back({name, stored.dtype, stored.shape, as_bytes(data.back())});
-    }
     const auto metadata = [](const std::string &text) {
         Metadata m;
         return parse_metadata(text, kFileName, &m);
@@ -1916,7 +1919,7 @@ std::vector<Reader> all_readers() {
         Npy a;
         return parse(bytes, &a);
     };
-    return {{"safetensors", as_string(serialize_safetensors(tensors)), read_small_checkpoint},
+    return {{"safetensors", as_string(to_file(small_state_dict())), read_small_checkpoint},
             {"npy", npy(npy_header("(2, 3)"), kSixFloats), array},
             {"metadata", json(kMetadata), metadata}};
 }

@@ -105,7 +105,9 @@ class File {
         }
         for (size_t i = 0; i < atoms.size(); ++i) {
             for (const std::string_view line : atoms[i].lines) {
-                if (is_label(line)) defined[label_of(line)] = i;
+                if (is_label(line) && !defined.emplace(label_of(line), i).second) {
+                    throw std::runtime_error("assembly: " + std::string(line) + " there are two of it");
+                }
             }
         }
     }

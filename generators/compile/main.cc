@@ -55,10 +55,12 @@ void keep_results(const Options &options, const Model &model, const Tool &cxx, S
     const std::string object = kernels_object(model.name);
     write_text(staging->path(options.name + ".h"), header_text(model));
     write_text(staging->path(options.name + ".cc"), descriptor_text(model));
-    staging->keep(options.name + ".h");
-    if (!options.objects) return make_archive(options, object, cxx, staging);
-    staging->keep(options.name + ".cc");
-    staging->keep(object);
+    if (options.objects) {
+        for (const std::string &name : {options.name + ".cc", options.name + ".h", object}) staging->keep(name);
+    } else {
+        staging->keep(options.name + ".h");
+        make_archive(options, object, cxx, staging);
+    }
 }
 
 /// What there is for devices, whose program is another one: nothing, if there are none.
