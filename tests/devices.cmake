@@ -85,10 +85,10 @@ if("cuda" IN_LIST SHUFFLENET_DEVICES)
 
   set(folders "")
   foreach(model ${test_models})
-    list(APPEND folders "${CMAKE_CURRENT_BINARY_DIR}/${model}/kernels")
+    list(APPEND folders "${CMAKE_CURRENT_BINARY_DIR}/${model}")
   endforeach()
   foreach(model ${shufflenet_models})
-    list(APPEND folders "${PROJECT_BINARY_DIR}/models/${model}/kernels")
+    list(APPEND folders "${PROJECT_BINARY_DIR}/models/${model}")
   endforeach()
   add_test(NAME ptx_test COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/ptx_test.py"
     --launches $<TARGET_FILE:cuda_launches> --output "${PROJECT_BINARY_DIR}/ptx.md" ${folders})
