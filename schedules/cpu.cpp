@@ -91,17 +91,13 @@ void Cpu::tile_channels(Func out, const ChannelPart &part, const PlaneVars &plan
 }
 
 void Cpu::tile(Pointwise &f, Pointwise::Part &part, Var c, Var p, Tile t, Var po, Var co) const {
-    Var cv("cv"), ci("ci"), pi("pi"), channel("channel"), parity("parity");
-    // The two lanes of a channel are the innermost loop, so that Halide joins the two stores of every other lane
-    // into stores of whole vectors, interleaved in registers.
-    if (f.shuffled) part.out.split(c, channel, parity, 2, TailStrategy::RoundUp);
+    Var cv("cv"), ci("ci"), pi("pi");
     if (f.planes) {
         tile_channels(part.out, part.channels, *f.planes, t.vectors, co, cv, ci);
     } else {
-        tile_channels(part.out, part.channels, f.shuffled ? channel : c, t.vectors, co, cv, ci);
+        tile_channels(part.out, part.channels, c, t.vectors, co, cv, ci);
     }
     part.out.split(p, po, pi, t.pixels, TailStrategy::ShiftInwards).reorder(ci, cv, pi, po, co).unroll(pi);
-    if (f.shuffled) part.out.reorder(ci, parity).unroll(parity);
     accumulate(f, part, c, p, po);
     if (decide_->prefetches_weights()) prefetch(f, part, t.vectors * vector_of(part.channels));
 }

@@ -1,5 +1,4 @@
-// The CPU schedules as a class: its loops are in cpu.cpp, units in cpu_units.cpp, other kernels in cpu_kernels.cpp, and
-// what experiments have beside them in cpu_blocks.cpp.
+// The CPU schedules as a class: its loops are in cpu.cpp, units in cpu_units.cpp, other kernels in cpu_kernels.cpp.
 #pragma once
 
 #include <algorithm>
@@ -37,8 +36,6 @@ class Cpu final : public Schedule {
     void apply(PooledPointwise &f) const override;
     void apply(FullyConnected &f) const override;
     void apply(SingleLayer &f) const override;
-    void apply(ElementWise &f) const override;
-    void apply(WholeBlock &f) const override;
     void apply(GlobalPool &f) const override;
     void apply(PlaneByPlane &f) const override;
 
@@ -147,12 +144,6 @@ class Cpu final : public Schedule {
 
     /// A dense convolution stored as a whole, parallel over blocks of rows.
     void store(Convolution &f, Var c, Var x, Var y, Var p, int blocks) const;
-
-    /// A step of a block whose readers need all of it, by strips of rows; the steps of `members` are computed for a
-    /// strip at a time.
-    void whole_step(WholeBlock &f, int number, const std::vector<int> &members) const;
-    /// A step that is computed for a strip of another one.
-    void strip_step(WholeBlock &f, WholeBlock::Step &step, Func &home, Var strip) const;
 
     void in_rows(Unit &f) const;
     void in_channels(Unit &f) const;

@@ -38,8 +38,6 @@ class Gpu final : public Schedule {
     void apply(FullyConnected &f) const override;
     void apply(GlobalPool &f) const override;
     void apply(Unit & /*f*/) const override { not_for_devices(); }
-    void apply(ElementWise & /*f*/) const override { not_for_devices(); }
-    void apply(WholeBlock & /*f*/) const override { not_for_devices(); }
     void apply(PlaneByPlane & /*f*/) const override { not_for_devices(); }
 
   private:

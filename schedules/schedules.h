@@ -10,7 +10,6 @@
 
 namespace shufflenet::schedules {
 
-using generators::ElementWise;
 using generators::FullyConnected;
 using generators::GlobalPool;
 using generators::PlaneByPlane;
@@ -19,7 +18,6 @@ using generators::Separable;
 using generators::SingleLayer;
 using generators::Stem;
 using generators::Unit;
-using generators::WholeBlock;
 
 /// One implementation per target.
 class Schedule {
@@ -31,8 +29,6 @@ class Schedule {
     virtual void apply(PooledPointwise &f) const = 0;
     virtual void apply(FullyConnected &f) const = 0;
     virtual void apply(SingleLayer &f) const = 0;
-    virtual void apply(ElementWise &f) const = 0;
-    virtual void apply(WholeBlock &f) const = 0;
     virtual void apply(GlobalPool &f) const = 0;
     virtual void apply(PlaneByPlane &f) const = 0;
 };
