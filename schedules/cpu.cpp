@@ -108,9 +108,12 @@ void Cpu::store(Pointwise &f, Var c, Var p, int blocks) const {
         const Tile t = tile_of(f, part.channels, runs);
         Var po("po"), co("co"), block("block"), group("group"), task("task");
         tile(f, part, c, p, t, po, co);
-        const int tiles = pieces(f.pixels, t.pixels);
-        part.out.split(po, block, po, pieces(tiles, std::min(tiles, runs)), TailStrategy::GuardWithIf)
-            .split(co, group, co, group_size(pieces(vectors_of(part.channels), t.vectors), runs),
+        const int tiles = pieces(f.pixels, t.pixels), vectors = vectors_of(part.channels);
+        const int wide = pieces(vectors, t.vectors);
+        part.out
+            .split(po, block, po, tiles_of_task(tiles, pieces(tiles, std::min(tiles, runs)), f.pixels % t.pixels != 0),
+                   TailStrategy::GuardWithIf)
+            .split(co, group, co, tiles_of_task(wide, group_size(wide, runs), vectors % t.vectors != 0),
                    TailStrategy::GuardWithIf)
             .reorder(po, co, group, block)
             .fuse(group, block, task)

@@ -94,6 +94,13 @@ class Cpu final : public Schedule {
     /// Channel tiles of one task: enough tasks for a few threads, but no smaller ones.
     static int group_size(int tiles, int blocks) { return pieces(tiles, blocks == 1 ? tiles : pieces(8, blocks)); }
 
+    /// As many tiles as wanted for a task, or more where the last tile overlaps the one before it: both are one thread's
+    /// then, because a value's last bits may depend on its place in a tile.
+    static int tiles_of_task(int tiles, int wanted, bool overlap) {
+        while (overlap && wanted < tiles && (tiles - 1) % wanted == 0) ++wanted;
+        return wanted;
+    }
+
     /// The pixels `p` as columns `x` of rows `y`, a panel of channels at a time; `co` counts the panels.
     template <typename Layer>
     void row_by_row(const Layer &f, const typename Layer::Part &part, Var c, Var x, Var y, Var p, Var co) const;
