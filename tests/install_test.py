@@ -255,9 +255,9 @@ class InstallTest(unittest.TestCase):
         bad = self.folder / "bad.safetensors"
         bad.write_bytes(WEIGHTS.read_bytes()[:-4])
         build = self.configure(ROOT / "tests/install", "bad", "-D", f"WEIGHTS={bad}")
-        with self.assertRaisesRegex(AssertionError, r"shufflenet_prepare: error: \S*bad.safetensors: "):
-            run("cmake", "--build", build, "--target", "small/small_weights.safetensors")
-        self.assertFalse((build / "small/small_weights.safetensors").exists())
+        with self.assertRaisesRegex(AssertionError, r"shufflenet_compile: error: \S*bad.safetensors: "):
+            run("cmake", "--build", build, "--target", "small/small.h")
+        self.assertFalse((build / "small/small.h").exists())
 
     def test_mistakes_are_told_from_here_too(self):
         with tempfile.TemporaryDirectory() as folder:
