@@ -48,12 +48,6 @@ struct PlaneByPlane {
     Func out;
 };
 
-/// A 1x1 convolution alone: a unit's first.
-struct Expand {
-    Var c, p;
-    Pointwise pw;
-};
-
 /// The fully connected layer over a group of images: (class, image).
 struct FullyConnected {
     Var c, n;

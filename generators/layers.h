@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "halide_compat.h"
+#include "generators/halide_compat.h"
 #include "networks/kernel.h"
 
 namespace shufflenet::generators {

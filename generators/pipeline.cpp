@@ -21,8 +21,12 @@ using schedules::Schedule;
 class Builder {
   public:
     Builder(const Kernel &kernel, const schedules::Machine &machine, const Schedule &schedule)
-        : k_(kernel), m_(machine), schedule_(schedule), layouts_(networks::weight_layouts(kernel)),
-          tables_(networks::table_layout(kernel)), parts_(networks::out_parts(kernel, machine.vectors())) {}
+        : k_(kernel),
+          m_(machine),
+          schedule_(schedule),
+          layouts_(networks::weight_layouts(kernel)),
+          tables_(networks::table_layout(kernel)),
+          parts_(networks::out_parts(kernel, machine.vectors())) {}
 
     KernelPipeline build() {
         fix_inputs();
@@ -50,6 +54,7 @@ class Builder {
         case KernelKind::kGlobalPool:
             return define_global_pool();
         case KernelKind::kAdd:
+        case KernelKind::kActivation:
         case KernelKind::kCopy:
             return define_plane_by_plane();
         case KernelKind::kLinear:
@@ -127,9 +132,8 @@ class Builder {
     }
     /// Layer `number`'s weights, of group `group`.
     Blob blob(int number, const Expr &group) {
-        return [this, stride = layouts_.at(number).stride, group](const Expr &i) {
-            return weights_(i + group * stride);
-        };
+        return
+            [this, stride = layouts_.at(number).stride, group](const Expr &i) { return weights_(i + group * stride); };
     }
     /// A dimension of groups, if there are any, and its value.
     std::vector<Var> dimension(int groups) const { return groups > 1 ? std::vector<Var>{g} : std::vector<Var>{}; }
@@ -191,8 +195,8 @@ class Builder {
         Depthwise dw = depthwise("dw", layouts_[1], middle, k_.in, k_.window, blob(1, number(k_.middle_groups)),
                                  expanded, c, x, y, p, epilogue(k_.second), pw1.group);
         dw.groups = k_.middle_groups;
-        Pointwise pw2 = projection(2, k_.ordered ? ordered(dw.parts.at(0).out, 0)
-                                                 : dw.summands(k_.middle, m_.lane_operands));
+        Pointwise pw2 =
+            projection(2, k_.ordered ? ordered(dw.parts.at(0).out, 0) : dw.summands(k_.middle, m_.lane_operands));
         Unit f{c, x, y, p, pw1, dw, pw2};
         schedule_.apply(f);
     }
@@ -279,16 +283,23 @@ class Builder {
     void define_plane_by_plane() {
         const auto &[lane, plane, group] = planes_;
         PlaneByPlane f{planes_, p, Func(k_.kind == KernelKind::kAdd ? "sum" : "copy")};
+        const auto operand = [&](int first) { return in_(offset(first + plane, kPlane, k_.in) + lane + p * kPlane); };
+        Expr value;
         if (k_.kind == KernelKind::kAdd) {
-            const auto operand = [&](int first) {
-                return in_(offset(first + plane, kPlane, k_.in) + lane + p * kPlane);
-            };
-            f.out(lane, p, plane, group) = activated(operand(0) + operand(tables_.first_addend()), k_.activation);
+            value = operand(0) + operand(tables_.first_addend());
+        } else if (k_.kind == KernelKind::kActivation) {
+            value = operand(0);
+        } else if (k_.in_planes > 0) {
+            const Expr entry = plane * networks::kCopyEntries;
+            const auto run = [&](int number) { return in_(offset(entry + number, kPlane, k_.in) + lane + p * kPlane); };
+            value = select(lane < table_(entry + networks::kFirstLanes), run(networks::kFirstRun),
+                           run(networks::kSecondRun));
         } else {
             // What is beyond the last lane does not count.
             const Expr entry = min(plane * kPlane + lane, k_.lanes - 1);
-            f.out(lane, p, plane, group) = activated(in_(offset(entry, 1, k_.in) + p * kPlane), k_.activation);
+            value = in_(offset(entry, 1, k_.in) + p * kPlane);
         }
+        f.out(lane, p, plane, group) = activated(value, k_.activation);
         emit(0, f.out);
         schedule_.apply(f);
     }

@@ -11,7 +11,6 @@
 namespace shufflenet::schedules {
 
 using generators::ElementWise;
-using generators::Expand;
 using generators::FullyConnected;
 using generators::GlobalPool;
 using generators::PlaneByPlane;
@@ -36,8 +35,6 @@ class Schedule {
     virtual void apply(WholeBlock &f) const = 0;
     virtual void apply(GlobalPool &f) const = 0;
     virtual void apply(PlaneByPlane &f) const = 0;
-    /// Only devices compute a unit in several kernels.
-    virtual void apply(Expand & /*f*/) const { throw std::logic_error("a kernel for devices only"); }
 };
 
 /// Every Func at root, no vectors, no threads: the oracle for the others.
