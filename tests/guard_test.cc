@@ -255,8 +255,8 @@ class ScatteredProgram {
 };
 
 /// One image through all calls.
-Outputs run_calls(const ScatteredProgram &scattered, const shufflenet_descriptor &d, const shufflenet_kernels &kernels,
-                  const Values &image, Edge edge) {
+Outputs run_calls(const ScatteredProgram &scattered, const shufflenet_kernels &kernels, const Values &image,
+                  Edge edge) {
     const shufflenet_program &program = scattered.program();
     const GuardedArray<float> input(image.size(), edge), row(program.row_floats, edge);
     std::ranges::copy(image, input.span().begin());
@@ -264,7 +264,10 @@ Outputs run_calls(const ScatteredProgram &scattered, const shufflenet_descriptor
     KernelError error;
     KernelContext context{.error = &error};
     const Callee callee{&program, &kernels, &scattered.weights()};
-    const ImageMemory memory{input.span().data(), d.height, d.width, scattered.arena(), row.span().data()};
+    const ImageMemory memory{.image = input.span().data(),
+                             .image_floats = static_cast<int>(image.size()),
+                             .arena = scattered.arena(),
+                             .row = row.span().data()};
     Outputs outputs(program.outputs_count);
     for (int i = 0; i < program.calls_count; ++i) {
         const shufflenet_call &call = program.calls[i];
@@ -306,7 +309,7 @@ TEST_P(Guard, AKernelStaysWithinItsOperands) {
     for (const Edge edge : {Edge::kBegin, Edge::kEnd}) {
         const ScatteredProgram scattered(*d.program, plan, weights.floats, edge);
         const Guarded guarded_intermediates(intermediates, edge);
-        EXPECT_EQ(run_calls(scattered, d, *kernels, image, edge), expected);
+        EXPECT_EQ(run_calls(scattered, *kernels, image, edge), expected);
         EXPECT_TRUE(intermediates.pieces.empty()) << "memory of finished kernels";
     }
 }
