@@ -129,11 +129,18 @@ networks::Program listed_program(const Options &options) {
     return options.devices.empty() ? program : networks::make_program(program.graph, {.expand_apart = true});
 }
 
+/// Throws where a file of tuned numbers is none.
+void check_tuned(const Options &options) {
+    const TunedNumbers tuned(options.tuned);
+    for (const TargetSpec *target : options.targets) tuned.find(target->name, "");
+}
+
 void run(const Options &options) {
     switch (options.mode) {
     case Mode::kModel:
         return compile_model(options);
     case Mode::kCheck:
+        check_tuned(options);
         std::cout << check_text(make_program(options));
         break;
     case Mode::kListKernels:
