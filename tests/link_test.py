@@ -105,7 +105,7 @@ class LinkTest(unittest.TestCase):
         names = {line.split()[0]: line.split()[1] for line in symbols.splitlines()}
         strong = {name for name, kind in names.items() if kind not in "VWuv"}
         model = pathlib.Path(ARGUMENTS.archive).stem.removeprefix("lib")
-        interface = ("descriptor", "open", "share", "run", "classes", "isa", "error", "close")
+        interface = ("descriptor", "open", "share", "run", "run_outputs", "classes", "isa", "error", "close")
         self.assertEqual(strong, {f"{model}_{name}" for name in interface})
         self.assertEqual([name for name in names if re.search("shufflenet|halide|nlohmann", name)], [])
 

@@ -18,7 +18,11 @@ namespace {
 
 #define SHUFFLENET_TEXT_OF(token) #token
 #define SHUFFLENET_TEXT(macro) SHUFFLENET_TEXT_OF(macro)
-constexpr std::string_view kPrefix = "shufflenet_" SHUFFLENET_TEXT(SHUFFLENET_ABI) "_";
+/// Of the runtime that a library is for: this program's, or another build's of the same version.
+std::string &abi() {
+    static std::string name = SHUFFLENET_TEXT(SHUFFLENET_ABI);
+    return name;
+}
 
 bool begins_name(char ch) { return std::isalpha(static_cast<unsigned char>(ch)) != 0 || ch == '_' || ch == '.'; }
 bool continues_name(char ch) { return begins_name(ch) || std::isdigit(static_cast<unsigned char>(ch)) != 0; }
@@ -297,8 +301,10 @@ bool is_halide_symbol(std::string_view symbol) {
     return end != std::string_view::npos && symbol.substr(end).starts_with(kInternals);
 }
 
+void set_abi(const std::string &name) { abi() = name; }
+
 std::string renamed(std::string_view symbol) {
-    return is_halide_symbol(symbol) ? std::string(kPrefix) + std::string(symbol) : std::string(symbol);
+    return is_halide_symbol(symbol) ? "shufflenet_" + abi() + "_" + std::string(symbol) : std::string(symbol);
 }
 
 std::string rewrite(std::string_view assembly, const Processor &processor, const Module &module) {

@@ -26,6 +26,9 @@ struct Module {
     std::function<bool(std::string_view symbol)> exported;
 };
 
+/// The name of the runtime that libraries are for, if not this program's: one without threads has another.
+void set_abi(const std::string &name);
+
 /// What Halide calls `symbol`, as this version's libraries call it; other symbols stay.
 std::string renamed(std::string_view symbol);
 bool is_halide_symbol(std::string_view symbol);

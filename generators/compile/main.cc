@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "archive.h"
+#include "assembly.h"
 #include "devices.h"
 #include "embed.h"
 #include "emit_descriptor.h"
@@ -167,7 +168,10 @@ int main(int argc, char **argv) {
     constexpr int kBadInput = 1, kBadUsage = 2;
     try {
         catch_interrupts();
-        if (const auto options = parse_options(argc, argv)) run(*options);
+        if (const auto options = parse_options(argc, argv)) {
+            if (!options->abi.empty()) set_abi(options->abi);
+            run(*options);
+        }
         return 0;
     } catch (const UsageError &error) {
         return fail(error, kBadUsage);

@@ -317,6 +317,8 @@ void add_output_options(CLI::App &app, Typed &typed, Options &options) {
     app.add_option("--ar", options.ar, "What makes libNAME.a; default: $AR, or ar")->type_name("AR");
     app.add_option("--runtime", options.runtime, "Libraries and objects of the runtime; default: this program's")
         ->type_name("FILE.a");
+    app.add_option("--abi", options.abi, "Name of the runtime that it is linked with; default: this program's")
+        ->type_name("NAME");
     app.add_option("--include", options.include, "Where its headers are; default: this program's")->type_name("DIR");
     app.add_flag("--program", typed.program, "Not made yet");
 }

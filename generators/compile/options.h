@@ -47,6 +47,7 @@ struct Options {
     std::string output, depfile;
     int jobs = 0;  ///< 0: one for each processor.
     bool quiet = false, reference = false, asan = false;
+    std::string abi;  ///< Of the runtime; empty: this program's.
     std::string cxx, ar;
     /// Of kModel: objects and the descriptor's source instead of a library. Of kHalideRuntime: all of it, as it is.
     bool objects = false, whole = false;
