@@ -14,6 +14,13 @@ elseif(CMAKE_CROSSCOMPILING)
   set(host "${PROJECT_BINARY_DIR}/host")
   set(SHUFFLENET_HOST_BUILD "${host}/build")
   set(program "${SHUFFLENET_HOST_BUILD}/bin/shufflenet_compile")
+  set(host_options -D SHUFFLENET_BENCH=OFF)
+  set(host_targets shufflenet_compile)
+  if(SHUFFLENET_GUIDELINES)
+    # What compiles the kernels of the experiments, and no networks.
+    set(host_options -D SHUFFLENET_BENCH=ON -D SHUFFLENET_GUIDELINES=ON -D SHUFFLENET_GUIDELINES_QUICK=ON)
+    list(APPEND host_targets guidelines_compile)
+  endif()
   ExternalProject_Add(shufflenet_host_tools
     SOURCE_DIR "${PROJECT_SOURCE_DIR}"
     PREFIX "${host}"
@@ -22,8 +29,8 @@ elseif(CMAKE_CROSSCOMPILING)
     CONFIGURE_COMMAND "${CMAKE_COMMAND}" -E env --unset=CC --unset=CXX --unset=CFLAGS --unset=CXXFLAGS --unset=LDFLAGS
       "${CMAKE_COMMAND}" -S <SOURCE_DIR> -B <BINARY_DIR> -G "${CMAKE_GENERATOR}" -D CMAKE_BUILD_TYPE=Release
       -D SHUFFLENET_NETWORKS=OFF -D SHUFFLENET_CLI=OFF -D SHUFFLENET_IMAGE=OFF -D SHUFFLENET_TESTS=OFF
-      -D SHUFFLENET_BENCH=OFF
-    BUILD_COMMAND "${CMAKE_COMMAND}" --build <BINARY_DIR> --target shufflenet_compile
+      ${host_options}
+    BUILD_COMMAND "${CMAKE_COMMAND}" --build <BINARY_DIR> --target ${host_targets}
     BUILD_ALWAYS ON
     BUILD_BYPRODUCTS "${program}"
     INSTALL_COMMAND "")

@@ -28,12 +28,14 @@ install(TARGETS ${libraries} EXPORT ShuffleNetTargets
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" "${shufflenet_model_headers}")
 install(TARGETS shufflenet_runtime shufflenet_device_runtime EXPORT ShuffleNetTargets OBJECTS DESTINATION "${shufflenet_objects}"
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+# What shufflenet_compile links a model with where there is no CMake.
+install(TARGETS shufflenet_runtime_library ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 get_property(runtime_object TARGET shufflenet_halide_runtime PROPERTY SHUFFLENET_OBJECT)
 install(FILES "${runtime_object}" DESTINATION "${shufflenet_objects}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/runtime/include/shufflenet" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(FILES "${SHUFFLENET_VERSION_INCLUDE}/shufflenet/version.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/shufflenet")
 foreach(model ${shufflenet_models})
-  install(FILES "${PROJECT_BINARY_DIR}/models/${model}/include/${model}.h" DESTINATION "${shufflenet_model_headers}")
+  install(FILES "${PROJECT_BINARY_DIR}/models/${model}/${model}.h" DESTINATION "${shufflenet_model_headers}")
 endforeach()
 
 # shufflenet_add_model().

@@ -1,5 +1,5 @@
-// A detector's backbone: backbone WEIGHTS.safetensors. Detectors attach their heads to the outputs of stages 2, 3 and
-// 4, which are 8, 16 and 32 times smaller than the image.
+// A detector's backbone: backbone WEIGHTS.safetensors, which has stages 2, 3 and 4 and no classifier. Detectors attach
+// their heads to the outputs of the stages, which are 8, 16 and 32 times smaller than the image.
 #include <array>
 #include <cstdio>
 #include <vector>
@@ -10,8 +10,7 @@
 namespace {
 
 constexpr int kInputFloats = 3 * DETECTOR_HEIGHT * DETECTOR_WIDTH;
-constexpr std::array kStages = {shufflenet::Feature::kStage2, shufflenet::Feature::kStage3,
-                                shufflenet::Feature::kStage4};
+constexpr std::array kStages = {"stage2", "stage3", "stage4"};
 
 /// As much as a head would do: a look at every element.
 double mean(const std::vector<float> &values) {
@@ -21,7 +20,7 @@ double mean(const std::vector<float> &values) {
 }
 
 /// The same element through a view, which copies nothing.
-float element(const shufflenet::FeatureView &view, int channel, int y, int x) {
+float element(const shufflenet::OutputView &view, int channel, int y, int x) {
     return view.data[view.channel_offset[channel] + (y * view.shape.width + x) * view.pixel_stride];
 }
 
@@ -31,24 +30,24 @@ shufflenet::Status run(const char *weights) {
     if (status.ok()) status = model.load_weights(std::string(weights));
     if (!status.ok()) return status;
 
-    std::array<std::vector<float>, kStages.size()> features;
-    std::vector<shufflenet::FeatureRequest> requests;
+    std::array<std::vector<float>, kStages.size()> outputs;
+    std::vector<shufflenet::OutputRequest> requests;
     for (size_t i = 0; i < kStages.size(); ++i) {
-        features[i].resize(model.feature_shape(kStages[i]).elements());
-        requests.push_back({kStages[i], shufflenet::Layout::kNHWC, features[i]});
+        outputs[i].resize(model.output_shape(kStages[i]).elements());
+        requests.push_back({kStages[i], shufflenet::Layout::kNHWC, outputs[i]});
     }
     // The picture: grey that rises from the left.
-    std::vector<float> image(kInputFloats), logits(model.classes());
+    std::vector<float> image(kInputFloats);
     for (int i = 0; i < kInputFloats; ++i) image[i] = static_cast<float>(i % DETECTOR_WIDTH) / DETECTOR_WIDTH;
-    status = model.run(image, 1, logits, requests);
+    status = model.run(image, 1, requests);
 
     for (size_t i = 0; i < kStages.size() && status.ok(); ++i) {
-        const auto [channels, height, width] = model.feature_shape(kStages[i]);
-        shufflenet::FeatureView view;
+        const auto [channels, height, width] = model.output_shape(kStages[i]);
+        shufflenet::OutputView view;
         status = model.view(kStages[i], &view);
         if (!status.ok()) break;
-        const bool same = element(view, channels - 1, height - 1, width - 1) == features[i].back();
-        std::printf("stage %zu: %dx%dx%d, mean %.6f, view %s\n", i + 2, height, width, channels, mean(features[i]),
+        const bool same = element(view, channels - 1, height - 1, width - 1) == outputs[i].back();
+        std::printf("%s: %dx%dx%d, mean %.6f, view %s\n", kStages[i], height, width, channels, mean(outputs[i]),
                     same ? "agrees" : "DIFFERS");
     }
     return status;

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "halide_compat.h"
+#include "generators/halide_compat.h"
 #include "networks/kernel.h"
 #include "schedules/tuning.h"
 

@@ -28,8 +28,11 @@ using schedules::Schedule;
 class DeviceBuilder {
   public:
     DeviceBuilder(const Kernel &kernel, const Schedule &schedule)
-        : k_(kernel), schedule_(schedule), layouts_(networks::weight_layouts(kernel)),
-          tables_(networks::table_layout(kernel)), in_(Halide::Float(32), linear_rows() ? 3 : 1, "in") {}
+        : k_(kernel),
+          schedule_(schedule),
+          layouts_(networks::weight_layouts(kernel)),
+          tables_(networks::table_layout(kernel)),
+          in_(Halide::Float(32), linear_rows() ? 3 : 1, "in") {}
 
     KernelPipeline build() {
         fix_inputs();
@@ -139,8 +142,8 @@ class DeviceBuilder {
     }
 
     Pointwise pointwise_of_channels() {
-        return pointwise("pw", layouts_[0], {part()}, k_.in.pixels(), blob(), channels(), c, p,
-                         epilogue(k_.activation), {n});
+        return pointwise("pw", layouts_[0], {part()}, k_.in.pixels(), blob(), channels(), c, p, epilogue(k_.activation),
+                         {n});
     }
 
     void define_pointwise() {

@@ -48,12 +48,6 @@ struct PlaneByPlane {
     Func out;
 };
 
-/// A 1x1 convolution alone: a unit's first.
-struct Expand {
-    Var c, p;
-    Pointwise pw;
-};
-
 /// The fully connected layer over a group of images: (class, image).
 struct FullyConnected {
     Var c, n;
@@ -69,30 +63,6 @@ struct SingleLayer {
     Var c, x, y, p;
     Size out_size;
     std::variant<Pointwise, Depthwise, Convolution> layer;
-};
-
-/// An operation that moves or changes elements one by one, in a kernel of its own: (i) or (c, p), vectors along the
-/// first.
-struct ElementWise {
-    Var c, p;
-    bool pixels;  ///< Whether there is a p.
-    int extent;   ///< Of the first dimension.
-    Func out;
-};
-
-/// A block as a graph of steps, in order of execution.
-struct WholeBlock {
-    struct Step {
-        /// A Func alone is an element-wise operation: (c, p).
-        std::variant<Pointwise, Depthwise, Convolution, Func> layer;
-        ChannelPart channels;      ///< Of its output.
-        Size size;                 ///< Of its output.
-        std::vector<int> readers;  ///< Steps that read the output.
-        bool window = false;       ///< Whether one of them reads through a window.
-        bool stored = false;       ///< Whether the output is one of the kernel's.
-    };
-    Var c, x, y, p;
-    std::vector<Step> steps;
 };
 
 }  // namespace shufflenet::generators

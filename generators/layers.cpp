@@ -96,7 +96,7 @@ std::vector<Summands> gathered(int count, int fours, bool lane_operands, const G
 Pointwise pointwise(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
                     int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p,
                     const Epilogue &epilogue, const std::vector<Var> &group) {
-    Pointwise f{layout, pixels, {}, {}, {}, buffer_of(blob), false, group};
+    Pointwise f{layout, pixels, {}, {}, {}, buffer_of(blob), group};
     for (const Summands &summands : in) {
         f.k.emplace_back(0, summands.count, name + "_k" + std::to_string(f.k.size()));
         f.side_by_side.push_back(summands.side_by_side);
@@ -121,15 +121,6 @@ Pointwise pointwise(const std::string &name, const WeightLayout &layout, const s
         f.parts.push_back({part, operands, sum, out});
     }
     return f;
-}
-
-void shuffle_with(Pointwise &f, const Activation &other, Var c, Var p) {
-    for (Pointwise::Part &part : f.parts) {
-        Func shuffled(part.out.name() + "_shuffled");
-        shuffled(c, p) = select(c % 2 == 0, other(part.channels.first + c / 2, p), part.out(c / 2, p));
-        part.out = shuffled;
-    }
-    f.shuffled = true;
 }
 
 namespace {
@@ -227,7 +218,8 @@ Expr window_maximum(const networks::Window &w, const Expr &x, const Expr &y,
     Expr best;
     for (int ky = 0; ky < w.kernel.height; ++ky) {
         for (int kx = 0; kx < w.kernel.width; ++kx) {
-            const Expr value = at(x * w.stride.width + kx - w.padding.width, y * w.stride.height + ky - w.padding.height);
+            const Expr ix = x * w.stride.width + kx - w.padding.width, iy = y * w.stride.height + ky - w.padding.height;
+            const Expr value = at(ix, iy);
             best = best.defined() ? greater(best, value) : value;
         }
     }

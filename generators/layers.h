@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "halide_compat.h"
+#include "generators/halide_compat.h"
 #include "networks/kernel.h"
 
 namespace shufflenet::generators {
@@ -88,7 +88,6 @@ struct Pointwise {
     std::vector<int> side_by_side;  ///< Of each group: see Summands.
     std::vector<Part> parts;
     Parameter blob;          ///< The packed weights' buffer.
-    bool shuffled = false;   ///< Whether `out` has two lanes for each channel: see shuffle_with().
     std::vector<Var> group;  ///< Further dimensions, of groups or images; or nothing.
     std::optional<PlaneVars> planes = {};  ///< Of a kernel's output, which is stored().
 };
@@ -97,10 +96,6 @@ struct Pointwise {
 Pointwise pointwise(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
                     int pixels, const Blob &blob, const std::vector<Summands> &in, Var c, Var p,
                     const Epilogue &epilogue, const std::vector<Var> &group = {});
-
-/// Concat with as many channels of `other`, and channel shuffle: lane 2i of `out` is other(i), lane 2i + 1 the
-/// convolution's channel i.
-void shuffle_with(Pointwise &f, const Activation &other, Var c, Var p);
 
 /// A depthwise convolution, or a pool.
 struct Depthwise {

@@ -21,8 +21,12 @@ using schedules::Schedule;
 class Builder {
   public:
     Builder(const Kernel &kernel, const schedules::Machine &machine, const Schedule &schedule)
-        : k_(kernel), m_(machine), schedule_(schedule), layouts_(networks::weight_layouts(kernel)),
-          tables_(networks::table_layout(kernel)), parts_(networks::out_parts(kernel, machine.vectors())) {}
+        : k_(kernel),
+          m_(machine),
+          schedule_(schedule),
+          layouts_(networks::weight_layouts(kernel)),
+          tables_(networks::table_layout(kernel)),
+          parts_(networks::out_parts(kernel, machine.vectors())) {}
 
     KernelPipeline build() {
         fix_inputs();
@@ -50,6 +54,7 @@ class Builder {
         case KernelKind::kGlobalPool:
             return define_global_pool();
         case KernelKind::kAdd:
+        case KernelKind::kActivation:
         case KernelKind::kCopy:
             return define_plane_by_plane();
         case KernelKind::kLinear:
@@ -101,35 +106,34 @@ class Builder {
 
     // What kernels read.
 
-    /// Entry `entry` of the table, the offset of `side` floats at every pixel.
-    Expr offset(const Expr &entry, int side) {
-        return unsafe_promise_clamped(table_(entry), 0, in_.dim(0).extent() - (k_.in.pixels() - 1) * kPlane - side);
+    /// Entry `entry` of the table, the offset of `side` floats at every pixel of a tensor.
+    Expr offset(const Expr &entry, int side, Size size) {
+        return unsafe_promise_clamped(table_(entry), 0, in_.dim(0).extent() - (size.pixels() - 1) * kPlane - side);
     }
     /// Lane `lane` of the planes whose offsets start at `entry`.
-    Expr in_plane(const Expr &entry, const Expr &lane, const Expr &pixel) {
-        return in_(offset(entry + lane / kPlane, kPlane) + lane % kPlane + pixel * kPlane);
+    Expr in_plane(const Expr &entry, const Expr &lane, const Expr &pixel, Size size) {
+        return in_(offset(entry + lane / kPlane, kPlane, size) + lane % kPlane + pixel * kPlane);
     }
     /// The channels that a convolution reads through the table.
     Gather channels(int each, const Expr &group) {
         return [this, each, group](const Expr &entry, const Expr &lanes, const Expr &pixel) {
             const int side = Halide::Internal::is_const_zero(lanes) ? 1 : kFour;
-            return in_(offset(tables_.first_channel() + group * each + entry, side) + lanes + pixel * kPlane);
+            return in_(offset(tables_.first_channel() + group * each + entry, side, k_.in) + lanes + pixel * kPlane);
         };
     }
     std::vector<Activation> planes_of_parts() {
         std::vector<Activation> all;
         for (const ChannelPart &part : parts_) {
             all.emplace_back([this, first = part.first](const Expr &lane, const Expr &pixel) {
-                return in_plane(0, first + lane, pixel);
+                return in_plane(0, first + lane, pixel, k_.in);
             });
         }
         return all;
     }
     /// Layer `number`'s weights, of group `group`.
     Blob blob(int number, const Expr &group) {
-        return [this, stride = layouts_.at(number).stride, group](const Expr &i) {
-            return weights_(i + group * stride);
-        };
+        return
+            [this, stride = layouts_.at(number).stride, group](const Expr &i) { return weights_(i + group * stride); };
     }
     /// A dimension of groups, if there are any, and its value.
     std::vector<Var> dimension(int groups) const { return groups > 1 ? std::vector<Var>{g} : std::vector<Var>{}; }
@@ -140,9 +144,7 @@ class Builder {
         if (!k_.shortcut) return epilogue(k_.activation);
         return [this](const Expr &sum, const Expr &lane, const Expr &pixel) {
             const Expr first = tables_.first_addend() + number(k_.groups) * k_.planes();
-            const Expr offset = unsafe_promise_clamped(
-                table_(first + lane / kPlane), 0, in_.dim(0).extent() - (k_.out.pixels() - 1) * kPlane - kPlane);
-            return activated(sum + in_(offset + lane % kPlane + pixel * kPlane), k_.activation);
+            return activated(sum + in_plane(first, lane, pixel, k_.out), k_.activation);
         };
     }
 
@@ -193,14 +195,14 @@ class Builder {
         Depthwise dw = depthwise("dw", layouts_[1], middle, k_.in, k_.window, blob(1, number(k_.middle_groups)),
                                  expanded, c, x, y, p, epilogue(k_.second), pw1.group);
         dw.groups = k_.middle_groups;
-        Pointwise pw2 = projection(2, k_.ordered ? ordered(dw.parts.at(0).out, 0)
-                                                 : dw.summands(k_.middle, m_.lane_operands));
+        Pointwise pw2 =
+            projection(2, k_.ordered ? ordered(dw.parts.at(0).out, 0) : dw.summands(k_.middle, m_.lane_operands));
         Unit f{c, x, y, p, pw1, dw, pw2};
         schedule_.apply(f);
     }
 
     void define_separable() {
-        const auto read = [this](const Expr &lane, const Expr &pixel) { return in_plane(0, lane, pixel); };
+        const auto read = [this](const Expr &lane, const Expr &pixel) { return in_plane(0, lane, pixel, k_.in); };
         Depthwise dw = depthwise("dw", layouts_[0], networks::middle_parts(k_, m_.vectors()), k_.in, k_.window,
                                  blob(0, 0), {read}, c, x, y, p, epilogue(k_.second));
         Separable f{c, x, y, p, dw, projection(1, ordered(dw.parts.at(0).out, k_.quads))};
@@ -255,12 +257,14 @@ class Builder {
 
     void define_window() {
         const std::vector<Activation> in = planes_of_parts();
-        Depthwise dw = k_.kind == KernelKind::kDepthwise
-                           ? depthwise("dw", layouts_[0], parts_, k_.in, k_.window, blob(0, 0), in, c, x, y, p, joined())
-                       : k_.kind == KernelKind::kMaxPool
-                           ? max_pool("pool", parts_, k_.in, k_.window, in, c, x, y, p, joined())
-                           : average_pool("pool", parts_, k_.in, k_.window, k_.counts_padding, in, c, x, y, p,
-                                          joined());
+        Depthwise dw;
+        if (k_.kind == KernelKind::kDepthwise) {
+            dw = depthwise("dw", layouts_[0], parts_, k_.in, k_.window, blob(0, 0), in, c, x, y, p, joined());
+        } else if (k_.kind == KernelKind::kMaxPool) {
+            dw = max_pool("pool", parts_, k_.in, k_.window, in, c, x, y, p, joined());
+        } else {
+            dw = average_pool("pool", parts_, k_.in, k_.window, k_.counts_padding, in, c, x, y, p, joined());
+        }
         emit(dw);
         SingleLayer f{c, x, y, p, k_.out, std::move(dw)};
         schedule_.apply(f);
@@ -269,7 +273,7 @@ class Builder {
     void define_global_pool() {
         const auto &[lane, plane, group] = planes_;
         GlobalPool f{planes_, k_.in_planes, RDom(0, k_.in.pixels(), "pixel"), Func("total"), Func("mean")};
-        sum_pixels(f.total, {lane, plane}, in_(offset(plane, kPlane) + lane + f.pixel * kPlane));
+        sum_pixels(f.total, {lane, plane}, in_(offset(plane, kPlane, k_.in) + lane + f.pixel * kPlane));
         const Expr mean = f.total(lane, plane) * (1.0F / static_cast<float>(k_.in.pixels()));
         f.out(lane, p, plane, group) = activated(mean, k_.activation);
         emit(0, f.out);
@@ -279,14 +283,23 @@ class Builder {
     void define_plane_by_plane() {
         const auto &[lane, plane, group] = planes_;
         PlaneByPlane f{planes_, p, Func(k_.kind == KernelKind::kAdd ? "sum" : "copy")};
+        const auto operand = [&](int first) { return in_(offset(first + plane, kPlane, k_.in) + lane + p * kPlane); };
+        Expr value;
         if (k_.kind == KernelKind::kAdd) {
-            const auto operand = [&](int first) { return in_(offset(first + plane, kPlane) + lane + p * kPlane); };
-            f.out(lane, p, plane, group) = activated(operand(0) + operand(tables_.first_addend()), k_.activation);
+            value = operand(0) + operand(tables_.first_addend());
+        } else if (k_.kind == KernelKind::kActivation) {
+            value = operand(0);
+        } else if (k_.in_planes > 0) {
+            const Expr entry = plane * networks::kCopyEntries;
+            const auto run = [&](int number) { return in_(offset(entry + number, kPlane, k_.in) + lane + p * kPlane); };
+            value = select(lane < table_(entry + networks::kFirstLanes), run(networks::kFirstRun),
+                           run(networks::kSecondRun));
         } else {
             // What is beyond the last lane does not count.
             const Expr entry = min(plane * kPlane + lane, k_.lanes - 1);
-            f.out(lane, p, plane, group) = activated(in_(offset(entry, 1) + p * kPlane), k_.activation);
+            value = in_(offset(entry, 1, k_.in) + p * kPlane);
         }
+        f.out(lane, p, plane, group) = activated(value, k_.activation);
         emit(0, f.out);
         schedule_.apply(f);
     }

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "halide_compat.h"
+#include "generators/halide_compat.h"
 #include "networks/kernel.h"
 #include "schedules/schedules.h"
 #include "schedules/scratch.h"

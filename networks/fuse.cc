@@ -94,6 +94,10 @@ class Fuser {
             return add(KernelKind::kAdd, {number}, layer.in);
         case LayerKind::kLinear:
             return add(KernelKind::kLinear, {number}, layer.in);
+        case LayerKind::kActivation:
+            return add(KernelKind::kActivation, {number}, layer.in);
+        case LayerKind::kCopy:
+            return add(KernelKind::kCopy, {number}, layer.in);
         }
     }
 
@@ -103,21 +107,23 @@ class Fuser {
         if (layer.depthwise()) {
             if (layer.out_channels != layer.in_channels()) refuse(layer, "has several outputs for a channel");
             const int last = options_.fuse ? last_of_unit(number) : -1;
-            if (last >= 0) return unit({number, last}, layer.in[0]);
+            if (last >= 0) return add_with_sum(KernelKind::kUnit, {number, last}, layer.in[0]);
             return add(KernelKind::kDepthwise, {number}, layer.in);
         }
         if (!layer.window.pointwise()) {
             if (layer.groups > 1) refuse(layer, "has a window and groups, and is not depthwise");
-            return add(KernelKind::kConvolution, {number}, layer.in);
+            return add_with_sum(KernelKind::kConvolution, {number}, layer.in[0]);
         }
         const int reader = options_.fuse ? only_reader(number) : -1;
         if (!options_.expand_apart && reader >= 0 && g_.layers[reader].depthwise() && reads_each_once(reader, number)) {
-            if (const int last = last_of_unit(reader); last >= 0) return unit({number, reader, last}, layer.in[0]);
+            if (const int last = last_of_unit(reader); last >= 0) {
+                return add_with_sum(KernelKind::kUnit, {number, reader, last}, layer.in[0]);
+            }
         }
         const bool pooled = reader >= 0 && g_.layers[reader].kind == LayerKind::kGlobalPool && layer.groups == 1 &&
                             is_whole(g_.layers[reader].in[0], number, g_);
         if (pooled) return add(KernelKind::kPooledPointwise, {number, reader}, layer.in);
-        add(KernelKind::kPointwise, {number}, layer.in, layer.groups);
+        add_with_sum(KernelKind::kPointwise, {number}, layer.in[0]);
     }
 
     void stem(int number, const Layer &layer) {
@@ -157,11 +163,15 @@ class Fuser {
         return reader;
     }
 
-    void unit(std::vector<int> layers, const Tensor &in) {
+    /// Appends a convolution whose sum with another tensor it computes too, if its last layer is only read by an
+    /// addition.
+    void add_with_sum(KernelKind kind, std::vector<int> layers, const Tensor &in) {
         const int last = layers.back();
         std::vector<Tensor> operands = {in};
-        const int sum = only_reader(last);
-        if (sum >= 0 && g_.layers[sum].kind == LayerKind::kAdd && g_.layers[last].activation == kNoActivation) {
+        const int sum = options_.fuse ? only_reader(last) : -1;
+        // Another node may have taken the addition, as the sum of two units.
+        const bool free = sum >= 0 && !taken_[sum] && g_.layers[sum].kind == LayerKind::kAdd;
+        if (free && g_.layers[last].activation == kNoActivation) {
             const std::vector<Tensor> &terms = g_.layers[sum].in;
             const int own = is_whole(terms[0], last, g_) ? 0 : 1;
             // The other term must not be this very layer.
@@ -171,7 +181,7 @@ class Fuser {
                 operands.push_back(terms[1 - own]);
             }
         }
-        add(KernelKind::kUnit, layers, operands, g_.layers[last].groups);
+        add(kind, layers, operands, g_.layers[last].groups);
     }
 
     const Graph &g_;

@@ -75,6 +75,10 @@ std::string_view Layer::kind_name() const {
         return "fully_connected";
     case LayerKind::kAdd:
         return "add";
+    case LayerKind::kActivation:
+        return "activation";
+    case LayerKind::kCopy:
+        return "copy";
     }
     return "";
 }
@@ -137,6 +141,8 @@ void check_layer(const Graph &graph, int number) {
     case LayerKind::kMaxPool:
     case LayerKind::kAveragePool:
     case LayerKind::kGlobalPool:
+    case LayerKind::kActivation:
+    case LayerKind::kCopy:
         if (layer.out_channels != in.count()) fail(layer, "expected as many channels as it reads");
         break;
     case LayerKind::kLinear:
@@ -229,6 +235,7 @@ Tensor GraphBuilder::depthwise(const std::string &id, const Module &module, cons
 
 namespace {
 
+/// A layer of as many channels as it reads.
 Layer pool_layer(LayerKind kind, const std::string &id, const Tensor &in, const Window &window, Size out) {
     Layer layer{.kind = kind, .id = id};
     layer.in = {in};
@@ -270,6 +277,16 @@ Tensor GraphBuilder::add(const std::string &id, const Tensor &a, const Tensor &b
     layer.out = a.size;
     layer.activation = activation;
     return append(std::move(layer));
+}
+
+Tensor GraphBuilder::activate(const std::string &id, const Tensor &in, const Activation &activation) {
+    Layer layer = pool_layer(LayerKind::kActivation, id, in, {}, in.size);
+    layer.activation = activation;
+    return append(std::move(layer));
+}
+
+Tensor GraphBuilder::copy(const std::string &id, const Tensor &in) {
+    return append(pool_layer(LayerKind::kCopy, id, in, {}, in.size));
 }
 
 Tensor GraphBuilder::concat(const std::vector<Tensor> &tensors) {

@@ -68,6 +68,9 @@ enum class LayerKind : uint8_t {
     kGlobalPool,   ///< The mean of all pixels.
     kLinear,       ///< Fully connected, of one pixel.
     kAdd,          ///< Two tensors.
+    // What a framework computes of its own, and no published network has: for experiments.
+    kActivation,  ///< Element by element.
+    kCopy,        ///< A tensor anew: a concatenation, slice or shuffle that moves its channels.
 };
 
 /// A window that slides over rows and columns.
@@ -136,7 +139,7 @@ struct Layer {
         return elements;
     }
     /// What the layer is called in tables: "conv", "depthwise", "pointwise", "max_pool", "average_pool", "global_pool",
-    /// "fully_connected", "add".
+    /// "fully_connected", "add", "activation", "copy".
     std::string_view kind_name() const;
 };
 
@@ -194,6 +197,8 @@ class GraphBuilder {
     Tensor global_pool(const std::string &id, const Tensor &in);
     Tensor linear(const std::string &id, const Module &module, const Tensor &in, int out_channels);
     Tensor add(const std::string &id, const Tensor &a, const Tensor &b, const Activation &activation = kNoActivation);
+    Tensor activate(const std::string &id, const Tensor &in, const Activation &activation);
+    Tensor copy(const std::string &id, const Tensor &in);
 
     static Tensor concat(const std::vector<Tensor> &tensors);
     static Tensor slice(const Tensor &in, int first, int count, int step = 1);

@@ -10,8 +10,8 @@ namespace shufflenet::networks {
 
 namespace {
 
-constexpr std::array<std::string_view, 6> kKinds = {"convolution", "max_pool", "average_pool",
-                                                    "global_pool", "linear",   "add"};
+constexpr std::array<std::string_view, 8> kKinds = {"convolution", "max_pool", "average_pool", "global_pool",
+                                                    "linear",      "add",      "activation",   "copy"};
 
 /// A name, or a sign for none: fields are separated by blanks.
 std::string field(const std::string &name) { return name.empty() ? "-" : name; }

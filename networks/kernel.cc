@@ -63,6 +63,8 @@ std::string_view name_of(KernelKind kind) {
         return "global_pool";
     case KernelKind::kAdd:
         return "add";
+    case KernelKind::kActivation:
+        return "activation";
     case KernelKind::kCopy:
         return "copy";
     case KernelKind::kLinear:
@@ -195,7 +197,8 @@ TableLayout table_layout(const Kernel &kernel) {
         layout.channels = kernel.in_channels;
         break;
     case KernelKind::kCopy:
-        layout.channels = kernel.lanes;
+        layout.planes = kernel.in_planes;
+        layout.channels = kernel.in_planes > 0 ? 0 : kernel.lanes;
         break;
     case KernelKind::kLinear:
         layout.channels = kernel.ordered ? kernel.in_channels : 0;

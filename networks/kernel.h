@@ -31,7 +31,10 @@ enum class KernelKind : uint8_t {
     kAveragePool,
     kGlobalPool,
     kAdd,
-    kCopy,    ///< Channels one by one to new places: where no layer can write them where they are read.
+    kActivation,
+    /// Channels to new places: where no layer can write them where they are read. One by one, or, with `in_planes`,
+    /// each plane from two runs of neighbours at most.
+    kCopy,
     kLinear,  ///< Fully connected, over a group of images.
 };
 
@@ -55,7 +58,8 @@ struct Kernel {
     /// Of a unit: whether its last convolution reads the depthwise outputs through the table, which then has their
     /// lanes. Of kLinear: whether it reads its input through the table.
     bool ordered = false;
-    /// Whether the last convolution adds a tensor that lies as its output does, before the activation.
+    /// Whether the last convolution, or the only one, adds a tensor that lies as its output does, before the
+    /// activation.
     bool shortcut = false;
     Window window{};      ///< Of the stem, convolution, depthwise convolution or pool.
     Window pool{{0, 0}};  ///< The max-pool of a stem; {0, 0}: none.
@@ -99,7 +103,7 @@ int linear_weight_floats(const Kernel &kernel, int classes);
 
 /// Sections of a kernel's table, in entries, in this order.
 struct TableLayout {
-    int planes = 0;    ///< Offsets of planes: in_planes of them.
+    int planes = 0;    ///< Offsets of planes: in_planes of them. Of a copy in runs see CopyEntry.
     int channels = 0;  ///< Offsets of channels, or, of a unit without a first convolution, none.
     int lanes = 0;     ///< Lanes of depthwise outputs: groups * last_summands, where a kernel is `ordered`.
     int addends = 0;   ///< Offsets of the other operand's planes: groups * planes().
@@ -109,6 +113,10 @@ struct TableLayout {
     int size() const { return planes + channels + lanes + addends; }
 };
 TableLayout table_layout(const Kernel &kernel);
+
+/// Of each plane that a copy in runs writes: where its lanes come from if they are all of one run, the same of the
+/// other run, and how many of them are the first one's.
+enum CopyEntry { kFirstRun, kSecondRun, kFirstLanes, kCopyEntries };
 
 /// The lanes of each group of the output as a machine computes them: one part or two, whole planes but for the last.
 std::vector<ChannelPart> out_parts(const Kernel &kernel, VectorUnit machine);

@@ -14,13 +14,13 @@ namespace shufflenet::networks {
 /// What one call computes. Tensors are as in a graph, but a channel's layer is the number of a node.
 struct Node {
     KernelKind kind{};
-    std::vector<int> layers{};  ///< Of the graph, in order; of a copy none.
-    /// What it reads: of a unit with a shortcut, and of an addition, the other operand is the second.
+    std::vector<int> layers{};  ///< Of the graph, in order; of a copy none, if the graph has no such layer.
+    /// What it reads: of a convolution or unit with a shortcut, and of an addition, the other operand is the second.
     std::vector<Tensor> in{};
     int out_channels = 0;
     Size out{};
     int groups = 1;        ///< Of the output channels, each in planes of its own.
-    std::string reason{};  ///< Of a copy: what made it necessary.
+    std::string reason{};  ///< Of a copy that the graph does not have: what made it necessary.
 
     /// Whether operand `number` is read in whole planes, and output j lies in the lane where its channel j lies.
     bool tied(int number) const {
@@ -30,8 +30,11 @@ struct Node {
         case KernelKind::kAveragePool:
         case KernelKind::kGlobalPool:
         case KernelKind::kAdd:
+        case KernelKind::kActivation:
             return true;
         case KernelKind::kUnit:
+        case KernelKind::kPointwise:
+        case KernelKind::kConvolution:
             return number == 1;
         default:
             return false;

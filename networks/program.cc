@@ -242,8 +242,10 @@ class Writer {
         case KernelKind::kConvolution:
             kernel.in_channels = what.in[0].count();
             kernel.window = layer(n, 0).window;
+            kernel.shortcut = what.in.size() > 1;
             break;
         case KernelKind::kCopy:
+            if (!copy_runs(n).empty()) kernel.in_planes = kCopyEntries * kernel.planes();
             break;
         case KernelKind::kLinear:
             describe_linear(n, &kernel);
@@ -255,6 +257,29 @@ class Writer {
             break;
         }
         return kernel;
+    }
+
+    /// The table of a copy in runs; empty: some plane has more than two, or is at an end of the arena, beyond which
+    /// whole vectors would be read.
+    std::vector<int> copy_runs(int n) const {
+        std::vector<std::vector<std::pair<int, int>>> runs(places_.planes[n]);  // First lane, and offset less lane.
+        std::vector<int> at(size_t(places_.planes[n]) * kPlane, -1);
+        for (int j = 0; j < node(n).out_channels; ++j) at[places_.lane[n][j]] = offset_of(node(n).in[0].channels[j]);
+        for (int lane = 0; lane < static_cast<int>(at.size()); ++lane) {
+            if (at[lane] < 0) continue;
+            auto &plane = runs[lane / kPlane];
+            const int start = at[lane] - lane % kPlane;
+            if (plane.empty() || plane.back().second != start) plane.emplace_back(lane % kPlane, start);
+        }
+        const int most = program_.arena_floats - node(n).out.pixels() * kPlane;
+        std::vector<int> table;
+        for (const auto &plane : runs) {
+            const auto outside = [&](const auto &run) { return run.second < 0 || run.second > most; };
+            if (plane.empty() || plane.size() > 2 || std::ranges::any_of(plane, outside)) return {};
+            table.insert(table.end(),
+                         {plane[0].second, plane.back().second, plane.size() > 1 ? plane[1].first : kPlane});
+        }
+        return table;
     }
 
     void describe_unit(int n, Kernel *kernel) const {
@@ -340,7 +365,8 @@ class Writer {
         write_table(n);
         if (kernel.kind == KernelKind::kCopy) {
             const int64_t bytes = int64_t{sizeof(float)} * node(n).out_channels * node(n).out.pixels();
-            program_.copies.push_back({static_cast<int>(program_.calls.size()), bytes, node(n).reason});
+            const std::string reason = node(n).layers.empty() ? node(n).reason : "a layer of the graph";
+            program_.copies.push_back({static_cast<int>(program_.calls.size()), bytes, reason});
         }
         program_.weight_floats += weight_floats(kernel);
         program_.calls.push_back(std::move(call));
@@ -374,11 +400,17 @@ class Writer {
         case KernelKind::kPooledPointwise:
         case KernelKind::kConvolution:
             write_channels(n, kernel.groups, 0);
+            write_shortcut(n);
             break;
         case KernelKind::kLinear:
             write_linear(n);
             break;
         case KernelKind::kCopy:
+            if (kernel.in_planes > 0) {
+                const std::vector<int> runs = copy_runs(n);
+                table.insert(table.end(), runs.begin(), runs.end());
+                break;
+            }
             table.resize(first + size_t(kernel.lanes), offset_of(node(n).in[0].channels[0]));
             for (int j = 0; j < node(n).out_channels; ++j) {
                 table[first + size_t(places_.lane[n][j])] = offset_of(node(n).in[0].channels[j]);
@@ -486,7 +518,11 @@ class Writer {
         }
         set_output_lanes(n, &last);
         program_.packing.push_back(std::move(last));
-        if (!kernel.shortcut) return;
+        write_shortcut(n);
+    }
+
+    void write_shortcut(int n) {
+        if (!kernels_[n].shortcut) return;
         for (const auto &operand : places_.operands[n]) {
             program_.tables.push_back(plane_offset(operand[0].first, operand[0].second));
         }

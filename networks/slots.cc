@@ -77,7 +77,7 @@ class Placer {
         places_.operands.resize(count);
         for (int n = 0; n < static_cast<int>(count); ++n) {
             nodes_.nodes[n].free() ? order_lanes(n) : follow_operands(n);
-            if (nodes_.nodes[n].kind == KernelKind::kUnit && nodes_.nodes[n].in.size() > 1) match_shortcut(n);
+            if (nodes_.nodes[n].free() && nodes_.nodes[n].in.size() > 1) match_shortcut(n);
         }
         return std::move(places_);
     }
@@ -353,7 +353,7 @@ class Placer {
         }
     }
 
-    /// The planes that a unit's shortcut reads: one for each of its own.
+    /// The planes that a shortcut reads: one for each of its own.
     void match_shortcut(int n) {
         places_.operands[n].resize(size_t(node(n).groups) * places_.planes[n]);
         for (int j = 0; j < node(n).out_channels; ++j) {

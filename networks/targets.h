@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "layout.h"
+#include "panels.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 

@@ -185,6 +185,8 @@ inline std::vector<NamedTensor> random_state_dict(const networks::Graph &graph, 
         // The pools keep signs.
         if (layer.has_weights() || layer.kind == networks::LayerKind::kAdd) {
             after_relu = layer.activation != networks::kNoActivation;
+        } else if (layer.kind == networks::LayerKind::kActivation) {
+            after_relu = true;
         }
     }
     if (f16) {

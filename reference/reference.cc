@@ -127,6 +127,13 @@ std::vector<Tensor> values_of(const networks::Graph &graph, std::span<const Laye
         case LayerKind::kAdd:
             values.push_back(add(layer, in, gather(layer.in[1], image, values)));
             break;
+        case LayerKind::kActivation:
+            values.push_back(in);
+            for (double &value : values.back().data) value = activate(value, layer.activation);
+            break;
+        case LayerKind::kCopy:
+            values.push_back(in);
+            break;
         }
     }
     return values;

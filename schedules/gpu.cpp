@@ -38,8 +38,6 @@ class Gpu final : public Schedule {
     void apply(FullyConnected &f) const override;
     void apply(GlobalPool &f) const override;
     void apply(Unit & /*f*/) const override { not_for_devices(); }
-    void apply(ElementWise & /*f*/) const override { not_for_devices(); }
-    void apply(WholeBlock & /*f*/) const override { not_for_devices(); }
     void apply(PlaneByPlane & /*f*/) const override { not_for_devices(); }
 
   private:
@@ -79,8 +77,8 @@ class Gpu final : public Schedule {
 
     /// Shares a Func's (c, p, ...) out to threads: four lanes and `pixels` pixels each, of `lanes` x `of` in all.
     /// More threads than a block may have take several turns. Threads are one dimension, because a block is as large in
-    /// each as the largest of its Funcs. With `tail` ShiftInwards two threads may compute one value, which has to be the
-    /// same code then.
+    /// each as the largest of its Funcs. With `tail` ShiftInwards two threads may compute one value, which has to be
+    /// the same code then.
     static void share(Func f, Var c, Var p, int lanes, int of, int pixels, Var thread, TailStrategy tail) {
         Var ct("ct"), cv("cv"), pt("pt"), pi("pi"), turn("turn");
         const int columns = lanes / kThreadFloats;

@@ -3,8 +3,8 @@
 
 #include "generators/halide_compat.h"
 
-#include "devices.h"
-#include "panels.h"
+#include "networks/devices.h"
+#include "networks/panels.h"
 
 namespace shufflenet::schedules {
 

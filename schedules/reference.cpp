@@ -38,21 +38,6 @@ class Reference final : public Schedule {
     void apply(SingleLayer &f) const override {
         std::visit([](auto &layer) { inner(layer); }, f.layer);
     }
-    void apply(ElementWise & /*f*/) const override {}
-    void apply(WholeBlock &f) const override {
-        for (WholeBlock::Step &step : f.steps) {
-            std::visit(
-                [&](auto &layer) {
-                    inner(layer);
-                    if constexpr (std::is_same_v<std::decay_t<decltype(layer)>, Func>) {
-                        root({layer});
-                    } else {
-                        root({layer.parts.front().out});
-                    }
-                },
-                step.layer);
-        }
-    }
     void apply(GlobalPool &f) const override { root({f.total}); }
     void apply(PlaneByPlane & /*f*/) const override {}
 
@@ -65,7 +50,6 @@ class Reference final : public Schedule {
         root({f.padded});
         for (Convolution::Part &part : f.parts) root({part.sum, part.rows});
     }
-    static void inner(Func & /*alone*/) {}
     static void sums(Pointwise &f) {
         for (Pointwise::Part &part : f.parts) root({part.sum});
     }

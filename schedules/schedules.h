@@ -10,8 +10,6 @@
 
 namespace shufflenet::schedules {
 
-using generators::ElementWise;
-using generators::Expand;
 using generators::FullyConnected;
 using generators::GlobalPool;
 using generators::PlaneByPlane;
@@ -20,7 +18,6 @@ using generators::Separable;
 using generators::SingleLayer;
 using generators::Stem;
 using generators::Unit;
-using generators::WholeBlock;
 
 /// One implementation per target.
 class Schedule {
@@ -32,12 +29,8 @@ class Schedule {
     virtual void apply(PooledPointwise &f) const = 0;
     virtual void apply(FullyConnected &f) const = 0;
     virtual void apply(SingleLayer &f) const = 0;
-    virtual void apply(ElementWise &f) const = 0;
-    virtual void apply(WholeBlock &f) const = 0;
     virtual void apply(GlobalPool &f) const = 0;
     virtual void apply(PlaneByPlane &f) const = 0;
-    /// Only devices compute a unit in several kernels.
-    virtual void apply(Expand & /*f*/) const { throw std::logic_error("a kernel for devices only"); }
 };
 
 /// Every Func at root, no vectors, no threads: the oracle for the others.

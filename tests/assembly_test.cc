@@ -95,7 +95,7 @@ TEST(Assembly, SectionsOfAGroup) {
 }
 
 TEST(Assembly, RefusesWhatItDoesNotKnow) {
-    for (const char *line : {"\t.set\tpets2, pets\n", "pets2 = pets\n", "\t.comm\tbuffer,8,8\n", "pets:\n"}) {
+    for (const char *line : {"\t.set\tpets2, pets\n", "pets2 = pets\n", "\t.lcomm\tbuffer,8\n", "pets:\n"}) {
         EXPECT_THROW(rewritten(function("pets", "") + line), std::runtime_error) << line;
     }
 }

@@ -9,6 +9,7 @@
 
 #include "allocation_count.h"
 #include "fake_cuda/fake_cuda.h"
+#include "model_graph.h"
 #include "reference/random_weights.h"
 #include "shufflenet/device.h"
 #include "test_models.h"
@@ -26,7 +27,7 @@ const shufflenet_descriptor &descriptor() {
 }
 
 std::vector<std::byte> weights(int classes = descriptor().classes) {
-    return reference::random_safetensors(*find_network(descriptor().network), classes, 7);
+    return reference::random_safetensors(graph_with_classes(descriptor(), classes), 7);
 }
 
 DeviceOptions cuda_options() {
@@ -62,7 +63,7 @@ class Cuda : public testing::Test {
         return model;
     }
     static Status load(DeviceModel &model, const shufflenet_descriptor &d) {
-        return model.load_weights(reference::random_safetensors(*find_network(d.network), d.classes, 7), "random");
+        return model.load_weights(reference::random_safetensors(graph_of(d), 7), "random");
     }
     static Status run(DeviceModel &model, int batch) {
         const std::vector<float> input(batch * image_floats(), 0.5F);
@@ -105,41 +106,21 @@ TEST_F(Cuda, EveryRunLaunchesItsKernelsOnceAndTakesNoMemory) {
               four.blocks[0] * four.blocks[1] * four.blocks[2]);
 }
 
-TEST_F(Cuda, UnitsAreCutAsAskedFor) {
-    const Network &network = *find_network(descriptor().network);
-    int units = 0;
-    for (const int u : network.units) units += u;
-    // stem, conv5_pool, fc, branch 1 of three units, and branch 2 of each.
-    const int others = 3 + kStages;
-    for (const auto &[fusion, each] :
-         {std::pair(DeviceOptions::Fusion::kAlways, 1), {DeviceOptions::Fusion::kNever, 2}}) {
-        DeviceOptions options = cuda_options();
-        options.fusion = fusion;
-        DeviceModel model = opened(options);
-        const int before = fake_.launches;
-        ASSERT_TRUE(run(model, 1).ok());
-        EXPECT_EQ(fake_.launches - before, others + units * each);
-        EXPECT_EQ(launches(model, 1), others + units * each);
-    }
-}
-
-/// A unit's kernel computes each value once, in one way: with fused multiply-adds alone. Where threads shared out rows
-/// with some to spare, rows had two writers, one of them in a copy of the loop that rounds products by themselves, and
-/// who came last decided the last bit.
+/// A kernel computes each value once, in one way: with fused multiply-adds alone. Where threads shared out pixels with
+/// some to spare, pixels had two writers, one of them in a copy of the loop that rounds products by themselves, and who
+/// came last decided the last bit.
 TEST_F(Cuda, AUnitsKernelRoundsInOneWay) {
     for (const shufflenet_descriptor *d : kTestModels) {
         SCOPED_TRACE(d->name);
-        DeviceOptions options = cuda_options();
-        options.fusion = DeviceOptions::Fusion::kAlways;
         DeviceModel model;
-        ASSERT_TRUE(model.open(*d, options).ok());
+        ASSERT_TRUE(model.open(*d, cuda_options()).ok());
         ASSERT_TRUE(load(model, *d).ok());
         const int before = fake_.launches;
-        ASSERT_TRUE(model.enqueue(model.own_input(), 1, model.own_logits()).ok());
+        ASSERT_TRUE(model.enqueue(model.own_input(), 1, model.own_output()).ok());
         const std::vector<KernelCost> kernels = model.kernels(1);
         for (size_t i = 0; i < kernels.size(); ++i) {
             const fake_cuda_launch &launch = fake_.launch[before + i];
-            if (!kernels[i].id.ends_with("_branch2")) continue;
+            if (kernels[i].id.find("_branch") == std::string::npos) continue;
             EXPECT_EQ(std::pair(launch.products, launch.sums), std::pair(0, 0)) << kernels[i].id;
         }
     }
@@ -204,7 +185,7 @@ TEST_F(Cuda, AContextThatCannotBeEnteredLeavesTheCallers) {
         {"load", [&] { return model.load_weights(weights(), "again"); }},
         {"share", [&] { return model.share(&other); }},
         {"run", [&] { return model.run(input, 1, logits); }},
-        {"enqueue", [&] { return model.enqueue(model.own_input(), 1, model.own_logits()); }},
+        {"enqueue", [&] { return model.enqueue(model.own_input(), 1, model.own_output()); }},
         {"synchronize", [&] { return model.synchronize(); }},
         {"open",
          [&] {
@@ -326,7 +307,7 @@ TEST_F(Cuda, MachinesThatCannot) {
     options.device = "vulkan";
     expect_error(model.open(descriptor(), options), Code::kBadInput, "vulkan");
     shufflenet_descriptor cpu_only = descriptor();
-    cpu_only.device_kernels_count = 0;
+    cpu_only.devices_count = 0;
     expect_error(model.open(cpu_only, cuda_options()), Code::kUnsupported,
                  "without kernels for cuda, for the CPU only");
     shufflenet_descriptor other{};
@@ -361,7 +342,7 @@ TEST_F(Cuda, OutOfMemory) {
         Status status = m.open(descriptor(), cuda_options());
         if (status.ok()) status = m.load_weights(weights(), "random weights");
         expect_error(status, Code::kOutOfMemory, "out of memory");
-        EXPECT_NE(m.run({}, 1, {}).code(), Code::kOk);
+        EXPECT_NE(m.run({}, 1, std::span<float>()).code(), Code::kOk);
     }
     fake_.fail_function = nullptr;
 }
@@ -431,27 +412,29 @@ TEST_F(Cuda, LargeBatches) {
     fake_.memory_bytes = size_t{80} << 30;
     for (const shufflenet_descriptor *d : kTestModels) {
         SCOPED_TRACE(d->name);
-        for (const auto fusion : {DeviceOptions::Fusion::kAlways, DeviceOptions::Fusion::kNever}) {
-            DeviceOptions options = cuda_options();
-            options.max_batch = kImages;
-            options.fusion = fusion;
-            DeviceModel model;
-            ASSERT_TRUE(model.open(*d, options).ok());
-            ASSERT_TRUE(load(model, *d).ok());
-            const int before = fake_.launches;
-            const Status status = model.enqueue(model.own_input(), kImages, model.own_logits());
-            EXPECT_TRUE(status.ok()) << status.message();
-            EXPECT_EQ(fake_.launches - before, launches(model, kImages));
-        }
+        DeviceOptions options = cuda_options();
+        options.max_batch = kImages;
+        DeviceModel model;
+        ASSERT_TRUE(model.open(*d, options).ok());
+        ASSERT_TRUE(load(model, *d).ok());
+        const int before = fake_.launches;
+        const Status status = model.enqueue(model.own_input(), kImages, model.own_output());
+        EXPECT_TRUE(status.ok()) << status.message();
+        EXPECT_EQ(fake_.launches - before, launches(model, kImages));
     }
-    // The image is the largest tensor here, and the first kernel would refuse it.
+    // Kernels count in 32 bits.
     shufflenet_descriptor large = descriptor();
-    large.height = large.width = 512;
+    shufflenet_device device = large.devices[0];
+    shufflenet_program program = *device.program;
+    program.arena_floats = 1 << 20;
+    device.program = &program;
+    large.devices = &device;
+    large.devices_count = 1;
     DeviceOptions options = cuda_options();
     options.max_batch = 3000;
     DeviceModel model;
     expect_error(model.open(large, options), Code::kBadInput,
-                 "max_batch: a tensor of 3000 images has 2359296000 floats, expected at most 2147483647");
+                 "max_batch: activations of 3000 images are 3145728000 floats, expected at most 2147483647");
 }
 
 TEST_F(Cuda, BeforeOpenAndBeforeWeights) {

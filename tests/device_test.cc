@@ -35,8 +35,7 @@ class Device : public testing::TestWithParam<Case> {
     void SetUp() override {
         DeviceModel probe;
         const Status status = probe.open(d_, device_options(1));
-        const bool optional =
-            device_options(1).device == "cuda" && std::getenv("SHUFFLENET_REQUIRE_DEVICE") == nullptr;
+        const bool optional = device_options(1).device == "cuda" && std::getenv("SHUFFLENET_REQUIRE_DEVICE") == nullptr;
         if (status.code() == Code::kUnsupported && optional) GTEST_SKIP() << status.message();
         ASSERT_TRUE(status.ok()) << status.message();
     }

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What the pages in docs/ show, done: commands run, programs compiled, errors found, links followed.
+"""What the pages in docs/ show, done: commands run, programs compiled, links followed.
 
     python3 tests/docs_test.py --build build/x86 --isa sse41 --cxx c++ [unittest arguments]
 
 A block of code says in its first line what it is, after the language: "sh root" runs in the project's folder, "sh
 project" in that of a user's project; "cmake project" is part of that project's CMakeLists.txt; "cpp NAME" and "c NAME"
-are its files; a "text NAME" is what a program prints. Needs Python's standard library; doxygen and pkg-config for what
-is about them.
+are its files; a "text NAME" is what a program prints. Needs Python's standard library; doxygen, pkg-config and
+torchvision for what is about them.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -26,6 +27,8 @@ DOCS = ROOT / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 WEIGHTS = ROOT / "models/cifar10_x0_5.safetensors"
 ARGUMENTS = argparse.Namespace(build="", isa="", cxx="")
+# The distribution's own, which is the one that has the distribution's torchvision.
+PYTHON = "/usr/bin/python3"
 
 
 def blocks(page, language, name=None):
@@ -55,6 +58,22 @@ class Folder(unittest.TestCase):
             script = re.sub(r"(?<![\w/])build/(?=\w)", f"{cls.folder}/", script)
         return run("bash", "-euo", "pipefail", "-c", script, cwd=where, env=cls.environment)
 
+    def compiled(self, page, name, text):
+        """What a program of the page prints; it may use all of networks/."""
+        (self.folder / name).write_text(text)
+        networks = (self.build / "networks/CMakeFiles/shufflenet_networks.dir").rglob("*.o")
+        run(ARGUMENTS.cxx, "-std=c++20", "-Wall", "-Wextra", "-Werror", "-I", ROOT, "-I", ROOT / "networks",
+            "-I", self.build / "include", self.folder / name, *sorted(networks), "-o", self.folder / "program")
+        return run(self.folder / "program")
+
+    def check_programs(self, page):
+        programs = dict(block for block in blocks(page, "cpp") if block[0].endswith(".cc"))
+        outputs = dict(blocks(page, "text"))
+        self.assertGreater(len(programs), 0)
+        for name, text in programs.items():
+            with self.subTest(name):
+                self.assertEqual(self.compiled(page, name, text), outputs[name])
+
 
 class LinkingTest(Folder):
     """linking.md from top to bottom, as a project of its own."""
@@ -68,8 +87,8 @@ class LinkingTest(Folder):
             "cmake_minimum_required(VERSION 3.25)\nproject(linking LANGUAGES C CXX)\n"
             # A build of every instruction set would say no more.
             f"set(SHUFFLENET_TARGETS {ARGUMENTS.isa})\n" + "".join(blocks(cls.PAGE, "cmake", "project"))
-            + "foreach(name features threads)\nadd_executable(${name} ${name}.cc)\n"
-            "target_link_libraries(${name} PRIVATE ShuffleNet::cifar10_x0_5)\nendforeach()\n"
+            + "add_executable(threads threads.cc)\ntarget_link_libraries(threads PRIVATE ShuffleNet::cifar10_x0_5)\n"
+            "add_executable(pets_logits pets_logits.cc)\ntarget_link_libraries(pets_logits PRIVATE pets)\n"
             "target_compile_options(logits PRIVATE -Wall -Wextra -Werror)\n")
         for language in ("c", "cpp"):
             for name, text in blocks(cls.PAGE, language):
@@ -81,7 +100,7 @@ class LinkingTest(Folder):
         shutil.copy(WEIGHTS, cls.project / "pets.safetensors")
         (install,) = blocks(cls.PAGE, "sh", "root")
         cls.shell(install, ROOT)
-        cls.build_project, cls.pkg_config, cls.plain = blocks(cls.PAGE, "sh", "project")
+        cls.build_project, cls.compiler, cls.pkg_config, cls.plain = blocks(cls.PAGE, "sh", "project")
         cls.shell(cls.build_project, cls.project)
 
     def logits(self, program):
@@ -95,10 +114,33 @@ class LinkingTest(Folder):
         span = max(expected) - min(expected)
         for found, value in zip(self.logits("build/pets_logits"), expected):
             self.assertAlmostEqual(found, value, delta=16 * 2**-11 * span)
-        self.assertIn(f"prints `{run(self.project / 'build/features').strip()}`", PAGES[self.PAGE])
+        self.assertIn(f"prints `{run(self.project / 'build/pets_outputs').strip()}`", PAGES[self.PAGE])
         self.assertEqual(run(self.project / "build/threads"), "the same\n")
         self.shell(self.plain, self.project)
         self.assertEqual(self.logits("logits-plain"), expected)
+
+    def test_compiler(self):
+        self.shell(self.compiler.replace(" --embed", f" --targets {ARGUMENTS.isa} --embed"), self.project)
+        half, single = (float(run(self.project / name)) for name in ("build/pets_outputs_c", "pets-outputs"))
+        self.assertAlmostEqual(half, single, delta=0.02 * max(1, abs(single)))
+        self.assertIn("pets.safetensors", (self.project / "pets.d").read_text())
+
+    def test_weights_from_torchvision(self):
+        if subprocess.run([PYTHON, "-c", "import torchvision"], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("python3-torchvision is not installed")
+        ((_, script),) = blocks(self.PAGE, "python")
+        changed = script.replace('weights="IMAGENET1K_V1"', "weights=None")
+        self.assertNotEqual(changed, script)
+        run(PYTHON, "-c", changed, cwd=self.folder)
+        text = run(self.build / "bin/shufflenet", "convert", self.folder / "x1_0.safetensors",
+                   self.folder / "out.safetensors")
+        self.assertIn("shufflenet_v2_x1_0, 1000 classes", text)
+
+    def test_codes(self):
+        header = (ROOT / "runtime/include/shufflenet/status.h").read_text()
+        names = re.findall(r"\b(k[A-Z]\w+)(?: = 0)?,", header.split("enum class Code {")[1].split("}")[0])
+        rows = re.findall(r"^\| `(k\w+)` \| (\d+) \|", PAGES[self.PAGE], re.MULTILINE)
+        self.assertEqual(rows, [(name, str(number)) for number, name in enumerate(names)])
 
     @unittest.skipUnless(shutil.which("pkg-config"), "pkg-config is not installed")
     def test_pkg_config(self):
@@ -111,6 +153,8 @@ class LinkingTest(Folder):
         """That the command makes one is for install_test.py."""
         version = re.search(r"^project\(ShuffleNet VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text(), re.M)[1]
         self.assertIn(f"makes `build/package/shufflenet_{version}_amd64.deb`", PAGES[self.PAGE])
+        self.assertIn(f"find_package(ShuffleNet {version.rpartition('.')[0]} REQUIRED)", PAGES[self.PAGE])
+        self.assertIn(f"shufflenet_v{version.replace('.', '_')}_halide_", PAGES[self.PAGE])
 
     def test_fetched(self):
         source = self.folder / "fetch"
@@ -122,46 +166,43 @@ class LinkingTest(Folder):
         run("cmake", "-S", source, "-B", source / "build", "-D", f"FETCHCONTENT_SOURCE_DIR_SHUFFLENET={ROOT}",
             env=self.environment)
         targets = run("cmake", "--build", source / "build", "--target", "help", env=self.environment)
-        for target in ("pets:", "shufflenet_generators:"):
+        for target in ("pets:", "shufflenet_compile:"):
             self.assertIn("\n" + target, targets)
         self.assertNotIn("shufflenet_v2_x1_0", targets)
 
     def test_options_and_arguments(self):
         """The tables name what there is, all of it."""
         model = (ROOT / "cmake/ShuffleNetModel.cmake").read_text()
-        options = set(re.findall(r"^(?:option\(|set\((?=[^)]* CACHE STRING\b))(SHUFFLENET_\w+)",
-                                 (ROOT / "CMakeLists.txt").read_text() + model, re.MULTILINE))
-        # Those who work on this project.
+        sources = [(ROOT / name).read_text() for name in ("CMakeLists.txt", "cmake/HostTools.cmake")]
+        options = set(re.findall(r"^(?:option\(|set\((?=[^)]* CACHE (?:STRING|FILEPATH)\b))(SHUFFLENET_\w+)",
+                                 "".join(sources) + model, re.MULTILINE))
+        # Those for work on this project.
         options -= {f"SHUFFLENET_{name}" for name in ("WERROR", "COVERAGE", "FUZZ", "SANITIZE", "GUIDELINES_TARGETS")}
         rows = "\n".join(re.findall(r"^\| (`SHUFFLENET_.*?) \|", PAGES[self.PAGE], re.MULTILINE))
         self.assertEqual(options, set(re.findall(r"`(SHUFFLENET_\w+)`", rows)))
-        parsed = re.search(r'cmake_parse_arguments\(PARSE_ARGV 0 ARG "REFERENCE" "([^"]+)"\s+"([^"]+)"\)', model)
-        arguments = set(f"{parsed[1]};{parsed[2]}".split(";")) - {"WITHOUT"}  # For experiments, as REFERENCE for tests.
-        rows = re.findall(r"^\| `([A-Z0-9]+)[ `]", PAGES[self.PAGE], re.MULTILINE)
-        self.assertEqual(arguments | {"F16"}, set(rows))
+        arguments = set(" ".join(re.findall(r"^  set\((?:single|lists) ([A-Z0-9_ ]+)\)$", model, re.MULTILINE)).split())
+        rows = re.findall(r"^\| `([A-Z0-9_]+)[ `]", PAGES[self.PAGE], re.MULTILINE)
+        rows = {row for row in rows if not row.startswith("SHUFFLENET_")}
+        self.assertEqual(arguments | {"EMBED", "F16"}, rows)
+        usage = run(self.build / "bin/shufflenet_compile", "--help")
+        for argument in arguments - {"DEVICES"}:
+            self.assertIn(f"--{argument.lower().replace('_', '-')} ", usage)
 
 
 class LayoutsTest(Folder):
     def test_programs_print_what_the_page_says(self):
-        programs, outputs = dict(blocks("layouts.md", "cpp")), dict(blocks("layouts.md", "text"))
-        self.assertEqual(set(programs), set(outputs))
-        for name, text in programs.items():
-            with self.subTest(name):
-                (self.folder / name).write_text(text)
-                run(ARGUMENTS.cxx, "-std=c++20", "-Wall", "-Wextra", "-Werror", "-I", ROOT, "-I", ROOT / "networks",
-                    "-I", self.build / "include", self.folder / name, "-o", self.folder / "program")
-                self.assertEqual(run(self.folder / "program"), outputs[name])
+        self.check_programs("layouts.md")
 
-    def test_functions_exist(self):
+    def test_names_exist(self):
         headers = "".join(path.read_text() for path in (ROOT / "networks").glob("*.h"))
-        names = re.findall(r"`(\w+)\(\)`", PAGES["layouts.md"])
-        self.assertGreater(len(names), 8)
+        names = re.findall(r"`(\w+)\(\)`", PAGES["layouts.md"]) + re.findall(r"`(k[A-Z]\w+)`", PAGES["layouts.md"])
+        self.assertGreater(len(names), 4)
         for name in names:
-            self.assertTrue(re.search(rf"\b{name}\(", headers), name)
+            self.assertTrue(re.search(rf"\b{name}\b", headers), name)
 
 
 class TargetsTest(Folder):
-    """The journey is what the generators of this build make, and the library has it."""
+    """The journey is what the compiler of this build makes, and the library has it."""
 
     PAGE = "targets.md"
 
@@ -192,17 +233,12 @@ class TargetsTest(Folder):
 
     def test_journey(self):
         version = run(self.build / "bin/shufflenet", "--version")
-        generate, disassemble, disassemble_wide = blocks(self.PAGE, "sh", "root")
-        isas = re.findall(r'^    {"(\w+)", .*?"([^"]+)"(?:, \d)?},', (ROOT / "networks/targets.h").read_text(), re.MULTILINE)
-        features = re.search(r'kKernelFeatures = "([^"]+)"', (ROOT / "networks/targets.h").read_text())[1]
-        self.assertIn(f"target={dict(isas)['avx512']}-{features} ", generate)
-        self.shell(generate, ROOT)
-        library, wide = self.shell(disassemble, ROOT), self.shell(disassemble_wide, ROOT)
+        kernels, disassemble, disassemble_wide = blocks(self.PAGE, "sh", "root")
+        self.excerpt("kernels", self.shell(kernels, ROOT))
         if "Halide 14." not in version:
             self.skipTest("the excerpts are Halide 14's")
-        self.excerpt("stage3_basic.stmt", (self.folder / "journey/stage3_basic.stmt").read_text())
-        self.excerpt("loop", re.sub(r"(?m)^ *[0-9a-f]+:\t", "", library))
-        self.excerpt("wide", re.sub(r"(?m)^ *[0-9a-f]+:\t", "", wide))
+        for name, command in (("loop", disassemble), ("wide", disassemble_wide)):
+            self.excerpt(name, re.sub(r"(?m)^ *[0-9a-f]+:\t", "", self.shell(command, ROOT)))
 
     def test_numbers_and_options(self):
         tuning = (ROOT / "schedules/tuning.cpp").read_text()
@@ -216,92 +252,31 @@ class TargetsTest(Folder):
             self.assertLessEqual(options, set(re.findall(r"--[\w-]+", run(autotune, "--help"))))
 
     def test_tuned_files_have_these_keys(self):
-        keys = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`(?:model|machine|microseconds|kernels)`.*?) \|",
-                                                                PAGES[self.PAGE], re.MULTILINE))))
-        for path in (ROOT / "schedules/tuned").rglob("*.json"):
-            self.assertEqual(set(json.loads(path.read_text())), keys, path)
+        table = PAGES[self.PAGE].split("| key of a tuned file |")[1].split("\n\n")[0]
+        keys = set(re.findall(r"`(\w+)`", table))
+        for path in (ROOT / "schedules/tuned").glob("*.json"):
+            found = set(json.loads(path.read_text()))
+            self.assertLessEqual({"target", "kernels"}, found, path)
+            self.assertLessEqual(found, keys, path)
 
 
-class ErrorsTest(Folder):
-    PAGE = "errors.md"
+class NetworksTest(Folder):
+    def test_programs_print_what_the_page_says(self):
+        self.check_programs("networks.md")
 
-    @staticmethod
-    def texts():
-        """Text of the sources in which neighbouring string literals are one."""
-        found = []
-        for room in ("importers", "runtime", "schedules", "generators", "bench", "networks", "models", "cmake",
-                     "CMakeLists.txt"):
-            path = ROOT / room
-            for source in [path] if path.is_file() else path.rglob("*"):
-                if source.suffix in (".cc", ".cpp", ".h", ".cmake", ".txt"):
-                    text = re.sub(r'"\s*\n\s*"', "", source.read_text(encoding="utf-8"))
-                    found.append(text.replace('\\"', '"'))
-        return "\n".join(found)
+    def test_check(self):
+        (command,), (expected,) = blocks("networks.md", "sh", "root"), blocks("networks.md", "text", "check")
+        self.assertEqual(self.shell(command, ROOT), expected)
 
-    def test_every_message_is_in_the_sources(self):
-        texts = self.texts()
-        messages = []
-        for row in re.findall(r"^\| (`.*?) \|(?: |$)", PAGES[self.PAGE], re.MULTILINE):
-            messages += re.findall(r"`([^`]+)`", row)
-        self.assertGreater(len(messages), 100)
-        for message in messages:
-            for piece in re.split(r"<[\w'. ]+>|\btensor\b|^\w+: ", message):
-                piece = piece.strip(" :'")
-                rest = piece.partition(" ")[2]
-                # The first word may be the name of what is read.
-                good = len(piece) < 4 or piece in texts or (len(rest) > 8 and rest in texts)
-                self.assertTrue(good, f"{message}: {piece}")
-
-    def test_every_message_of_a_model_and_of_a_command_is_listed(self):
-        statements = []
-        for name in ("model", "run_check", "device_model", "isa", "thread_pool", "no_threads"):
-            statements += re.findall(r"Code::k\w+,(.*?)};", (ROOT / f"runtime/src/{name}.cc").read_text(), re.DOTALL)
-        for source in (ROOT / "runtime/cli").glob("*.cc"):
-            statements += re.findall(r"throw Error\((.*?)\);", source.read_text(), re.DOTALL)
-        cmake = (ROOT / "cmake/ShuffleNetModel.cmake").read_text()
-        statements += re.findall(r"message\(FATAL_ERROR (.*)\)", cmake)
-        statements += re.findall(r"set\(\$\{error\} (\".*) PARENT_SCOPE\)", (ROOT / "cmake/Platform.cmake").read_text())
-        statements += re.findall(r"message\(FATAL_ERROR (.*)\)", (ROOT / "cmake/Platform.cmake").read_text())
-        statements += re.findall(r"Code::k\w+,(.*?)};", (ROOT / "runtime/src/abi.h").read_text(), re.DOTALL)
-        self.assertGreater(len(statements), 40)
-        page, missing = PAGES[self.PAGE].replace('"', "'"), []
-        for statement in statements:
-            statement = re.sub(r'"\s*\n\s*"', "", statement).replace('\\"', "'")
-            for literal in re.findall(r'"([^"]*)"', statement):
-                for piece in re.split(r"\$\{\w+\}", literal):
-                    piece = piece.strip(" :()'")
-                    if len(piece) > 12 and piece not in page:
-                        missing.append(piece)
-        self.assertEqual(missing, [])
-
-    def test_codes(self):
-        header = (ROOT / "runtime/include/shufflenet/status.h").read_text()
-        names = re.findall(r"\b(k[A-Z]\w+)(?: = 0)?,", header.split("enum class Code {")[1].split("}")[0])
-        rows = re.findall(r"^\| `(k\w+)` \| (\d+) \|", PAGES[self.PAGE], re.MULTILINE)
-        self.assertEqual(rows, [(name, str(number)) for number, name in enumerate(names)])
-
-    def test_console(self):
-        (text,) = [text for _, text in blocks(self.PAGE, "console")]
-        commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
-        environment = {**self.environment, "PATH": f"{self.build}/bin:{os.environ['PATH']}"}
-        script = "".join(f"echo '$ {command}'\n(exit $status)\n{command}\nstatus=$?\n" for command in commands)
-        found = run("bash", "-c", script, cwd=self.folder, env=environment)
-        # CLI11 2.4 and newer write a range so.
-        self.assertEqual(re.sub(r"\[(\d+) - (\d+)\]", r"\1 to \2", found), text)
-
-
-class NetworksTest(unittest.TestCase):
     def test_the_row_is_one(self):
-        """It has the form of the rows that the build reads, and is not there yet."""
+        """It has the form of the rows of its family, and is not there yet."""
         (row,) = blocks("networks.md", "cpp", "row")
-        table = (ROOT / "networks/network.h").read_text()
-        three = r"{\d+, \d+, \d+}"
-        form = re.compile(rf'^    {{"shufflenet_v2_\w+", {three}, \d+, {three}, \d+, \d+}},$', re.MULTILINE)
-        rows = form.findall(table)
-        self.assertIn(f"std::array<Network, {len(rows)}> kNetworks", table)
+        table = (ROOT / "networks/families/shufflenet_v2.cc").read_text()
+        numbers = r"{\d+(?:, \d+)*}"
+        form = re.compile(rf'^    row\("shufflenet_v2_\w+", {{{numbers}, {numbers}, \d+}}, \d+, \d+\),$', re.MULTILINE)
+        self.assertGreater(len(form.findall(table)), 3)
         self.assertRegex(row, form)
         self.assertNotIn(row, table)
-        self.assertIn(f"`std::array<Network, {len(rows) + 1}>`", PAGES["networks.md"])
 
 
 class LinksTest(unittest.TestCase):
@@ -333,6 +308,16 @@ class LinksTest(unittest.TestCase):
                 if name.split("/")[0] in rooms and "." in name.rsplit("/", 1)[-1]:
                     self.assertTrue((ROOT / name).exists(), f"{page}: {name}")
 
+    def test_architecture(self):
+        """One page, all of whose files and folders exist."""
+        text = PAGES["architecture.md"]
+        self.assertLessEqual(text.count("\n"), 120)
+        names = re.findall(r"`([\w./]+/[\w./]*)`", text)
+        names += re.findall(r"^    (\w+(?:/\w+)*/) ", text, re.MULTILINE)
+        self.assertGreater(len(names), 25)
+        for name in names:
+            self.assertTrue((ROOT / name).exists(), name)
+
 
 class CommandsTest(Folder):
     def test_commands_and_flags_exist(self):
@@ -357,41 +342,29 @@ class CommandsTest(Folder):
         sources = [ROOT / "dev", ROOT / "CMakeLists.txt", *(ROOT / "cmake").iterdir(), *(ROOT / "runtime").rglob("*.h")]
         texts = "".join(path.read_text(encoding="utf-8") for path in sources)
         for page, text in PAGES.items():
-            for name in set(re.findall(r"\bSHUFFLENET_[A-Z]+\b", text)):
+            for name in set(re.findall(r"\bSHUFFLENET_[A-Z_]+\b", text)):
                 self.assertTrue(re.search(rf"\b{name}\b", texts), f"{page}: {name}")
 
 
 class GuidelinesTest(unittest.TestCase):
-    """The report's JSON is as its page says, key by key; its tables and pictures are of the same run."""
+    """The page names what the program writes; its tables and pictures are of the same run."""
 
     FOLDER = ROOT / "docs/guidelines"
 
-    def keys(self, value):
-        if isinstance(value, list):
-            return set().union(*map(self.keys, value)) if value else set()
-        if not isinstance(value, dict):
-            return set()
-        return set(value) | self.keys(list(value.values()))
-
     def test_schema(self):
-        result = json.loads((self.FOLDER / "guidelines.json").read_text())
         page = (self.FOLDER / "README.md").read_text()
         rows = "\n".join(re.findall(r"^\| `.*$", page.split("## guidelines.json")[1], re.MULTILINE))
         named = set(re.findall(r"`(\w+)(?:\[\])?`", rows)) | set(re.findall(r"[.`](\w+)\[\]", rows))
-        self.assertEqual(named, self.keys(result))
+        self.assertGreater(len(named), 50)
+        program = "".join(path.read_text() for room in ("bench", "networks") for path in (ROOT / room).rglob("*.[ch]*"))
+        self.assertEqual([name for name in named if f'"{name}"' not in program], [])
 
     def test_one_run(self):
-        result = json.loads((self.FOLDER / "guidelines.json").read_text())
         page = (self.FOLDER / "README.md").read_text()
-        tables = (self.FOLDER / "tables.md").read_text()
-        self.assertFalse(result["quick"])
-        self.assertTrue(tables.startswith(f"Machine: {result['machine']}, {result['date']}."))
-        self.assertIn(result["date"], page)
-        for verdict in result["verdicts"]:
-            self.assertIn(verdict["text"], tables)
+        date = re.match(r"Machine: .*, (\d{4}-\d\d-\d\d)\.", (self.FOLDER / "tables.md").read_text())[1]
+        self.assertIn(date, page)
         pictures = re.findall(r"\((\w+\.svg)\)", page)
         self.assertEqual(set(pictures), {path.name for path in self.FOLDER.glob("*.svg")})
-        self.assertEqual({name[:-4] for name in pictures}, {path.stem for path in self.FOLDER.glob("*.png")})
 
 
 class ReferenceTest(unittest.TestCase):

@@ -264,10 +264,7 @@ Outputs run_calls(const ScatteredProgram &scattered, const shufflenet_kernels &k
     KernelError error;
     KernelContext context{.error = &error};
     const Callee callee{&program, &kernels, &scattered.weights()};
-    const ImageMemory memory{.image = input.span().data(),
-                             .image_floats = static_cast<int>(image.size()),
-                             .arena = scattered.arena(),
-                             .row = row.span().data()};
+    const ImageMemory memory{input.span().data(), static_cast<int>(image.size()), scattered.arena(), row.span().data()};
     Outputs outputs(program.outputs_count);
     for (int i = 0; i < program.calls_count; ++i) {
         const shufflenet_call &call = program.calls[i];

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import unittest
 
-from commands import run
+from commands import run, write_backbone_weights
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "models/cifar10_x0_5.safetensors"
@@ -85,14 +85,15 @@ class InstallTest(unittest.TestCase):
     def test_files(self):
         files = files_under(self.prefix)
         lib = str(self.lib.relative_to(self.prefix))
-        expected = {"bin/shufflenet", "bin/shufflenet_generators", f"{lib}/libshufflenet_image.a",
+        expected = {"bin/shufflenet", "bin/shufflenet_compile", f"{lib}/libshufflenet_image.a",
+                    f"{lib}/libshufflenet_runtime.a",
                     f"{lib}/cmake/ShuffleNet/ShuffleNetConfig.cmake", f"{lib}/pkgconfig/shufflenet.pc",
                     "include/shufflenet/model.h", "include/shufflenet/image.h", "share/doc/shufflenet/copyright"}
         for model in MODELS:
             expected |= {f"{lib}/lib{model}.a", f"{lib}/pkgconfig/{model}.pc", f"include/shufflenet/models/{model}.h"}
         self.assertLessEqual(expected, files)
-        for source in (ROOT / "examples").iterdir():
-            self.assertIn(f"share/doc/shufflenet/examples/{source.name}", files)
+        for source in files_under(ROOT / "examples"):
+            self.assertIn(f"share/doc/shufflenet/examples/{source}", files)
 
     def test_no_file_names_where_it_was_made(self):
         for name in files_under(self.prefix):
@@ -203,8 +204,10 @@ class InstallTest(unittest.TestCase):
 
     def check_backbone(self, program):
         # Heights and widths are 8, 16 and 32 times smaller than 192x320.
-        lines = run(*self.emulator, program, WEIGHTS).splitlines()
-        shapes = [re.match(r"stage (\d): (\S+), mean (\S+), view agrees$", line).groups() for line in lines]
+        weights = self.folder / "backbone.safetensors"
+        write_backbone_weights(WEIGHTS, weights)
+        lines = run(*self.emulator, program, weights).splitlines()
+        shapes = [re.match(r"stage(\d): (\S+), mean (\S+), view agrees$", line).groups() for line in lines]
         self.assertEqual([shape[:2] for shape in shapes], [("2", "24x40x48"), ("3", "12x20x96"), ("4", "6x10x192")])
         self.assertEqual(len({float(shape[2]) for shape in shapes}), 3)
 
@@ -252,9 +255,9 @@ class InstallTest(unittest.TestCase):
         bad = self.folder / "bad.safetensors"
         bad.write_bytes(WEIGHTS.read_bytes()[:-4])
         build = self.configure(ROOT / "tests/install", "bad", "-D", f"WEIGHTS={bad}")
-        with self.assertRaisesRegex(AssertionError, r"shufflenet_prepare: error: \S*bad.safetensors: "):
-            run("cmake", "--build", build, "--target", "small/small_weights.safetensors")
-        self.assertFalse((build / "small/small_weights.safetensors").exists())
+        with self.assertRaisesRegex(AssertionError, r"shufflenet_compile: error: \S*bad.safetensors: "):
+            run("cmake", "--build", build, "--target", "small/small.h")
+        self.assertFalse((build / "small/small.h").exists())
 
     def test_mistakes_are_told_from_here_too(self):
         with tempfile.TemporaryDirectory() as folder:

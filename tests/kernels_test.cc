@@ -400,8 +400,8 @@ struct How {
     bool reference = false;
 };
 
-/// The target of that name, compiled for this processor; nothing where it has not all that the target has. A schedule of
-/// another architecture is compiled for this one: what it computes does not depend on instructions.
+/// The target of that name, compiled for this processor; nothing where it has not all that the target has. A schedule
+/// of another architecture is compiled for this one: what it computes does not depend on instructions.
 std::optional<Halide::Target> runnable(const TargetSpec &spec) {
     const Halide::Target host = Halide::get_host_target();
     Halide::Target target{std::string(spec.halide)};

@@ -108,8 +108,12 @@ class Operands {
   public:
     Operands(const Kernel &kernel, const std::vector<float> &in, const std::vector<int> &table,
              const std::vector<float> &weights)
-        : k_(kernel), layouts_(networks::weight_layouts(kernel)), tables_(networks::table_layout(kernel)), in_(in),
-          table_(table), weights_(weights) {}
+        : k_(kernel),
+          layouts_(networks::weight_layouts(kernel)),
+          tables_(networks::table_layout(kernel)),
+          in_(in),
+          table_(table),
+          weights_(weights) {}
 
     /// The output's lanes, group after group, each in whole planes.
     Lanes result() const {
@@ -136,6 +140,8 @@ class Operands {
             return activated_all(mean(planes(k_.in_planes)), k_.activation);
         case KernelKind::kAdd:
             return added();
+        case KernelKind::kActivation:
+            return activated_all(planes(k_.in_planes), k_.activation);
         case KernelKind::kCopy:
             return copied();
         case KernelKind::kLinear:
@@ -204,9 +210,8 @@ class Operands {
             for (int lane = 0; lane < in.lanes; ++lane) {
                 const int g = lane / each, j = lane % each;
                 Sum sum(weights_[w.bias + g * w.stride + j]);
-                for_each_pixel(k_.window, in.size, p % size.width, p / size.width, [&](int tap, int pixel) {
-                    sum.add(weights_[w.index(g, j, tap)], in.at(lane, pixel));
-                });
+                for_each_pixel(k_.window, in.size, p % size.width, p / size.width,
+                               [&](int tap, int pixel) { sum.add(weights_[w.index(g, j, tap)], in.at(lane, pixel)); });
                 out.at(lane, p) = sum.result();
             }
         }
@@ -232,9 +237,9 @@ class Operands {
     }
     Lanes unit() const {
         size_t next = 0;
-        Lanes middle = k_.expands() ? pointwise(layouts_[next++], k_.summands(), k_.middle, k_.in,
-                                                channels(k_.middle_groups))
-                                    : planes(k_.in_planes);
+        Lanes middle = k_.expands()
+                           ? pointwise(layouts_[next++], k_.summands(), k_.middle, k_.in, channels(k_.middle_groups))
+                           : planes(k_.in_planes);
         if (k_.expands()) middle = activated_all(middle, k_.first);
         middle = activated_all(depthwise(layouts_[next++], middle, k_.out), k_.second);
         const int rows = k_.ordered ? k_.last_summands : k_.middle;

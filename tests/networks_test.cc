@@ -720,11 +720,12 @@ const std::set<Kernel> &kernels() {
 }
 
 TEST(Kernels, HaveKeysOfTheirOwn) {
-    std::map<std::string, const Kernel *> keys;
-    for (const Kernel &kernel : kernels()) {
+    std::map<std::string, Kernel> keys;
+    for (Kernel kernel : kernels()) {
         const std::string found = key(kernel);
-        const auto [entry, fresh] = keys.try_emplace(found, &kernel);
-        EXPECT_TRUE(fresh) << found;
+        // Tuned numbers do not depend on them.
+        kernel.quads = 0;
+        EXPECT_EQ(keys.try_emplace(found, kernel).first->second, kernel) << found;
         const auto part_of_one = [](char ch) {
             return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '_';
         };

@@ -109,7 +109,8 @@ TEST(OpenCl, UsesTheCallersContextQueueAndMemory) {
         caller.read(out, logits);
     }
     for (int i = 0; i < kImages; ++i) {
-        EXPECT_LE(worst_error(std::span(logits).subspan(i * classes, classes), expected.results[i][0].data), kTolerance);
+        EXPECT_LE(worst_error(std::span(logits).subspan(i * classes, classes), expected.results[i][0].data),
+                  kTolerance);
     }
     function<int(Handle)>("clReleaseMemObject")(in);
     function<int(Handle)>("clReleaseMemObject")(out);

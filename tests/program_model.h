@@ -251,6 +251,7 @@ class ProgramModel {
                                channel(v, v.sections.first_channel() + group * k.summands() + s, pixel);
                     }
                 });
+                if (k.shortcut) sum += plane_lane(v, v.sections.first_addend() + group * k.planes(), lane, p);
                 values[i].push_back(reference::activate(sum, k.activation));
                 total += values[i].back();
             }
@@ -277,9 +278,7 @@ class ProgramModel {
         Values values(k.lanes, std::vector<double>(k.out.pixels()));
         for (int lane = 0; lane < k.lanes; ++lane) {
             std::vector<double> in;
-            for (int p = 0; p < k.in.pixels(); ++p) {
-                in.push_back(k.kind == Kind::kCopy ? channel(v, lane, p) : plane_lane(v, 0, lane, p));
-            }
+            for (int p = 0; p < k.in.pixels(); ++p) in.push_back(read_lane(v, lane, p));
             switch (k.kind) {
             case Kind::kDepthwise:
                 values[lane] = filtered(v, 0, whole(v, in, lane), 1)[lane];
@@ -298,12 +297,24 @@ class ProgramModel {
                     values[lane][p] = reference::activate(in[p] + other, k.activation);
                 }
                 break;
+            case Kind::kActivation:
+                for (int p = 0; p < k.out.pixels(); ++p) values[lane][p] = reference::activate(in[p], k.activation);
+                break;
             default:
                 values[lane] = in;
                 break;
             }
         }
         return values;
+    }
+    /// What a kernel of planes, or a copy, reads for one lane.
+    double read_lane(const View &v, int lane, int pixel) const {
+        if (v.kernel.kind != Kind::kCopy) return plane_lane(v, 0, lane, pixel);
+        if (v.kernel.in_planes == 0) return channel(v, lane, pixel);
+        const int32_t *entry = &v.table[size_t(lane / kPlane) * networks::kCopyEntries];
+        const bool first = lane % kPlane < entry[networks::kFirstLanes];
+        return arena_.at(size_t(entry[first ? networks::kFirstRun : networks::kSecondRun]) + lane % kPlane +
+                         size_t(pixel) * kPlane);
     }
     /// All lanes, of which one matters.
     static Values whole(const View &v, const std::vector<double> &in, int lane) {

@@ -109,6 +109,19 @@ TEST(Program, OfTheAuthorsEvenOddFormMovesNothing) {
     EXPECT_EQ(program.bytes_moved(), 0);
 }
 
+TEST(Program, OfTheSumOfTwoUnitsComputesTheGraph) {
+    GraphBuilder b("sum", {7, 5});
+    const auto unit = [&](const std::string &id, const networks::Tensor &in) {
+        const networks::Tensor deep = b.depthwise(id + "_dw", {id + "_dw", ""}, in, square(3));
+        return b.pointwise(id + "_pw", {id + "_pw", ""}, deep, 20, networks::kNoActivation);
+    };
+    const networks::Tensor x = b.convolution("stem", {"stem", ""}, b.image(), 20, square(3), networks::kRelu);
+    b.output("out", b.add("sum", unit("a", x), unit("b", x), networks::kRelu));
+    const Program program = make_program(b.take());
+    expect_equal(program);
+    EXPECT_EQ(program.calls.size(), 3U);
+}
+
 TEST(Program, OfARandomGraphComputesTheGraph) {
     int copies = 0;
     for (unsigned seed = 0; seed < 400; ++seed) {

@@ -53,7 +53,7 @@ class RandomGraph {
         using networks::Tensor;
         const Tensor x = pick(values);
         const int c = x.count();
-        switch (between(0, 15)) {
+        switch (between(0, 17)) {
         case 0:
         case 1:
             return b.pointwise(id, module(id), x, between(1, 50), activation());
@@ -94,6 +94,10 @@ class RandomGraph {
             std::shuffle(order.begin(), order.end(), random_);
             return GraphBuilder::permute(x, order);
         }
+        case 14:
+            return b.activate(id, x, activation());
+        case 15:
+            return b.copy(id, x);
         default: {
             for (const Tensor &y : values) {
                 if (y.count() == c && y.size == x.size && !(y == x)) return b.add(id, x, y, activation());

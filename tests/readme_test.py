@@ -3,7 +3,8 @@
 
     python3 tests/readme_test.py --shufflenet build/x86/bin/shufflenet [unittest arguments]
 
-Needs Python's standard library; for the example with torchvision also that.
+An example is a block of code; where there are several in a language, they have names after it. shufflenet_compile is
+beside the program. Needs Python's standard library.
 """
 
 import argparse
@@ -13,24 +14,47 @@ import pathlib
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
 
-from commands import run
+from commands import run, write_backbone_weights
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 WEIGHTS = ROOT / "models/cifar10_x0_5.safetensors"
 ARGUMENTS = argparse.Namespace()
-# The distribution's own, which is the one that has the distribution's torchvision.
-PYTHON = "/usr/bin/python3"
+
+# What the README leaves out around the example of outputs.
+BACKBONE = """
+#include <cstdio>
+#include <vector>
+#include "shufflenet/model.h"
+#include "street.h"
+
+int main(int, char **argv) {
+    shufflenet::Model model;
+    if (!model.open(street_descriptor).ok() || !model.load_weights(argv[1]).ok()) return 1;
+    std::vector<float> input(3 * STREET_HEIGHT * STREET_WIDTH);
+    for (size_t i = 0; i < input.size(); ++i) input[i] = float(i % 31) / 31 - 0.5F;
+@example@
+    shufflenet::OutputView view;
+    if (!s.ok() || !model.view("stage4", &view).ok()) return 1;
+    const auto [channels, height, width] = view.shape;
+    for (int c = 0; c < channels; ++c) {
+        for (int p = 0; p < height * width; ++p) {
+            if (view.data[view.channel_offset[c] + p * view.pixel_stride] != stage4[p * channels + c]) return 1;
+        }
+    }
+    std::printf("%zu %d %d %d\\n", stage3.size(), channels, height, width);
+}
+"""
 
 
-def example(language):
-    """The only block of the README in that language."""
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def example(language, name=""):
+    """The only block of the README in that language, or of those the one of that name."""
+    info = f"{language} {name}".strip()
+    (block,) = re.findall(rf"^```{info}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     return block
 
 
@@ -48,14 +72,17 @@ class ReadmeTest(unittest.TestCase):
         """A project of its own, with this one as a subdirectory."""
         (self.folder / "shufflenet").symlink_to(ROOT)
         (self.folder / "CMakeLists.txt").write_text(
-            "cmake_minimum_required(VERSION 3.25)\nproject(readme)\n" + example("cmake"))
+            "cmake_minimum_required(VERSION 3.25)\nproject(readme)\n" + example("cmake") + example("cmake", "backbone")
+            + "add_executable(backbone backbone.cc)\ntarget_link_libraries(backbone PRIVATE street)\n")
         (self.folder / "app.cc").write_text(example("cpp"))
+        (self.folder / "backbone.cc").write_text(BACKBONE.replace("@example@", example("cpp", "backbone")))
         (self.folder / "app.c").write_text(example("c"))
         shutil.copy(WEIGHTS, self.folder / "pets.safetensors")
         build = self.folder / "build"
+        # All instruction sets would say no more.
         run("cmake", "-S", self.folder, "-B", build, "-G", "Ninja", "-D", "CMAKE_BUILD_TYPE=Release",
-            *shlex.split(ARGUMENTS.cmake_options))
-        run("cmake", "--build", build, "--target", "app")
+            "-D", "SHUFFLENET_TARGETS=baseline", *shlex.split(ARGUMENTS.cmake_options))
+        run("cmake", "--build", build, "--target", "app", "backbone")
         return build
 
     def test_programs(self):
@@ -71,19 +98,22 @@ class ReadmeTest(unittest.TestCase):
 
         program = self.folder / "plain"
         libraries = re.search(r"`libpets\.a (-[^`]*)`", README)[1].split()
-        run(ARGUMENTS.cc, "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{build}/pets/include", self.folder / "app.c",
+        run(ARGUMENTS.cc, "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{build}/pets", self.folder / "app.c",
             build / "libpets.a", *libraries, "-o", program)
         zeros = [float(line) for line in run(*emulator, program).split()]
         self.assertEqual((len(zeros), len(set(zeros))), (10, 10))
 
-    def test_weights_from_torchvision(self):
-        if subprocess.run([PYTHON, "-c", "import torchvision"], stderr=subprocess.DEVNULL).returncode != 0:
-            self.skipTest("python3-torchvision is not installed")
-        script = example("python").replace('weights="IMAGENET1K_V1"', "weights=None")
-        self.assertIn("weights=None", script)
-        run(PYTHON, "-c", script, cwd=self.folder)
-        text = run(ARGUMENTS.shufflenet, "convert", self.folder / "x1_0.safetensors", self.folder / "out.safetensors")
-        self.assertIn("shufflenet_v2_x1_0, 1000 classes", text)
+        weights = self.folder / "backbone.safetensors"
+        write_backbone_weights(WEIGHTS, weights)
+        self.assertEqual(run(*emulator, build / "backbone", weights), f"{96 * 20 * 20} 192 10 10\n")
+
+    def test_compiler(self):
+        (self.folder / "app.c").write_text(example("c"))
+        shutil.copy(WEIGHTS, self.folder / "pets.safetensors")
+        path = f"{os.path.dirname(ARGUMENTS.shufflenet)}:{os.environ['PATH']}"
+        script = example("sh", "compiler").replace(" --embed", " --targets baseline --embed")
+        run("bash", "-euo", "pipefail", "-c", script, cwd=self.folder, env={**os.environ, "PATH": path})
+        self.assertEqual(len(set(run(self.folder / "app").split())), 10)
 
     def test_commands_exist(self):
         commands = re.findall(r"^shufflenet (\w+)(.*)$", example("sh"), re.MULTILINE)
@@ -114,7 +144,9 @@ class ReadmeTest(unittest.TestCase):
     def test_files_that_it_names_exist(self):
         for name in re.findall(r"\]\(([^)#:]+)\)", README):
             self.assertTrue((ROOT / name).exists(), name)
-        for name in re.findall(r"^    ([\w./]+)/ +\w", README, re.MULTILINE):
+        rooms = " ".join(re.findall(r"^    (\w+/ .*)$", README, re.MULTILINE))
+        self.assertGreater(rooms.count("/"), 5)
+        for name in re.findall(r"(\w+)/ ", rooms):
             self.assertTrue((ROOT / name).is_dir(), name)
 
     def test_accuracy_is_the_metadatas(self):

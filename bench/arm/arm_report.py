@@ -28,7 +28,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
-STAGES = ["stem", "stage2", "stage3", "stage4", "conv5_pool", "fc"]
+STAGES = ["stem", "stage2", "stage3", "stage4", "conv5", "fc"]
 LANES = 4
 
 # By core, programs that have a model of it, the preferred one first. LLVM models the Cortex-A76 as a Cortex-A57, with one
@@ -192,7 +192,13 @@ class Figures:
 
 def stage_of(name):
     """The stage of a kernel or a layer, e.g. of "stage3_unit1_branch2_pw1"."""
-    return next(stage for stage in STAGES if stage.split("_")[0] == name.split("_")[0])
+    return next(stage for stage in STAGES if stage == name.split("_")[0])
+
+
+def stages_of_kernels(args, network):
+    """The stage of every kernel of a network, by its key: that of its first call."""
+    text = run([args.compiler, "--list-kernels", "--network", network])
+    return {key: stage_of(call) for key, call, *_ in map(str.split, text.splitlines())}
 
 
 def measure(args, network, plugin, functions, models):
@@ -202,15 +208,16 @@ def measure(args, network, plugin, functions, models):
     info = json.loads(run(["qemu-aarch64", "-L", args.sysroot, args.build / "bin" / "shufflenet", "info", "--json",
                            network]))
     stages = {stage: Figures() for stage in [*STAGES, "network"]}
+    kernels = stages_of_kernels(args, network)
     for layer in info["layers"]:
         if layer["flops"]:
             for figures in (stages[stage_of(layer["id"])], stages["network"]):
                 figures.needed += layer["flops"]
     for name, code in functions.items():
-        match = re.match(rf"{network}_{args.isa}_(.+)", name)
+        match = re.match(rf"{network}_{args.isa}_(.+?)(?:_par_for_.*)?$", name)
         if match is None:
             continue
-        stage = stage_of(match[1])
+        stage = kernels[match[1]]
         for figures in (stages[stage], stages["network"]):
             figures.add_code(code, counts)
             for loop in inner_loops(code):
@@ -277,6 +284,7 @@ def write(path, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder of the preset arm64")
+    parser.add_argument("--compiler", type=pathlib.Path, required=True, help="shufflenet_compile of this machine")
     parser.add_argument("--sysroot", default="/usr/aarch64-linux-gnu", help="where qemu finds the target's libraries")
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     parser.add_argument("--cores", nargs="+", choices=MODELS, default=list(MODELS), help="models of llvm-mca")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Which register tile is best on which ARM core, by llvm-mca: whether one schedule serves them all.
 
-    bench/arm/arm_tiles.py --generators build/arm64/host/build/bin/shufflenet_generators [--markdown FILE]
+    bench/arm/arm_tiles.py --compiler build/arm64/host/build/bin/shufflenet_compile [--markdown FILE]
 
 Compiles a unit's kernel with every tile that is as wide as a panel of weights, and puts the inner loop of its last pointwise
 convolution through the models of cores. Prints cycles for a hundred multiply-add instructions; less is better. Needs
@@ -10,34 +10,28 @@ what arm_report.py needs, but for qemu.
 import argparse
 import json
 import pathlib
-import re
 import sys
 import tempfile
 
 import arm_report
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+# One unit as stage 3 of x1.0 has them, and as little else as a network can have.
+NETWORK = ["--network", "shufflenet_v2", "--units", "2", "--channels", "116,232", "--input", "112,112"]
+UNIT = "stage2_unit1_branch2"
 TILES = [(pixels, 4) for pixels in range(2, 7)]
 
 
-def target_of(isa):
-    """Halide's target string and the features of every kernel, from the table."""
-    table = (ROOT / "networks/targets.h").read_text()
-    row = re.search(rf'\{{"{isa}", "[^"]*", \d+, \d+, "([^"]+)"(?:, \d)?\}}', table)
-    features = re.search(r'kKernelFeatures = "([^"]+)"', table)
-    return f"{row[1]}-{features[1]}"
-
-
 def loops_of(args, folder, pixels, vectors):
-    """The inner loops, of fours of summands, of pw2 with this tile."""
+    """The inner loops, of four summands each, of pw2 with this tile."""
+    kernels = arm_report.run([args.compiler, "--list-kernels", *NETWORK])
+    key = next(line.split()[0] for line in kernels.splitlines() if UNIT in line.split())
     tuned = folder / "tuned.json"
-    tuned.write_text(json.dumps({"kernels": {"k": {"tile_pixels": pixels, "tile_vectors": vectors}}}))
-    arm_report.run([args.generators, "-g", "branch2", "-f", "kernel", "-o", folder, "-e", "object",
-                    f"target={target_of(args.isa)}", "network=shufflenet_v2_x1_0", "height=224", "width=224", "stage=3",
-                    "kernel=k", f"tuned={tuned}"])
+    tuned.write_text(json.dumps({"target": args.isa, "kernels": {key: {"tile_pixels": pixels, "tile_vectors": vectors}}}))
+    arm_report.run([args.compiler, *NETWORK, "--name", "tiles", "--targets", args.isa, "--tuned", tuned, "--objects",
+                    "--quiet", "--output", folder])
     loops = []
-    for name, code in arm_report.disassemble(folder / "kernel.o").items():
-        if "_pw2_" in name and "_tail_" not in name:
+    for name, code in arm_report.disassemble(folder / "tiles_kernels.o").items():
+        if name.startswith(f"tiles_{args.isa}_{key}_par_for_pw2") and "_tail_" not in name:
             loops += [loop for loop in arm_report.inner_loops(code)
                       if sum(arm_report.by_lane(i) for i in loop) == 4 * pixels * vectors]
     if not loops:
@@ -79,7 +73,7 @@ def markdown(args, models, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generators", type=pathlib.Path, required=True, help="the program that compiles kernels")
+    parser.add_argument("--compiler", type=pathlib.Path, required=True, help="shufflenet_compile of this machine")
     parser.add_argument("--isa", default="neon")
     parser.add_argument("--markdown", type=pathlib.Path, help="file to write")
     args = parser.parse_args()

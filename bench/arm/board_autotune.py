@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder of the preset arm64")
     parser.add_argument("--sysroot", type=pathlib.Path, required=True, help="folder with the target's libraries")
     parser.add_argument("--autotune", type=pathlib.Path, required=True, help="the autotuner of this machine's preset")
-    parser.add_argument("--compiler", default="aarch64-linux-gnu-g++", help="what links the board's kernels")
+    parser.add_argument("--compiler", default="aarch64-linux-gnu-g++", help="what assembles and links the board's kernels")
     parser.add_argument("--runner", required=True, help="command that runs a shell command on the board")
     parser.add_argument("--prefix", default="", help="what the program runs under there, e.g. 'taskset -c 4-7'")
     args, options = parser.parse_known_args()

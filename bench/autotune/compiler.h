@@ -17,11 +17,11 @@ using Times = std::map<std::string, double>;
 
 /// A kernel compiled with some numbers.
 struct Version {
-    Candidate numbers;
-    std::string object;      ///< Path of the shared object.
-    int lanes[2] = {0, 0};   ///< See BuiltKernel.
-    std::string failure;     ///< Why there is none.
-    Times times;
+    Candidate numbers{};
+    std::string object{};   ///< Path of the shared object.
+    int lanes[2] = {0, 0};  ///< See BuiltKernel.
+    std::string failure{};  ///< Why there is none.
+    Times times{};
     /// Geometric mean, over thread counts, of the time over that of the first version in the same trial.
     double relative = 0;
 };

@@ -120,8 +120,8 @@ class Fixture {
 
     /// On how many the kernel runs from now on.
     void set_threads(int threads) {
-        runner_ = std::make_unique<CallRunner>(Callee{&data_.program(), &kernels_, &weights_}, data_.graph().input,
-                                               image_, threads, kernels_.scratch_bytes);
+        runner_ = std::make_unique<CallRunner>(Callee{&data_.program(), &kernels_, &weights_}, image_, threads,
+                                               kernels_.scratch_bytes);
         fill();
         elsewhere_.assign(runner_->pool().active(), std::vector<float>(kPrivateCacheBytes / sizeof(float)));
         find_operands();

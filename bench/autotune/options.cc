@@ -80,7 +80,8 @@ TuningOptions parse_tuning_options(int argc, char **argv) {
     TuningOptions options;
     std::string target;
     CLI::App app(
-        "Searches the numbers of the schedules of a model's kernels, and writes them to schedules/tuned/<target>.json,\n"
+        "Searches the numbers of the schedules of a model's kernels, and writes them to "
+        "schedules/tuned/<target>.json,\n"
         "where the next build finds them: for these kernels, and for equal ones of any other model.");
     add_options(app, options, target);
     parse(app, argc, argv);

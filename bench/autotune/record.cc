@@ -66,8 +66,7 @@ void TuningRecord::store(const std::string &key, const Candidate &numbers, const
     write_text(path_, root_.dump(1) + "\n");
 }
 
-double TuningRecord::total(const std::vector<TunedKernel> &kernels, const char *which,
-                           const std::string &count) const {
+double TuningRecord::total(const std::vector<TunedKernel> &kernels, const char *which, const std::string &count) const {
     double sum = 0;
     const Json &measured = root_["measured"];
     for (const TunedKernel &kernel : kernels) {

@@ -1,18 +1,17 @@
 #include "call_runner.h"
 
+#include <algorithm>
 #include <set>
 #include <stdexcept>
 
 #include "cache_line.h"
-#include "networks/graph_text.h"
 #include "runtime/src/isa.h"
 #include "runtime/src/safetensors.h"
 
 namespace shufflenet::bench {
 
-CallRunner::CallRunner(const Callee &callee, Size input, std::span<const float> image, int threads,
-                       size_t scratch_bytes)
-    : callee_(callee), input_(input), image_(image), scratch_memory_(threads) {
+CallRunner::CallRunner(const Callee &callee, std::span<const float> image, int threads, size_t scratch_bytes)
+    : callee_(callee), image_(image), scratch_memory_(threads) {
     const shufflenet_program &program = *callee.program;
     if (!arena_.allocate(size_t(round_up(program.arena_floats, kLineFloats)) + program.row_floats, 0)) {
         throw std::bad_alloc();
@@ -38,7 +37,8 @@ void CallRunner::run(int call) {
     const shufflenet_call &what = calls()[call];
     bool good = false;
     if (call < callee_.program->image_calls) {
-        const ImageMemory memory{image_.data(), input_.height, input_.width, arena_.activations.data(), row().data()};
+        const ImageMemory memory{image_.data(), static_cast<int>(image_.size()), arena_.activations.data(),
+                                 row().data()};
         good = call_for_image(callee_, what, memory, context_);
     } else {
         std::vector<float> &out = written_[what.out];
@@ -62,34 +62,39 @@ std::vector<std::vector<float>> CallRunner::outputs() {
     return all;
 }
 
-ModelCalls::ModelCalls(const Workload &workload, int threads, const networks::PlanOptions &options)
-    : program_(networks::make_program(workload.graph(), options)) {
-    const shufflenet_descriptor &descriptor = workload.descriptor();
-    const shufflenet_program &compiled = *descriptor.program;
-    for (int i = 0; i < compiled.calls_count; ++i) {
-        if (size_t(compiled.calls_count) != program_.calls.size() || program_.calls[i].id != compiled.calls[i].id) {
-            throw std::runtime_error(std::string(descriptor.name) + ": compiled from another plan of its graph");
-        }
-    }
-    check(choose_kernels(descriptor, &kernels_));
+ProgramCalls::ProgramCalls(const networks::Program &program, const shufflenet_program &compiled,
+                           const shufflenet_kernels &kernels, const RandomNetwork &network, int threads)
+    : program_(program), kernels_(kernels) {
     Safetensors tensors;
-    check(Safetensors::parse(workload.safetensors(), "random weights", &tensors));
-    check(pack_weights(tensors, "random weights", descriptor.network, compiled, &weights_));
-    runner_ = std::make_unique<CallRunner>(Callee{&compiled, kernels_, &weights_}, workload.graph().input,
-                                           workload.input(1), threads, kernels_->scratch_bytes);
+    check(Safetensors::parse(network.safetensors(), "random weights", &tensors));
+    check(pack_weights(tensors, "random weights", program.graph.name, compiled, &weights_));
+    runner_ = std::make_unique<CallRunner>(Callee{&compiled, &kernels, &weights_}, network.input(1), threads,
+                                           kernels.scratch_bytes);
     runner_->run_all();
-    error_ = workload.check_outputs(runner_->outputs(), kernels_->isa);
+    error_ = network.check_outputs(runner_->outputs(), kernels.isa);
 }
 
-double ModelCalls::flops(int call) const {
+ModelCalls::ModelCalls(const Workload &workload, int threads) : program_(make_program(workload.graph())) {
+    const shufflenet_descriptor &descriptor = workload.descriptor();
+    const std::span calls(descriptor.program->calls, size_t(descriptor.program->calls_count));
+    const auto same = [](const networks::Call &call, const shufflenet_call &other) { return call.id == other.id; };
+    if (!std::ranges::equal(program_.calls, calls, same)) {
+        throw std::runtime_error(std::string(descriptor.name) + ": its program is not what this program makes of it");
+    }
+    const shufflenet_kernels *kernels = nullptr;
+    check(choose_kernels(descriptor, &kernels));
+    calls_ = std::make_unique<ProgramCalls>(program_, *descriptor.program, *kernels, workload, threads);
+}
+
+double ProgramCalls::flops(int call) const {
     return 2.0 * static_cast<double>(flops_of(program_.graph, program_.calls[call].layers));
 }
 
-double ModelCalls::bytes(int call) const {
+double ProgramCalls::bytes(int call) const {
     return sizeof(float) * static_cast<double>(elements_of(program_.graph, program_.calls[call].layers));
 }
 
-void ModelCalls::evict_weights(int call) const {
+void ProgramCalls::evict_weights(int call) const {
     const networks::Call &what = program_.calls[call];
     const float *weights = weights_.floats.data() + what.weights;
     for (int i = 0; i < networks::weight_floats(program_.kernels[what.kernel]); i += kLineFloats) {

@@ -18,7 +18,7 @@ namespace shufflenet::bench {
 class CallRunner {
   public:
     /// What `callee` points to and `image` outlive the runner. Throws std::runtime_error or std::bad_alloc.
-    CallRunner(const Callee &callee, Size input, std::span<const float> image, int threads, size_t scratch_bytes);
+    CallRunner(const Callee &callee, std::span<const float> image, int threads, size_t scratch_bytes);
 
     std::span<const shufflenet_call> calls() const {
         return {callee_.program->calls, size_t(callee_.program->calls_count)};
@@ -39,7 +39,6 @@ class CallRunner {
 
   private:
     Callee callee_;
-    Size input_;
     std::span<const float> image_;
     Arena arena_;
     std::vector<AlignedArray<std::byte>> scratch_memory_;
@@ -50,17 +49,18 @@ class CallRunner {
     KernelContext context_{.error = &error_};
 };
 
-/// A verified model in calls.
-class ModelCalls {
+/// A verified program in calls.
+class ProgramCalls {
   public:
-    /// `options`: those that the model's program was made with. Throws std::runtime_error where the library reports an
-    /// error or an output is wrong.
-    ModelCalls(const Workload &workload, int threads, const networks::PlanOptions &options = {});
-    ModelCalls(const ModelCalls &) = delete;
-    ModelCalls &operator=(const ModelCalls &) = delete;
+    /// `compiled`: the same program as the runtime has it. The first two outlive the object. Throws std::runtime_error
+    /// where the library reports an error or an output is wrong.
+    ProgramCalls(const networks::Program &program, const shufflenet_program &compiled,
+                 const shufflenet_kernels &kernels, const RandomNetwork &network, int threads);
+    ProgramCalls(const ProgramCalls &) = delete;
+    ProgramCalls &operator=(const ProgramCalls &) = delete;
 
     CallRunner &runner() { return *runner_; }
-    const char *isa() const { return kernels_->isa; }
+    const char *isa() const { return kernels_.isa; }
     const networks::Program &program() const { return program_; }
     /// The worst error of an output, as a share of its range.
     double error() const { return error_; }
@@ -73,11 +73,22 @@ class ModelCalls {
     void evict_weights(int call) const;
 
   private:
-    networks::Program program_;
-    const shufflenet_kernels *kernels_ = nullptr;
+    const networks::Program &program_;
+    const shufflenet_kernels &kernels_;
     PackedWeights weights_;
     std::unique_ptr<CallRunner> runner_;
     double error_ = 0;
+};
+
+/// The same of a compiled model, by the kernels that it would use here.
+class ModelCalls {
+  public:
+    ModelCalls(const Workload &workload, int threads);
+    ProgramCalls &calls() { return *calls_; }
+
+  private:
+    networks::Program program_;
+    std::unique_ptr<ProgramCalls> calls_;
 };
 
 /// Multiply-adds, and elements of the tensors that layers read, of what the last one computes, and of all weights, once

@@ -32,22 +32,24 @@ Outputs::Outputs(std::span<const OutputInfo> outputs, int batch) {
     for (size_t i = 0; i < names_.size(); ++i) requests_.push_back({names_[i], Layout::kNCHW, values_[i]});
 }
 
-Workload::Workload(const shufflenet_descriptor &descriptor, int images)
-    : descriptor_(descriptor),
-      graph_(networks::graph_from_text(descriptor.program->graph)),
+RandomNetwork::RandomNetwork(networks::Graph graph, int images)
+    : graph_(std::move(graph)),
       safetensors_(reference::random_safetensors(graph_, kSeed)),
       input_(reference::random_input(graph_.input, images, kSeed)) {}
 
-std::span<const float> Workload::input(int images) const {
+std::span<const float> RandomNetwork::input(int images) const {
     return std::span(input_).first(size_t(images) * graph_.image_channels * graph_.input.pixels());
 }
 
-double Workload::flops() const { return 2.0 * static_cast<double>(total_cost(graph_).flops); }
+double RandomNetwork::flops() const { return 2.0 * static_cast<double>(total_cost(graph_).flops); }
+
+Workload::Workload(const shufflenet_descriptor &descriptor, int images)
+    : RandomNetwork(networks::graph_from_text(descriptor.program->graph), images), descriptor_(descriptor) {}
 
 Model Workload::open(int threads) const {
     Model model;
     check(model.open(descriptor_, threads));
-    check(model.load_weights(safetensors_, "random weights"));
+    check(model.load_weights(safetensors(), "random weights"));
     return model;
 }
 
@@ -58,22 +60,20 @@ DeviceModel Workload::open_device(const std::string &device, int images) const {
     options.max_batch = images;
     options.graph = device == "cuda";
     check(model.open(descriptor_, options));
-    check(model.load_weights(safetensors_, "random weights"));
+    check(model.load_weights(safetensors(), "random weights"));
     return model;
 }
 
-double Workload::check_outputs(const std::vector<std::vector<float>> &outputs, const std::string &on) const {
-    const std::vector<reference::Tensor> expected =
-        reference::run(graph_, reference::fold(graph_, kSeed), input(1));
+double RandomNetwork::check_outputs(const std::vector<std::vector<float>> &outputs, const std::string &on) const {
+    const std::vector<reference::Tensor> expected = reference::run(graph_, reference::fold(graph_, kSeed), input(1));
     double worst = 0;
     for (size_t o = 0; o < expected.size(); ++o) {
         const auto [low, high] = std::ranges::minmax(expected[o].data);
         for (size_t i = 0; i < expected[o].data.size(); ++i) {
             const double error = std::abs(outputs[o][i] - expected[o].data[i]) / (high - low);
             if (!(error <= kTolerance)) {
-                throw std::runtime_error(std::string(descriptor_.name) + " on " + on + ": " + graph_.outputs[o].name +
-                                         " " + std::to_string(i) + " is wrong by " + std::to_string(error) +
-                                         " of the range");
+                throw std::runtime_error(graph_.name + " on " + on + ": " + graph_.outputs[o].name + " " +
+                                         std::to_string(i) + " is wrong by " + std::to_string(error) + " of the range");
             }
             worst = std::max(worst, error);
         }

@@ -29,12 +29,11 @@ class Outputs {
     std::vector<OutputRequest> requests_;
 };
 
-/// A model's random weights and images.
-class Workload {
+/// Random weights and images of a network.
+class RandomNetwork {
   public:
-    Workload(const shufflenet_descriptor &descriptor, int images);
+    RandomNetwork(networks::Graph graph, int images);
 
-    const shufflenet_descriptor &descriptor() const { return descriptor_; }
     const networks::Graph &graph() const { return graph_; }
     std::span<const std::byte> safetensors() const { return safetensors_; }
     /// The first images of the input.
@@ -42,6 +41,23 @@ class Workload {
 
     /// Multiply-adds of one image, times two.
     double flops() const;
+
+    /// The worst error of the first image's outputs, as computed `on` something, as a share of an output's range.
+    /// Throws std::runtime_error if they are not the naive reference's.
+    double check_outputs(const std::vector<std::vector<float>> &outputs, const std::string &on) const;
+
+  private:
+    networks::Graph graph_;
+    std::vector<std::byte> safetensors_;
+    std::vector<float> input_;
+};
+
+/// Those of a model.
+class Workload : public RandomNetwork {
+  public:
+    Workload(const shufflenet_descriptor &descriptor, int images);
+
+    const shufflenet_descriptor &descriptor() const { return descriptor_; }
 
     /// The model with these weights. Throws std::runtime_error where the library reports an error.
     Model open(int threads) const;
@@ -53,15 +69,8 @@ class Workload {
     DeviceModel open_device(const std::string &device, int images) const;
     void verify(DeviceModel &model) const;
 
-    /// Throws std::runtime_error if the outputs of the first image, as computed `on` something, are not the naive
-    /// reference's; else the worst error, as a share of an output's range.
-    double check_outputs(const std::vector<std::vector<float>> &outputs, const std::string &on) const;
-
   private:
     const shufflenet_descriptor &descriptor_;
-    networks::Graph graph_;
-    std::vector<std::byte> safetensors_;
-    std::vector<float> input_;
 };
 
 /// GFLOP/s of multiply-adds that `threads` threads reach here, measured once in this process for each pair.

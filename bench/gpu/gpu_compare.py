@@ -166,6 +166,7 @@ def kernel_times(torch, library, model, kernels, source, batch, target):
 
 def bench(options, torch, library):
     # It needs PyTorch.
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "networks"))
     from make_models import random_model, weight_arrays, write_safetensors
     limits = device_limits(torch)
     stream = torch.cuda.Stream()

@@ -6,18 +6,18 @@
 #include <filesystem>
 #include <iostream>
 
-#include "child_process.h"
-#include "guidelines_report.h"
-#include "machine_info.h"
+#include "bench/common/child_process.h"
+#include "bench/common/machine_info.h"
+#include "bench/common/text_file.h"
 #include "networks/targets.h"
+#include "report.h"
 #include "runtime/src/isa.h"
-#include "text_file.h"
 
 namespace shufflenet::bench {
 
 namespace {
 
-constexpr int kSchema = 1;
+constexpr int kSchema = 2;
 constexpr std::array kLists = {"tables", "decomposition", "networks"};
 
 struct Options {
@@ -65,7 +65,7 @@ std::vector<std::string> instruction_sets() {
     std::vector<std::string> all;
     for (const TargetSpec &target : kTargets) {
         const bool compiled =
-            std::ranges::any_of(guideline_kernels(), [&](const BlockKernel &k) { return k.isa == target.name; });
+            std::ranges::any_of(guideline_kernels(), [&](const GuidelineKernel &k) { return k.isa == target.name; });
         if (compiled && cpu_has(target.name)) all.emplace_back(target.name);
     }
     if (all.empty()) throw std::runtime_error("this CPU has none of the instruction sets that are compiled in");
@@ -189,8 +189,8 @@ Json measure(const Options &options) {
 
 void plot(const Options &options, const Json &result) {
     std::filesystem::create_directories(options.plots);
-    const std::vector<std::string> command = {"/usr/bin/python3", SHUFFLENET_SOURCE_DIR "/bench/guidelines/plot_guidelines.py",
-                                              "-", options.plots};
+    const std::vector<std::string> command = {
+        "/usr/bin/python3", SHUFFLENET_SOURCE_DIR "/bench/guidelines/plot_guidelines.py", "-", options.plots};
     const ChildResult child = run_child(command, result.dump(), 300);
     if (!child.ok) throw std::runtime_error("--plots " + options.plots + ": " + child.failure);
 }

@@ -1,4 +1,4 @@
-#include "guidelines_measure.h"
+#include "measure.h"
 
 #include <algorithm>
 #include <memory>
@@ -14,8 +14,7 @@ using Clock = std::chrono::steady_clock;
 
 /// One of the things that take turns.
 struct Side {
-    std::unique_ptr<BlockRunner> runner;
-    double error;               ///< The worst that was found before.
+    std::unique_ptr<ProgramRunner> runner;
     int runs = 1;               ///< Of a turn.
     std::vector<double> times;  ///< Seconds of every run.
 };
@@ -36,31 +35,31 @@ void take_turns(std::vector<Side> &sides, const MeasureOptions &options) {
 }
 
 /// What one side took, for the block's repeats together.
-Json figures(const Side &side, int64_t flops, int64_t bytes, double peak) {
+Json figures(const Side &side, int64_t flops, double peak) {
     const double best = side.runner->fastest();
     const double gflops = 2e-9 * static_cast<double>(flops) * kRepeats / best;
     return {{"min_us", best * 1e6},           {"median_us", median(side.times) * 1e6},
             {"images_per_s", 1 / best},       {"gflops", gflops},
             {"peak_fraction", gflops / peak}, {"kernels", side.runner->calls()},
-            {"bytes", bytes * kRepeats},      {"error", side.error}};
+            {"bytes", side.runner->bytes()},  {"error", side.runner->error()}};
 }
 
 /// Sum of the convolutions' lower bounds where all are 1x1, as G1 has it; none otherwise.
-Json mac_bound(const Block &block) {
+Json mac_bound(const Experiment &e) {
     double sum = 0;
-    for (const Operation &op : block.operations) {
-        if (op.kind != OperationKind::kConv) continue;
-        if (op.kernel > 1) return nullptr;
-        sum += mac_lower_bound(op.out_size.pixels(), op.flops());
+    for (const networks::Layer &layer : e.layers()) {
+        if (layer.kind != networks::LayerKind::kConvolution) continue;
+        if (!layer.pointwise()) return nullptr;
+        sum += mac_lower_bound(layer.out.pixels(), static_cast<double>(layer.flops()));
     }
     return sum;
 }
 
 /// The convolutions' channels, as "32-44-32".
-std::string channels_of(const Block &block) {
-    std::string text = std::to_string(block.channels);
-    for (const Operation &op : block.operations) {
-        if (op.kind == OperationKind::kConv) text += "-" + std::to_string(op.out_channels);
+std::string channels_of(const Experiment &e) {
+    std::string text = std::to_string(e.channels);
+    for (const networks::Layer &layer : e.layers()) {
+        if (layer.has_weights()) text += "-" + std::to_string(layer.out_channels);
     }
     return text;
 }
@@ -73,45 +72,55 @@ std::vector<Experiment> rows_of(const TableSpec &table, int width) {
     return rows;
 }
 
-/// Whether fused, of each version that a row has.
-std::vector<bool> versions(const Experiment &e, const std::string &isa) {
-    if (e.fused && fused_is_right(e.block, isa)) return {false, true};
-    return {false};
+/// The versions of a row: unfused, and, where that is fewer kernels, fused.
+struct Row {
+    const Experiment &experiment;
+    std::vector<size_t> sides;  ///< Numbers of its sides.
+};
+
+Row open_row(const Experiment &e, const std::string &isa, const MeasureOptions &options, std::vector<Side> *sides) {
+    Row row{e, {}};
+    const networks::Graph graph = e.graph(kRepeats);
+    networks::Program unfused = unfused_program(graph), fused = fused_program(graph);
+    const bool fewer = fused.calls.size() < unfused.calls.size();
+    const auto open = [&](networks::Program program) {
+        row.sides.push_back(sides->size());
+        // The first call makes the input.
+        sides->push_back({std::make_unique<ProgramRunner>(std::move(program), isa, 1, options.threads), 1, {}});
+    };
+    open(std::move(unfused));
+    if (fewer) open(std::move(fused));
+    return row;
+}
+
+Json row_json(const Row &row, int width, const std::vector<Side> &sides, double peak) {
+    const Experiment &e = row.experiment;
+    const networks::Cost cost = e.cost();
+    Json json = {{"row", e.row},
+                 {"block", e.name},
+                 {"size", {e.size.height, e.size.width}},
+                 {"channels", channels_of(e)},
+                 {"flops", cost.flops},
+                 {"mac", cost.mac},
+                 {"mac_bound", mac_bound(e)}};
+    for (size_t i = 0; i < row.sides.size(); ++i) {
+        json[i == 0 ? "unfused" : "fused"] = figures(sides[row.sides[i]], cost.flops, peak);
+    }
+    if (e.paper.arm[0] > 0) json["paper"] = {{"gpu", e.paper.gpu[width]}, {"arm", e.paper.arm[width]}};
+    return json;
 }
 
 Json measure_table(const TableSpec &table, int width, const std::string &isa, const MeasureOptions &options) {
-    const std::vector<Experiment> rows = rows_of(table, width);
+    const std::vector<Experiment> experiments = rows_of(table, width);
     std::vector<Side> sides;
-    for (const Experiment &e : rows) {
-        for (const bool fused : versions(e, isa)) {
-            auto runner =
-                std::make_unique<BlockRunner>(e.block, guideline_kernels(), isa, fused, kRepeats, options.threads);
-            const double error = runner->verify();
-            sides.push_back({std::move(runner), error, 1, {}});
-        }
-    }
+    std::vector<Row> rows;
+    for (const Experiment &e : experiments) rows.push_back(open_row(e, isa, options, &sides));
     const double peak = fma_peak_gflops(isa, options.threads);
     take_turns(sides, options);
-
     Json result = {
         {"table", table.name},      {"isa", isa},          {"width", width},       {"threads", options.threads},
         {"rounds", options.rounds}, {"peak_gflops", peak}, {"rows", Json::array()}};
-    size_t next = 0;
-    for (const Experiment &e : rows) {
-        Json row = {{"row", e.row},
-                    {"block", e.block.name.view()},
-                    {"size", {e.block.size.height, e.block.size.width}},
-                    {"channels", channels_of(e.block)},
-                    {"flops", e.block.flops()},
-                    {"mac", e.block.mac()},
-                    {"mac_bound", mac_bound(e.block)}};
-        for (const bool fused : versions(e, isa)) {
-            const int64_t bytes = fused ? fused_bytes(e.block) : unfused_bytes(e.block);
-            row[fused ? "fused" : "unfused"] = figures(sides[next++], e.block.flops(), bytes, peak);
-        }
-        if (e.paper.arm[0] > 0) row["paper"] = {{"gpu", e.paper.gpu[width]}, {"arm", e.paper.arm[width]}};
-        result["rows"].push_back(row);
-    }
+    for (const Row &row : rows) result["rows"].push_back(row_json(row, width, sides, peak));
     return result;
 }
 

@@ -1,4 +1,4 @@
-// Measurements of the paper's experiments (networks/guidelines.h) as JSON. Its schema: docs/guidelines/README.md.
+// Measurements of the paper's experiments as JSON. Its schema: docs/guidelines/README.md.
 #pragma once
 
 #include <functional>
@@ -6,15 +6,14 @@
 #include <string>
 #include <vector>
 
-#include "block_runner.h"
+#include "program_runner.h"
 #include "shufflenet/descriptor.h"
 
 namespace shufflenet::bench {
 
 using Json = nlohmann::ordered_json;
 
-/// The kernels, and the models at the sizes that their networks are published for, that the build made; generated.
-std::span<const BlockKernel> guideline_kernels();
+/// The models at the sizes that their networks are published for, that the build made; generated.
 std::vector<const shufflenet_descriptor *> guideline_models();
 
 struct MeasureOptions {
@@ -33,7 +32,7 @@ struct MeasuredSet {
 /// Tables at a width for an instruction set. `widths`: so many of each table.
 std::vector<MeasuredSet> table_sets(int widths, const std::vector<std::string> &isas);
 
-/// Networks operation by operation, and as the library runs them.
+/// Networks layer by layer, and as the library runs them.
 std::vector<MeasuredSet> decomposition_sets(const std::string &isa);
 
 /// All networks' speed as the library runs them, each with those that cost about as much.

@@ -1,11 +1,10 @@
-// Whole networks: what their operations take, unfused and fused, and their speed.
+// Whole networks: what their layers take, unfused; and their speed as the library runs them.
 #include <algorithm>
 #include <memory>
 
-#include "guidelines_measure.h"
-#include "networks/decomposition.h"
-#include "networks/table8.h"
-#include "workload.h"
+#include "measure.h"
+#include "networks/graph_text.h"
+#include "table8.h"
 
 namespace shufflenet::bench {
 
@@ -14,26 +13,20 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// Turns of a whole network for one of an experiment's block: hardly any run as long as a network's is undisturbed
-/// where others use the processor too, and a difference of two needs two of them.
-constexpr int kNetworkTurns = 4, kDifferenceTurns = 12;
-
-/// The blocks of a network, each ready to run.
-struct Piece {
-    std::unique_ptr<BlockRunner> runner;
-    int count;
-};
+/// where others use the processor too.
+constexpr int kNetworkTurns = 4;
 
 /// A model, ready to run, and the seconds of its runs.
 struct Runner {
     std::string name;
     std::unique_ptr<Workload> workload;
     Model model;
-    std::vector<float> logits;
+    std::unique_ptr<Outputs> outputs;
     std::vector<double> times;
 
     void run() {
         const auto start = Clock::now();
-        if (const Status s = model.run(workload->input(), 1, logits); !s.ok()) throw std::runtime_error(s.message());
+        check(model.run(workload->input(1), 1, outputs->requests()));
         times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     }
     double fastest() const { return std::ranges::min(times); }
@@ -42,8 +35,8 @@ struct Runner {
 Runner open_model(const shufflenet_descriptor &descriptor, const MeasureOptions &options) {
     auto workload = std::make_unique<Workload>(descriptor, 1);
     Model model = workload->open(options.threads);
-    std::vector<float> logits(model.classes());
-    return {descriptor.name, std::move(workload), std::move(model), std::move(logits), {}};
+    auto outputs = std::make_unique<Outputs>(model.outputs(), 1);
+    return {descriptor.name, std::move(workload), std::move(model), std::move(outputs), {}};
 }
 
 void take_turns(std::vector<Runner> &sides, int rounds, const MeasureOptions &options) {
@@ -61,58 +54,21 @@ void take_turns(std::vector<Runner> &sides, int rounds, const MeasureOptions &op
     }
 }
 
-/// A kernel for each operation: every kernel's fastest call, summed up by parts.
-Json measure_unfused(std::string_view name, const std::string &isa, const MeasureOptions &options) {
-    std::vector<Piece> pieces;
-    for (const auto &[block, count] : network_blocks(*find_any_network(name))) {
-        auto runner = std::make_unique<BlockRunner>(block, guideline_kernels(), isa, false, 1, options.threads);
-        runner->verify();
-        pieces.push_back({std::move(runner), count});
-    }
-    for (int round = 0; round < kNetworkTurns * options.rounds; ++round) {
-        for (Piece &piece : pieces) piece.runner->run();
-    }
-    std::array<double, kTimeParts.size()> parts{};
-    size_t kernels = 0;
-    for (const Piece &piece : pieces) {
-        const auto fastest = piece.runner->fastest_parts();
-        for (size_t i = 0; i < parts.size(); ++i) parts[i] += piece.count * fastest[i];
-        kernels += piece.count * piece.runner->calls();
-    }
+/// A kernel for each layer: every call's fastest run, summed up by parts.
+Json measure_unfused(const std::string &name, const std::string &isa, const MeasureOptions &options) {
+    ProgramRunner runner(unfused_program(framework_network(name)), isa, 0, options.threads);
+    for (int round = 0; round < kNetworkTurns * options.rounds; ++round) runner.run();
+    const auto parts = runner.fastest_parts();
     Json us;
-    double total = 0;
-    for (size_t i = 0; i < parts.size(); ++i) {
-        us[std::string(kTimeParts[i])] = parts[i] * 1e6;
-        total += parts[i] * 1e6;
-    }
-    return {{"kernels", kernels}, {"total_us", total}, {"us", us}};
+    for (size_t i = 0; i < parts.size(); ++i) us[std::string(kTimeParts[i])] = parts[i] * 1e6;
+    return {{"kernels", runner.calls()}, {"total_us", runner.fastest() * 1e6}, {"us", us}};
 }
 
-/// As the library runs it. A part is what a run gets faster where the kernels are compiled without that work; conv is
-/// what is left of the whole.
-Json measure_fused(std::string_view name, const MeasureOptions &options) {
-    const std::string prefix = std::string(name) + "_without_";
-    std::vector<Runner> sides;
-    for (const shufflenet_descriptor *descriptor : guideline_models()) {
-        if (descriptor->name == name || std::string_view(descriptor->name).starts_with(prefix)) {
-            sides.push_back(open_model(*descriptor, options));
-        }
-    }
-    sides.front().workload->verify(sides.front().model);
-    take_turns(sides, kDifferenceTurns * options.rounds, options);
-    const double total = sides.front().fastest() * 1e6;
-    Json us;
-    for (const std::string_view part : kTimeParts) us[std::string(part)] = nullptr;
-    us["data_movement"] = 0;
-    double conv = total;
-    for (const Runner &side : sides) {
-        if (side.name == name) continue;
-        const double part = total - side.fastest() * 1e6;
-        us[side.name.substr(prefix.size())] = part;
-        conv -= part;
-    }
-    us["conv"] = conv;
-    return {{"total_us", total}, {"us", us}};
+/// As the library runs it: a kernel is several layers, whose parts have no time of their own.
+Json measure_fused(const std::string &name, const std::string &isa, const MeasureOptions &options) {
+    ProgramRunner runner(fused_program(framework_network(name)), isa, 0, options.threads);
+    for (int round = 0; round < kNetworkTurns * options.rounds; ++round) runner.run();
+    return {{"kernels", runner.calls()}, {"total_us", runner.fastest() * 1e6}};
 }
 
 /// Networks that Table 8 has side by side, by the most millions of multiply-adds.
@@ -146,15 +102,14 @@ Json measure_networks(const std::vector<const shufflenet_descriptor *> &models, 
 std::vector<MeasuredSet> decomposition_sets(const std::string &isa) {
     std::vector<MeasuredSet> sets;
     if (guideline_models().empty()) return sets;
-    for (const std::string_view name : kDecomposed) {
-        sets.push_back(
-            {"decomposition", "decomposition/" + std::string(name), [name, isa](const MeasureOptions &options) {
-                 return Json{{"network", name},
-                             {"isa", isa},
-                             {"threads", options.threads},
-                             {"unfused", measure_unfused(name, isa, options)},
-                             {"fused", measure_fused(name, options)}};
-             }});
+    for (const std::string name : kDecomposed) {
+        sets.push_back({"decomposition", "decomposition/" + name, [name, isa](const MeasureOptions &options) {
+                            return Json{{"network", name},
+                                        {"isa", isa},
+                                        {"threads", options.threads},
+                                        {"unfused", measure_unfused(name, isa, options)},
+                                        {"fused", measure_fused(name, isa, options)}};
+                        }});
     }
     return sets;
 }
@@ -165,10 +120,8 @@ std::vector<MeasuredSet> network_sets() {
     for (const auto &[name, most] : kComplexities) {
         std::vector<const shufflenet_descriptor *> models;
         for (const shufflenet_descriptor *descriptor : guideline_models()) {
-            const std::optional<AnyNetwork> network = find_any_network(descriptor->name);
-            if (!network) continue;
-            const auto mflops =
-                total_cost(*network, {network->crop(), network->crop()}, kDefaultClasses).flops / 1'000'000;
+            const networks::Graph graph = networks::graph_from_text(descriptor->program->graph);
+            const int64_t mflops = total_cost(graph).flops / 1'000'000;
             if (mflops > least && mflops <= most) models.push_back(descriptor);
         }
         least = most;

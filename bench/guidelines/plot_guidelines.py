@@ -5,14 +5,11 @@ import json
 import pathlib
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib import ticker
 
-import plot
-from plot import INK
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from charts import INK, plt, save
 
 HERE = "#137cbd"
 FUSED = "#48aff0"
@@ -75,7 +72,7 @@ def panel_for_each_width(result, name, folder, title, label, panel):
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, ncol=len(labels), loc="lower center", bbox_to_anchor=(0.5, -0.08))
     figure.tight_layout()
-    plot.save(figure, folder, name)
+    save(figure, folder, name)
 
 
 def table(result, name, folder):
@@ -108,7 +105,7 @@ def cells(result, folder):
     axis.set_ylabel("% of the multiply-add peak")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=3)
     axis.set_title(f"Cells of many fragments ({best_isa(result)})", color=INK)
-    plot.save(figure, folder, "cells")
+    save(figure, folder, "cells")
 
 
 def units(result, name, folder):
@@ -126,25 +123,28 @@ def units(result, name, folder):
     panel_for_each_width(result, name, folder, f"Units at {side}x{side}", "images/s, those of V2 = 1", panel)
 
 
-PARTS = {"conv": "#137cbd", "depthwise": "#0d8050", "element_wise": "#d9822b", "data_movement": "#c23030", "other": "#8f9398"}
+PARTS = {"conv": "#137cbd", "depthwise": "#0d8050", "element_wise": "#d9822b", "data_movement": "#c23030", "other": "#8f9398",
+         "fused": "#48aff0"}
 
 
 def decomposition(result, folder):
     if not result["decomposition"]:
         return
-    bars = [(f"{r['network']}, {version}", r[version]["us"]) for r in result["decomposition"] for version in ("unfused", "fused")]
+    bars = []
+    for row in result["decomposition"]:
+        bars.append((f"{row['network']}, unfused", row["unfused"]["us"]))
+        bars.append((f"{row['network']}, fused", {"fused": row["fused"]["total_us"]}))
     figure, axis = plt.subplots(figsize=(8, 3.4))
     left = [0.0] * len(bars)
     for part, colour in PARTS.items():
-        # What is within another part has no time of its own; a difference of two runs may be noise below zero.
-        widths = [max(0, us[part] or 0) / 1e3 for _, us in bars]
+        widths = [us.get(part, 0) / 1e3 for _, us in bars]
         axis.barh([name for name, _ in bars], widths, left=left, color=colour, label=part.replace("_", " "), height=0.65)
         left = [a + b for a, b in zip(left, widths)]
     axis.invert_yaxis()
-    axis.set_xlabel(f"milliseconds ({result['decomposition'][0]['isa']}); fused: pools are in conv")
+    axis.set_xlabel(f"milliseconds ({result['decomposition'][0]['isa']})")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(ncol=5, loc="lower center", bbox_to_anchor=(0.4, 1.0))
-    plot.save(figure, folder, "decomposition")
+    save(figure, folder, "decomposition")
 
 
 FAMILIES = {"shufflenet_v2": ("ShuffleNetV2", "#137cbd", "o"), "shufflenet_v1": ("ShuffleNetV1, g=3", "#0d8050", "s"),
@@ -184,7 +184,7 @@ def speed(result, folder):
         axis.spines[["top", "right"]].set_visible(False)
     left.legend()
     figure.tight_layout()
-    plot.save(figure, folder, "speed")
+    save(figure, folder, "speed")
 
 
 def main():

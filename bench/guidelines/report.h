@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "guidelines_measure.h"
+#include "measure.h"
 
 namespace shufflenet::bench {
 

@@ -1,8 +1,8 @@
 // Where the time of a run goes, layer by layer: bench_layers MODEL THREADS RUNS prints a line of JSON.
 //
-// A kernel calls into the thread pool once for each of its parallel loops, and a loop is one layer, or several where the
-// schedule fuses them. The linker hands these calls to us (--wrap), so that what is timed are the library's own kernels.
-// The figures are those of the fastest run, and add up to it:
+// A kernel calls into the thread pool once for each of its parallel loops, and a loop is one layer, or several where
+// the schedule fuses them. The linker hands these calls to us (--wrap), so that what is timed are the library's own
+// kernels. The figures are those of the fastest run, and add up to it:
 //   {"model":…, "isa":…, "threads":…, "peak_gflops":…, "run_us":…, "loops_us": what the loops take, "loops": [
 //     {"kernel": its first call, "layers": "pw1", "calls": 7, "us": wall time of all calls,
 //      "busy_us": the busiest thread's share of it, "mean_busy_us": the mean of the threads,
@@ -170,8 +170,7 @@ std::vector<LoopTime> sum_up(const std::vector<LoopCall> &run, const networks::P
     for (const LoopCall &loop : run) {
         const int kernel = program.calls[loop.call].kernel;
         const std::string func = func_of(loop.body);
-        auto sum =
-            std::ranges::find_if(sums, [&](const LoopTime &s) { return s.kernel == kernel && s.func == func; });
+        auto sum = std::ranges::find_if(sums, [&](const LoopTime &s) { return s.kernel == kernel && s.func == func; });
         if (sum == sums.end()) sum = sums.insert(sums.end(), {kernel, loop.call, func});
         const auto [last, first_time] = last_call.try_emplace({kernel, func}, loop.call);
         // A tail is another loop of the same call.
@@ -247,7 +246,8 @@ double timed_run(CallRunner &runner) {
 Json measure(const shufflenet_descriptor &descriptor, int threads, int runs) {
     const Workload workload(descriptor, 1);
     loops.reserve(10'000);
-    ModelCalls model(workload, threads);
+    ModelCalls verified(workload, threads);
+    ProgramCalls &model = verified.calls();
     std::vector<LoopCall> fastest;
     double best = 1e30;
     for (int i = 0; i < runs; ++i) {

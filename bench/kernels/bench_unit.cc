@@ -1,6 +1,6 @@
 // The pieces of networks: stage/<model>/<stage>/threads:<T>, all calls whose names have the same first word, and
-// kernel/<model>/<call>/threads:<T>, one of each kernel's calls, in real time. Weights are warm, or, with "/cold" in the
-// name, in memory, as the rest of a network leaves them. Counters: GFLOPS, peak_fraction, and for the roofline
+// kernel/<model>/<call>/threads:<T>, one of each kernel's calls, in real time. Weights are warm, or, with "/cold" in
+// the name, in memory, as the rest of a network leaves them. Counters: GFLOPS, peak_fraction, and for the roofline
 // flops_per_byte (of each call input, output and weights counted once).
 #include <benchmark/benchmark.h>
 
@@ -40,19 +40,19 @@ std::vector<Piece> pieces_of(const shufflenet_descriptor &descriptor) {
 }
 
 /// A verified model in calls; made when first needed.
-ModelCalls &model_calls(const shufflenet_descriptor &descriptor, int threads) {
+ProgramCalls &model_calls(const shufflenet_descriptor &descriptor, int threads) {
     static std::map<const shufflenet_descriptor *, std::unique_ptr<Workload>> workloads;
     static std::map<std::pair<const shufflenet_descriptor *, int>, std::unique_ptr<ModelCalls>> all;
     std::unique_ptr<Workload> &workload = workloads[&descriptor];
     if (workload == nullptr) workload = std::make_unique<Workload>(descriptor, 1);
     std::unique_ptr<ModelCalls> &calls = all[{&descriptor, threads}];
     if (calls == nullptr) calls = std::make_unique<ModelCalls>(*workload, threads);
-    return *calls;
+    return calls->calls();
 }
 
 void run_piece(benchmark::State &state, const shufflenet_descriptor &descriptor, const Piece &piece, int threads,
                bool cold) {
-    ModelCalls &model = model_calls(descriptor, threads);
+    ProgramCalls &model = model_calls(descriptor, threads);
     double flops = 0, bytes = 0;
     for (const int call : piece.calls) {
         flops += model.flops(call);

@@ -3,8 +3,9 @@
 //
 //   bench_peer MODEL WEIGHTS.safetensors|random BATCH THREADS INPUT.f32 OUTPUT.f32
 //
-// Runs once and writes the outputs one after another, so that sides can be compared, then prints a line of JSON that says who it is. For
-// each line with a number on standard input it runs that often and prints the microseconds of each run as JSON.
+// Runs once and writes the outputs one after another, so that sides can be compared, then prints a line of JSON that
+// says who it is. For each line with a number on standard input it runs that often and prints the microseconds of each
+// run as JSON.
 #include <algorithm>
 #include <chrono>
 #include <cstring>

@@ -1,6 +1,6 @@
 // From process start to the first result: start/<model>/<from>/<precision>. Every iteration is a new process of this
-// program, which opens the model, loads weights, runs one image and writes its first output; time ends with their first byte.
-// `from` is "file" or "embedded"; embedded weights lie in pages of the program's file, so here in pages of the
+// program, which opens the model, loads weights, runs one image and writes its first output; time ends with their first
+// byte. `from` is "file" or "embedded"; embedded weights lie in pages of the program's file, so here in pages of the
 // weights'. Files are in the page cache; the first process of all, which may find them outside, is not timed.
 #include <fcntl.h>
 #include <spawn.h>

@@ -4,27 +4,13 @@ import json
 import pathlib
 import sys
 
-import matplotlib
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from charts import INK, plt, save
 
-# Middle greys and saturated colours: legible on white and on dark pages alike, with a transparent background.
-INK = "#7a7f87"
 COLOURS = {"onnxruntime": "#d9822b", "openvino": "#7157d9", "pytorch": "#c23030", "ncnn": "#0d8050", "mnn": "#96622d",
            "ours": "#137cbd", "ours2": "#48aff0"}
 TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "pytorch": "PyTorch", "mnn": "MNN"}
-plt.rcParams.update({"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
-                     "ytick.color": INK, "font.size": 10, "svg.hashsalt": "shufflenet", "legend.frameon": False})
-
-
-def save(figure, folder, name):
-    for kind in ("svg", "png"):
-        path = folder / f"{name}.{kind}"
-        temporary = folder / f"{name}.new.{kind}"
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(temporary, transparent=True, dpi=150, bbox_inches="tight", metadata=metadata)
-        temporary.rename(path)
 
 
 def panels(result):
@@ -102,7 +88,7 @@ def bars(result, folder):
 def roofline(result, folder):
     figure, axis = plt.subplots(figsize=(9, 5))
     markers = {"x0_5": "o", "x1_0": "s", "x1_5": "^", "x2_0": "D"}
-    stages = ["stem", "stage2", "stage3", "stage4", "conv5_pool", "fc"]
+    stages = ["stem", "stage2", "stage3", "stage4", "conv5", "fc"]
     hues = ["#137cbd", "#0d8050", "#d9822b", "#c23030", "#752f75", "#8f9398"]
     for point in result["stages"]:
         if not point["name"].endswith("threads:1/cold"):

@@ -135,15 +135,16 @@ class File {
 
     /// "name,size,alignment": an object of zeros, which here is one of .bss.
     void add_zeros(std::string_view rest) {
-        const size_t size = std::min(rest.find(','), rest.size()), end = std::min(rest.find(',', size + 1), rest.size());
+        const size_t size = std::min(rest.find(','), rest.size()),
+                     end = std::min(rest.find(',', size + 1), rest.size());
         const auto own = [&](const std::string &text) { return std::string_view(made_.emplace_back(text)); };
         const Atom before{atom().section, atom().code, {}};
         const std::string alignment(rest.substr(std::min(end + 1, rest.size())));
-        atoms.push_back({".bss",
-                         false,
-                         {own(".balign " + (alignment.empty() ? "1" : alignment)),
-                          own(std::string(rest.substr(0, size)) + ":"),
-                          own(".zero " + std::string(rest.substr(size + 1, end - size - 1)))}});
+        atoms.push_back(
+            {".bss",
+             false,
+             {own(".balign " + (alignment.empty() ? "1" : alignment)), own(std::string(rest.substr(0, size)) + ":"),
+              own(".zero " + std::string(rest.substr(size + 1, end - size - 1)))}});
         atoms.push_back(before);
     }
 

@@ -45,8 +45,7 @@ CompiledDevice plan(const DeviceRequest &request, const DeviceSpec &device, std:
     for (const int batch : request.tuned.batches(device.name)) {
         DeviceVariant variant{batch, {}};
         for (size_t k = 0; k < names.size(); ++k) {
-            const schedules::Tuning tuning =
-                request.tuned.find(device.name, key(request.program.kernels[k]), batch);
+            const schedules::Tuning tuning = request.tuned.find(device.name, key(request.program.kernels[k]), batch);
             const auto same = std::ranges::find_if(*kernels, [&](const DeviceKernel &other) {
                 return other.device == &device && other.number == k && other.tuning == tuning;
             });

@@ -23,8 +23,8 @@ struct CompiledDevice {
 
 struct DeviceRequest {
     const networks::Program &program;
-    std::string name;           ///< Of the model.
-    const TargetSpec &host;     ///< What launches the kernels.
+    std::string name;        ///< Of the model.
+    const TargetSpec &host;  ///< What launches the kernels.
     const std::vector<const DeviceSpec *> &devices;
     int cuda_capability = 0;
     const TunedNumbers &tuned;

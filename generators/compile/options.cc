@@ -323,7 +323,8 @@ void add_output_options(CLI::App &app, Typed &typed, Options &options) {
 
 void add_modes(CLI::App &app, Typed &typed, Options &options) {
     app.add_flag("--check", typed.check, "Only say what would be compiled");
-    app.add_flag("--list-kernels", typed.list, "Only list the kernels, with --devices theirs: each one's key, and the calls that use it");
+    app.add_flag("--list-kernels", typed.list,
+                 "Only list the kernels, with --devices theirs: each one's key, and the calls that use it");
     app.add_flag("--halide-runtime", typed.halide_runtime,
                  "Only write what kernels need of Halide's runtime, an object or, as FILE.s, its assembly");
     app.add_flag("--whole", options.whole, "Of --halide-runtime: all of it, under its own names");

@@ -36,8 +36,7 @@ TunedNumbers::TunedNumbers(const std::string &path) {
     for (const TargetSpec &target : kTargets) look_for(target.name);
     for (const DeviceSpec &device : kDevices) look_for(device.name);
     if (files_.empty()) {
-        throw std::runtime_error(kFlag + path + ": expected a file <target>.json of " + all_names() +
-                                 ", found none");
+        throw std::runtime_error(kFlag + path + ": expected a file <target>.json of " + all_names() + ", found none");
     }
 }
 

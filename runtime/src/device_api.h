@@ -39,8 +39,8 @@ class DeviceApi {
     DeviceApi &operator=(const DeviceApi &) = delete;
 
     virtual std::string name() const = 0;
-    /// Whether a sum of a DevicePointer and bytes is one, too. Otherwise what is within an allocation has to be copied to
-    /// where it belongs.
+    /// Whether a sum of a DevicePointer and bytes is one, too. Otherwise what is within an allocation has to be copied
+    /// to where it belongs.
     virtual bool has_addresses() const = 0;
 
     virtual Status allocate(size_t bytes, DevicePointer *memory) = 0;

@@ -83,9 +83,7 @@ struct DeviceModelState {
     Status load_embedded();
 
     const shufflenet_kernel *kernels_for(int images) const;
-    DeviceRun run_of(const shufflenet_kernel *kernels) const {
-        return {*device, kernels, *launcher, stream, arena};
-    }
+    DeviceRun run_of(const shufflenet_kernel *kernels) const { return {*device, kernels, *launcher, stream, arena}; }
     Status enqueue(DevicePointer in, int images, DevicePointer out) noexcept;
     Status enqueue_graph(DevicePointer in, int images, DevicePointer out);
     Status run(std::span<const float> in, int batch, std::span<const OutputRequest> outputs);
@@ -320,8 +318,8 @@ Status DeviceModelState::read_planes(const OutputRequest &request, int number, i
     Status status;
     for (size_t i = 0; i < offsets.size() && status.ok(); ++i) {
         const size_t from = sizeof(float) * offsets[i] * size_t(arena.images);
-        status = api().download(stream, &planes[i * plane_floats], arena.arena.get(), from,
-                                sizeof(float) * plane_floats);
+        status =
+            api().download(stream, &planes[i * plane_floats], arena.arena.get(), from, sizeof(float) * plane_floats);
     }
     Status done = api().synchronize(stream);
     if (!status.ok()) return status;
@@ -432,7 +430,8 @@ Status DeviceModel::enqueue(DevicePointer input, int batch, DevicePointer out) n
         const std::string name = state_->descriptor->name;
         if (state_->weights == nullptr) return {Code::kBadInput, name + ": enqueue() before weights were loaded"};
         if (state_->classes_output < 0) {
-            return {Code::kUnsupported, name + ": enqueue(): the model has no last linear layer: its outputs are run()'s"};
+            return {Code::kUnsupported,
+                    name + ": enqueue(): the model has no last linear layer: its outputs are run()'s"};
         }
         if (batch < 1 || batch > state_->options.max_batch) {
             return {Code::kBadInput, "batch: expected 1 to " + std::to_string(state_->options.max_batch) +

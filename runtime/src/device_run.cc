@@ -86,9 +86,9 @@ bool DeviceRun::call_for_planes(const shufflenet_call &call, const DeviceConstan
 }
 
 bool DeviceRun::call_for_rows(const shufflenet_call &call, const DeviceConstants &constants) {
-    DeviceArgument in(arena_.rows.get(), {{kPlane, 1},
-                                          {images_, kPlane},
-                                          {program_.row_floats / kPlane, int64_t{kPlane} * arena_.images}});
+    DeviceArgument in(
+        arena_.rows.get(),
+        {{kPlane, 1}, {images_, kPlane}, {program_.row_floats / kPlane, int64_t{kPlane} * arena_.images}});
     DeviceArgument out(out_, {{classes_, 1}, {images_, classes_}});
     DeviceArgument tail(out_, {{0, 1}, {0, 1}});
     return run(call, constants, in, out, tail);

@@ -22,8 +22,8 @@ struct DeviceArena {
 
 class DeviceRun {
   public:
-    DeviceRun(const shufflenet_device &device, const shufflenet_kernel *kernels, DeviceLauncher &launcher,
-              void *stream, const DeviceArena &arena)
+    DeviceRun(const shufflenet_device &device, const shufflenet_kernel *kernels, DeviceLauncher &launcher, void *stream,
+              const DeviceArena &arena)
         : program_(*device.program), kernels_(kernels), api_(launcher.api()), stream_(stream), arena_(arena) {
         context_.device = &launcher;
         preparing_ = launcher.preparing();

@@ -238,8 +238,7 @@ Status OpenCl::read_limits() {
     if (d_.device_info(device_, kDeviceName, sizeof name - 1, name, nullptr) == kSuccess) name_ = name;
     uint64_t local = 0;
     size_t group = 0;
-    for (Status status : {info(kLocalSize, &local),
-                          info(kGroupSize, &group), info(kConstantSize, &constant_bytes_),
+    for (Status status : {info(kLocalSize, &local), info(kGroupSize, &group), info(kConstantSize, &constant_bytes_),
                           info(kConstantArguments, &constant_arguments_)}) {
         if (!status.ok()) return status;
     }

@@ -38,8 +38,7 @@ const int16_t *order_of(const shufflenet_pack &at, const shufflenet_layer &layer
 /// The row of a summand's tap, in floats from the lane's first.
 size_t row_of(const shufflenet_pack &at, const shufflenet_layer &layer, int summand, int tap) {
     const int taps = layer.kernel_height * layer.kernel_width;
-    const size_t row =
-        at.taps_last != 0 ? size_t(summand) * taps + tap : size_t(tap) * layer.in_channels + summand;
+    const size_t row = at.taps_last != 0 ? size_t(summand) * taps + tap : size_t(tap) * layer.in_channels + summand;
     return row * at.panel;
 }
 

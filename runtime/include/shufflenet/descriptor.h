@@ -168,10 +168,10 @@ struct shufflenet_cost {
  *   (lane, image, plane). The table of such a layer is not rewritten.
  * - `out` (lane, pixel, plane, image), whole planes; of a linear layer (class, image). `tail` is empty. */
 struct shufflenet_device {
-    const char *device;                             /**< "opencl", "cuda" */
-    const struct shufflenet_program *program;       /**< Its program, without groups. */
-    int variants_count;                             /**< Tables of kernels. */
-    const int *from_batch;                          /**< Of each: for runs of so many images and more; the first is 1. */
+    const char *device;                       /**< "opencl", "cuda" */
+    const struct shufflenet_program *program; /**< Its program, without groups. */
+    int variants_count;                       /**< Tables of kernels. */
+    const int *from_batch;                    /**< Of each: for runs of so many images and more; the first is 1. */
     const struct shufflenet_kernel *const *kernels; /**< Of each, in the order of the program's shapes. */
     const int *offsets;                             /**< Of each shape: so many entries, the first ones of its tables,
                                                      *   are offsets in the arena. */

@@ -86,8 +86,8 @@ class DeviceModel {
     Status run(std::span<const float> input, int batch, std::span<float> out) noexcept;
 
     /// Device memory in and out, at most max_batch images, aligned to 4 bytes: enqueues on the stream and returns.
-    /// `input`: batch * 3 * height * width floats, NCHW, normalised; `out`: batch * classes() floats, what a last linear
-    /// layer computes. Takes no memory, of the device or of the heap, except where a graph is captured. Error
+    /// `input`: batch * 3 * height * width floats, NCHW, normalised; `out`: batch * classes() floats, what a last
+    /// linear layer computes. Takes no memory, of the device or of the heap, except where a graph is captured. Error
     /// (kUnsupported): the model has no such layer.
     Status enqueue(DevicePointer input, int batch, DevicePointer out) noexcept;
 

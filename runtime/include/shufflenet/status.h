@@ -14,7 +14,7 @@
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 
-/// Why a call failed. The C interface returns the same numbers. docs/errors.md lists the messages.
+/// Why a call failed. The C interface returns the same numbers.
 enum class Code {
     kOk = 0,       ///< Success.
     kBadInput,     ///< A file, tensor or argument is not what it should be; the message names it.

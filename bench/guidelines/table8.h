@@ -4,9 +4,7 @@
 #include <array>
 #include <string_view>
 
-#include "shufflenet/version.h"
-
-namespace shufflenet::inline SHUFFLENET_ABI {
+namespace shufflenet::bench {
 
 /// Complexity in millions of multiply-adds, top-1 error on ImageNet in per cent, and speed: GPU (GTX 1080Ti, batches of
 /// 8 a second) and ARM (Snapdragon 810, images a second).
@@ -38,4 +36,4 @@ constexpr const Table8Row *find_table8(std::string_view network) {
     return nullptr;
 }
 
-}  // namespace shufflenet::inline SHUFFLENET_ABI
+}  // namespace shufflenet::bench
