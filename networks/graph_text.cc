@@ -38,15 +38,19 @@ std::string tensor_text(const Tensor &tensor) {
 /// Reads numbers and signs from a line's fields.
 class Fields {
   public:
-    Fields(std::string_view line, int number) : stream_(std::string(line)), number_(number) {}
+    Fields(std::string_view line, int number) : rest_(line), number_(number) {}
 
     [[noreturn]] void fail(const std::string &expected) const {
         throw std::invalid_argument("line " + std::to_string(number_) + " of a graph: expected " + expected);
     }
-    bool done() { return (stream_ >> std::ws).eof(); }
+    bool done() {
+        rest_.remove_prefix(std::min(rest_.find_first_not_of(' '), rest_.size()));
+        return rest_.empty();
+    }
     std::string word(const std::string &expected) {
-        std::string word;
-        if (!(stream_ >> word)) fail(expected);
+        if (done()) fail(expected);
+        const std::string word(rest_.substr(0, rest_.find(' ')));
+        rest_.remove_prefix(word.size());
         return word;
     }
     int number(const std::string &expected) {
@@ -103,7 +107,7 @@ class Fields {
         rest.remove_prefix(1);
     }
 
-    std::istringstream stream_;
+    std::string_view rest_;
     int number_;
 };
 

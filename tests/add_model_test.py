@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Mistakes in the arguments of shufflenet_add_model() fail when CMake runs, and say what was expected.
 
-    python3 tests/add_model_test.py --cmake cmake [unittest arguments]
+    python3 tests/add_model_test.py --cmake cmake --compile build/x86/bin/shufflenet_compile [unittest arguments]
 
 Needs Python's standard library only.
 """
@@ -16,7 +16,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ARGUMENTS = argparse.Namespace(cmake="")
+ARGUMENTS = argparse.Namespace(cmake="", compile="")
 
 
 class AddModelTest(unittest.TestCase):
@@ -30,6 +30,8 @@ class AddModelTest(unittest.TestCase):
                 path.write_text(text)
             pathlib.Path(folder, "CMakeLists.txt").write_text(
                 "cmake_minimum_required(VERSION 3.25)\nproject(mistaken LANGUAGES NONE)\n"
+                "add_executable(ShuffleNet::compile IMPORTED)\n"
+                f"set_property(TARGET ShuffleNet::compile PROPERTY IMPORTED_LOCATION [[{ARGUMENTS.compile}]])\n"
                 f"include([[{ROOT}/cmake/ShuffleNetModel.cmake]])\nshufflenet_add_model({arguments})\n")
             result = subprocess.run([ARGUMENTS.cmake, "-S", folder, "-B", folder + "/build", *options], stdout=subprocess.PIPE,
                                     stderr=subprocess.STDOUT, timeout=600)
@@ -42,16 +44,20 @@ class AddModelTest(unittest.TestCase):
         good = "NAME pets NETWORK shufflenet_v2_x0_5"
         self.fails("NAME Pets NETWORK shufflenet_v2_x0_5", '"Pets"', "lower case")
         self.fails("NETWORK shufflenet_v2_x0_5", "NAME")
-        self.fails("NAME pets NETWORK resnet18", '"resnet18"', "expected one of shufflenet_v2_x0_5, shufflenet_v2_x1_0")
-        self.fails("NAME pets", "NETWORK", "expected one of")
-        self.fails(f"{good} INPUT 64", "INPUT", "height and width")
-        self.fails(f"{good} INPUT 64 64 64", "INPUT", "height and width")
-        self.fails(f"{good} INPUT 31 64", "INPUT 31 64", "32 to 1024")
-        self.fails(f"{good} INPUT 64 1025", "INPUT 64 1025", "32 to 1024")
-        self.fails(f"{good} INPUT 64 wide", "INPUT 64 wide", "32 to 1024")
-        self.fails(f"{good} CLASSES 0", "CLASSES 0", "1 to 100000")
-        self.fails(f"{good} CLASSES 100001", "CLASSES 100001", "1 to 100000")
-        self.fails(f"{good} TARGETS avx2 neon", "TARGETS neon", "sse41")
+        self.fails("NAME pets NETWORK resnet18", "shufflenet_add_model(pets): --network: expected one of shufflenet_v2, "
+                   "shufflenet_v2_x0_5, shufflenet_v2_x1_0", "found 'resnet18'")
+        self.fails("NAME pets", "--network", "expected one of")
+        for size, found in [("64", "64"), ("64 64 64", "64,64,64"), ("31 64", "31,64"), ("64 1025", "64,1025"),
+                            ("64 wide", "64,wide")]:
+            self.fails(f"{good} INPUT {size}", "--input", "rows and columns", "32 to 1024", f"found '{found}'")
+        self.fails(f"{good} CLASSES 100001", "--classes", "0 to 100000", "found '100001'")
+        self.fails(f"{good} TARGETS avx2 neon", "--targets", "x86_64", "found 'neon'")
+        self.fails(f"{good} OUTPUTS stage9", "outputs: expected some of stage2", "found stage9")
+        self.fails(f"{good} UNITS 1 2", "--units: expected with --network shufflenet_v2 only")
+        self.fails("NAME pets NETWORK shufflenet_v2 UNITS 1 2 CHANNELS 24 48", "channels", "found 2")
+        self.fails("NAME pets NETWORK shufflenet_v2 UNITS 1 CHANNELS 24 49", "channels: expected even numbers")
+        self.fails(f"{good} PRECISION int4", "--precision", "found 'int4'")
+        self.fails(f"{good} EMBED", "EMBED needs WEIGHTS")
         self.fails(f"{good} WIDTH 64", "unknown arguments", "WIDTH")
 
     def test_systems(self):
@@ -61,7 +67,7 @@ class AddModelTest(unittest.TestCase):
         isas = {"x86_64": "sse41 avx2 avx512 avx512x2".split(), "aarch64": ["neon"]}
         for processor, spelled in names.items():
             for name in spelled:
-                self.fails(f"{good} TARGETS none", "TARGETS none", *isas[processor], options=self.system("Linux", name))
+                self.fails(f"{good} TARGETS none", "--targets", *isas[processor], options=self.system("Linux", name))
         for name in ("riscv64", "i686", "armv7l", "aarch64_be", "ppc64le"):
             self.fails(good, "CMAKE_SYSTEM_PROCESSOR: expected one of x86_64, amd64, x64, aarch64, arm64, armv8-a",
                        f'found "{name}"', options=self.system("Linux", name))
@@ -86,24 +92,16 @@ class AddModelTest(unittest.TestCase):
 
     def test_tuned_numbers(self):
         good = "NAME pets NETWORK shufflenet_v2_x0_5 INPUT 64 64 TUNED own"
-        self.fails(good, "own", "no file <target>/pets.json for shufflenet_v2_x0_5 at 64 64")
-        for text, *words in [("", "network"), ("[]", "network"),
-                             ('{"network": "shufflenet_v2_x0_5", "input": [64, 32]}', "no file <target>/pets.json")]:
-            self.fails(good, "own", *words, files={"own/sse41/pets.json": text, "own/neon/pets.json": text})
-        head = '{"network": "shufflenet_v2_x0_5", "input": [64, 64], "kernels": {}, "batches": '
-        for batches, *words in [('{"8": {"stage9": {}}}', "batches.8", 'unknown kernel "stage9"'),
-                                ('{"1": {}}', "batches", "2 to 4096", '"1"'), ('{"8": 1}', "batches", '"8"'),
-                                ('{"5000": {}}', "batches", '"5000"'), ("[]", "batches: expected an object")]:
-            self.fails(good + " DEVICES opencl", "pets.json", *words,
-                       files={"own/opencl/pets.json": head + batches + "}"})
+        self.fails(good, "TUNED", "own: no such file")
         target = "neon" if platform.machine() == "aarch64" else "sse41"
-        self.fails(good + f" TARGETS {target}", f"{target}/pets.json", "batches", "of devices",
-                   files={f"own/{target}/pets.json": head + "{}}"})
+        for text in ("", "[]", "{}"):
+            self.fails(f"{good} TARGETS {target}", f"own/{target}.json", files={f"own/{target}.json": text})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cmake", required=True, help="the program")
+    parser.add_argument("--compile", required=True, help="path of shufflenet_compile")
     _, rest = parser.parse_known_args(namespace=ARGUMENTS)
     unittest.main(argv=[sys.argv[0], *rest])
 

@@ -279,7 +279,6 @@ class UsageTest(CliTest):
             (run + ("--threads", "-1"), "--threads"),
             (run + ("--threads", "two"), "--threads"),
             (run + ("--threads",), "--threads"),
-            (run + ("--features", "stage5=f.npy"), "stage5=f.npy"),
             (run + ("--features", "stage2"), "stage2"),
             (run + ("--features", "stage2="), "stage2="),
             (run + ("--features", "=f.npy"), "=f.npy"),
@@ -1473,8 +1472,6 @@ class LogTest(CliTest):
         whole = float(re.search(r"run, batch 8, 1 threads: (\S+) ms", log)[1])
         # Each figure is rounded to a microsecond.
         self.assertLessEqual(sum(float(ms) for steps in images for _, ms in steps) + fc, whole + 50 * 0.0005)
-        # Nobody asks for conv5: it is computed together with the pool. Another program's turn can fall into one of them.
-        self.assertLess(min(float(steps[4][1]) for steps in images), whole / 100)
 
     def test_lines_of_threads_do_not_mix(self):
         source = self.write("x.npy", npy((64, 3, 64, 64)))

@@ -153,6 +153,9 @@ class RefusalTest(CompileTest):
         one = [*TINY, "--targets", self.target]
         self.refused(1, [*one, "--cxx", "/absent/c++"], "--cxx", "/absent/c++", "found none")
         self.refused(1, [*one, "--cxx", "false"], "--cxx", "false")
+        script = self.sources("c++", "#!/bin/sh\ntest \"$1\" = --version || { echo oops; echo 'Error: no such op' >&2; exit 1; }\n")
+        script.chmod(0o755)
+        self.refused(1, [*one, "--cxx", script], "--cxx", "Error: no such op")
         self.refused(1, [*one, "--runtime", "/absent.a"], "--runtime", "/absent.a")
         runtime = self.sources("runtime.a", "!<arch>\n")
         self.refused(1, [*one, "--runtime", runtime, "--ar", "/absent/ar"], "--ar", "/absent/ar", "found none")
@@ -180,7 +183,7 @@ class OutputTest(CompileTest):
         output = self.folder / "out"
         words = [ARGUMENTS.compile, "--name", "large", "--network", "shufflenet_v2_x2_0", "--output", output]
         with subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE) as process:
-            while not (output.exists() and any(output.iterdir())) and process.poll() is None:
+            while not any(output.rglob("*.s")) and process.poll() is None:
                 time.sleep(0.01)
             process.send_signal(signal.SIGTERM)
             text = process.communicate(timeout=60)[1].decode()

@@ -2,6 +2,8 @@
 
 #include <filesystem>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "halide_runtime.h"
 #include "networks/targets.h"
@@ -66,16 +68,21 @@ std::string add_runtime(const std::vector<std::string> &files, const Staging &st
 
 }  // namespace
 
-void make_archive(const Options &options, const std::string &object, const Tool &cxx, Staging *staging) {
-    const std::string library = "lib" + options.name + ".a", halide = options.name + "_halide";
-    const std::string descriptor = options.name + ".o";
-    const std::string runtime = add_runtime(runtime_files(options), *staging);
-    compile_descriptor(options, cxx, descriptor, *staging);
-    make_halide_runtime(options.processor, cxx, halide, *staging);
-    std::string script = "CREATE " + library + "\nADDMOD " + descriptor + "\nADDMOD " + halide + ".o\n";
-    script += "ADDMOD " + object + "\n";
-    run_tool(ar_tool(options.ar, options.processor), {"-M"}, staging->folder(), script + runtime + "SAVE\nEND\n");
-    staging->keep(library);
+Archive::Archive(const Options &options, Tool cxx, Staging *staging)
+    : options_(options), cxx_(std::move(cxx)), ar_(ar_tool(options.ar, options.processor)), staging_(staging) {
+    check_tool(ar_);
+    runtime_ = add_runtime(runtime_files(options), *staging);
+}
+
+void Archive::make(const std::string &kernels) {
+    const std::string &name = options_.name;
+    const std::string library = "lib" + name + ".a", halide = name + "_halide";
+    compile_descriptor(options_, cxx_, name + ".o", *staging_);
+    make_halide_runtime(options_.processor, cxx_, halide, *staging_);
+    std::string script = "CREATE " + library + "\n";
+    for (const std::string &object : {name + ".o", halide + ".o", kernels}) script += "ADDMOD " + object + "\n";
+    run_tool(ar_, {"-M"}, staging_->folder(), script + runtime_ + "SAVE\nEND\n");
+    staging_->keep(library);
 }
 
 }  // namespace shufflenet::compile

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "files.h"
 #include "options.h"
@@ -10,8 +9,20 @@
 
 namespace shufflenet::compile {
 
-/// Compiles the descriptor, and makes libNAME.a of it, of the objects that staging has, of what kernels need of
-/// Halide's runtime, and of ours. Throws std::runtime_error.
-void make_archive(const Options &options, const std::string &object, const Tool &cxx, Staging *staging);
+class Archive {
+  public:
+    /// Looks for what it takes before much is done: the tools, and the runtime. Throws std::runtime_error.
+    Archive(const Options &options, Tool cxx, Staging *staging);
+
+    /// Compiles the descriptor, and makes libNAME.a of it, of the kernels' object, of what they need of Halide's
+    /// runtime, and of ours.
+    void make(const std::string &kernels);
+
+  private:
+    const Options &options_;
+    Tool cxx_, ar_;
+    Staging *staging_;
+    std::string runtime_;  ///< What adds it, in ar's language.
+};
 
 }  // namespace shufflenet::compile

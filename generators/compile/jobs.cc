@@ -1,18 +1,15 @@
 #include "jobs.h"
 
-#include <poll.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
 
 #include "process.h"
@@ -78,15 +75,9 @@ using Children = std::vector<std::unique_ptr<Child>>;
 
 /// Which of them have something to say.
 std::vector<bool> wait_for_any(const Children &children) {
-    std::vector<pollfd> polled;
-    for (const auto &child : children) polled.push_back({child->descriptor(), POLLIN, 0});
-    while (poll(polled.data(), polled.size(), -1) < 0) {
-        if (errno != EINTR) throw std::system_error(errno, std::generic_category(), "poll");
-        check_interrupts();
-    }
-    std::vector<bool> ready;
-    for (const pollfd &one : polled) ready.push_back(one.revents != 0);
-    return ready;
+    std::vector<int> descriptors;
+    for (const auto &child : children) descriptors.push_back(child->descriptor());
+    return wait_readable(descriptors);
 }
 
 }  // namespace

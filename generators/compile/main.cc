@@ -51,15 +51,15 @@ void write_depfile(const Options &options, const TunedNumbers &tuned, const Stag
 }
 
 /// What the caller gets: the library, or what goes into one.
-void keep_results(const Options &options, const Model &model, const Tool &cxx, Staging *staging) {
-    const std::string object = kernels_object(model.name);
-    write_text(staging->path(options.name + ".h"), header_text(model));
-    write_text(staging->path(options.name + ".cc"), descriptor_text(model));
-    if (options.objects) {
-        for (const std::string &name : {options.name + ".cc", options.name + ".h", object}) staging->keep(name);
+void keep_results(const Model &model, std::optional<Archive> &archive, Staging *staging) {
+    const std::string kernels = kernels_object(model.name), source = model.name + ".cc", header = model.name + ".h";
+    write_text(staging->path(header), header_text(model));
+    write_text(staging->path(source), descriptor_text(model));
+    if (archive) {
+        staging->keep(header);
+        archive->make(kernels);
     } else {
-        staging->keep(options.name + ".h");
-        make_archive(options, object, cxx, staging);
+        for (const std::string &name : {source, header, kernels}) staging->keep(name);
     }
 }
 
@@ -90,8 +90,11 @@ void compile_model(const Options &options) {
     const ProgramData data(make_program(options));
     const TunedNumbers tuned(options.tuned);
     const Tool cxx = cxx_tool(options.cxx, options.processor);
+    check_tool(cxx);
     Progress progress(options.name, !options.quiet);
     Staging staging(options.output);
+    std::optional<Archive> archive;
+    if (!options.objects) archive.emplace(options, cxx, &staging);
     Embedded embedded = embed(options, data, &staging);
     ForDevices device;
     compile_for_devices(options, data.graph(), tuned, progress, staging, &embedded.assembly, &device);
@@ -115,7 +118,7 @@ void compile_model(const Options &options) {
                       .weights = embedded.weights,
                       .metadata = embedded.metadata,
                       .weights_file = embedded.weights_file};
-    keep_results(options, model, cxx, &staging);
+    keep_results(model, archive, &staging);
     staging.commit();
     write_depfile(options, tuned, staging);
 }
@@ -126,11 +129,18 @@ networks::Program listed_program(const Options &options) {
     return options.devices.empty() ? program : networks::make_program(program.graph, {.expand_apart = true});
 }
 
+/// Throws where a file of tuned numbers is none.
+void check_tuned(const Options &options) {
+    const TunedNumbers tuned(options.tuned);
+    for (const TargetSpec *target : options.targets) tuned.find(target->name, "");
+}
+
 void run(const Options &options) {
     switch (options.mode) {
     case Mode::kModel:
         return compile_model(options);
     case Mode::kCheck:
+        check_tuned(options);
         std::cout << check_text(make_program(options));
         break;
     case Mode::kListKernels:

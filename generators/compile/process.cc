@@ -1,6 +1,7 @@
 #include "process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,9 +18,14 @@ namespace {
 
 [[noreturn]] void fail(const char *what) { throw std::system_error(errno, std::generic_category(), what); }
 
-volatile std::sig_atomic_t interrupted = 0;
+/// A signal that comes just before poll() would not end it; what lies in a pipe does.
+int interrupt_pipe[2] = {-1, -1};
 
-void on_interrupt(int signal) { interrupted = signal; }
+void on_interrupt(int /*signal*/) {
+    const int before = errno;
+    (void)!write(interrupt_pipe[1], "", 1);
+    errno = before;
+}
 
 constexpr std::array kInterrupts = {SIGINT, SIGTERM, SIGHUP};
 
@@ -41,20 +47,20 @@ void Pipe::close_end(int end) {
 
 bool Pipe::read_some(std::string *text) const {
     std::array<char, 4096> buffer;
-    const ssize_t count = read(ends_[0], buffer.data(), buffer.size());
-    if (count < 0) {
-        if (errno != EINTR) fail("read");
-        check_interrupts();
-        return true;
-    }
+    ssize_t count = 0;
+    do {
+        count = read(ends_[0], buffer.data(), buffer.size());
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) fail("read");
     text->append(buffer.data(), static_cast<size_t>(count));
     return count > 0;
 }
 
 std::string Pipe::read_all() const {
     std::string text;
-    while (read_some(&text)) {
-    }
+    do {
+        wait_readable({ends_[0]});
+    } while (read_some(&text));
     return text;
 }
 
@@ -91,15 +97,26 @@ bool write_all(int descriptor, std::string_view text) {
     return true;
 }
 
+std::vector<bool> wait_readable(const std::vector<int> &descriptors) {
+    std::vector<pollfd> polled;
+    for (const int descriptor : descriptors) polled.push_back({descriptor, POLLIN, 0});
+    // A negative one is passed over.
+    polled.push_back({interrupt_pipe[0], POLLIN, 0});
+    while (poll(polled.data(), polled.size(), -1) < 0) {
+        if (errno != EINTR) fail("poll");
+    }
+    if (polled.back().revents != 0) throw std::runtime_error("interrupted");
+    polled.pop_back();
+    std::vector<bool> readable;
+    for (const pollfd &one : polled) readable.push_back(one.revents != 0);
+    return readable;
+}
+
 void catch_interrupts() {
-    // No SA_RESTART: what waits is to end.
+    if (pipe2(interrupt_pipe, O_CLOEXEC | O_NONBLOCK) != 0) fail("pipe");
     struct sigaction action {};
     action.sa_handler = on_interrupt;
     for (const int signal : kInterrupts) sigaction(signal, &action, nullptr);
-}
-
-void check_interrupts() {
-    if (interrupted != 0) throw std::runtime_error("interrupted");
 }
 
 }  // namespace shufflenet::compile

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace shufflenet::compile {
 
@@ -42,10 +43,9 @@ int wait_for(pid_t child);
 /// Writes all of it; false: it could not.
 bool write_all(int descriptor, std::string_view text);
 
-/// From now on, an interruption by the user or the system ends what waits here with an exception, so that what was
-/// begun is cleared away.
+/// Waits until one of them can be read; says which can. Throws once the user or the system interrupts this process, if
+/// it catches that: what was begun is then cleared away.
+std::vector<bool> wait_readable(const std::vector<int> &descriptors);
 void catch_interrupts();
-/// Throws if there was one.
-void check_interrupts();
 
 }  // namespace shufflenet::compile

@@ -85,4 +85,6 @@ void run_tool(const Tool &tool, const std::vector<std::string> &arguments, const
     throw std::runtime_error(name + ": " + (said.empty() ? "it failed" : worst_line(said)));
 }
 
+void check_tool(const Tool &tool) { run_tool(tool, {"--version"}, "."); }
+
 }  // namespace shufflenet::compile

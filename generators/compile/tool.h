@@ -21,4 +21,7 @@ Tool ar_tool(const std::string &named, const std::string &processor);
 void run_tool(const Tool &tool, const std::vector<std::string> &arguments, const std::string &folder,
               const std::string &input = {});
 
+/// Throws std::runtime_error where it is not there: before much is done that it is needed for.
+void check_tool(const Tool &tool);
+
 }  // namespace shufflenet::compile

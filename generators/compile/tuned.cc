@@ -43,6 +43,7 @@ TunedNumbers::TunedNumbers(const std::string &path) {
 void TunedNumbers::add(const std::string &target, const std::string &path) {
     given_[target] = {kFlag + path, read_text(path, kOption)};
     files_.push_back(path);
+    if (given_[target].json.empty()) throw std::runtime_error(kFlag + path + ": expected a JSON object, found nothing");
     // What is malformed is to be found before anything is compiled.
     (void)find(target, "");
 }
