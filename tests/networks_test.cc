@@ -348,8 +348,12 @@ TEST(Layers, KindsHaveNames) {
         const Graph graph = published_network(network, {32, 32}, 10).value();
         for (const Layer &layer : graph.layers) names.insert(layer.kind_name());
     }
+    GraphBuilder b("experiment", {2, 2});
+    b.output("out", b.copy("copy", b.activate("relu", b.image(), kRelu)));
+    const Graph experiment = b.take();
+    for (const Layer &layer : experiment.layers) names.insert(layer.kind_name());
     EXPECT_EQ(names, (std::set<std::string_view>{"conv", "depthwise", "pointwise", "max_pool", "average_pool",
-                                                 "global_pool", "fully_connected", "add"}));
+                                                 "global_pool", "fully_connected", "add", "activation", "copy"}));
 }
 
 // shufflenet_v2.h

@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <ostream>
 
 #include "generators/pipeline.h"
 #include "networks/targets.h"
@@ -25,6 +26,7 @@ using networks::Program;
 struct How {
     std::string target;
     bool reference;
+    friend std::ostream &operator<<(std::ostream &out, const How &how) { return out << how.target; }
 };
 
 Halide::Target jit_target(const How &how) {

@@ -191,6 +191,17 @@ TEST(Layers, ActivationComesLast) {
     EXPECT_EQ(added, (Values{1, 0, 5}));
 }
 
+TEST(Layers, ActivationsAndCopiesOfTheirOwn) {
+    EXPECT_EQ(Layers(1, 1, 4, {-2, 0, 3, 9}).compute([](GraphBuilder &b, const networks::Tensor &in) {
+        return b.activate("relu6", in, networks::kRelu6);
+    }),
+              (Values{0, 0, 3, 6}));
+    EXPECT_EQ(Layers(4, 1, 1, {1, 2, 3, 4}).compute([](GraphBuilder &b, const networks::Tensor &in) {
+        return b.copy("copy", GraphBuilder::shuffle(in, 2));
+    }),
+              (Values{1, 3, 2, 4}));
+}
+
 TEST(Layers, MaxPoolIgnoresThePadding) {
     const Layers::Make pool = [](GraphBuilder &b, const networks::Tensor &in) {
         return b.max_pool("pool", in, square(3, 2));
