@@ -353,7 +353,7 @@ class GuidelinesTest(unittest.TestCase):
 
     def test_schema(self):
         page = (self.FOLDER / "README.md").read_text()
-        rows = "\n".join(re.findall(r"^\| `.*$", page.split("## guidelines.json")[1], re.MULTILINE))
+        rows = "\n".join(re.findall(r"^\| `.*$", page.split("## The JSON")[1], re.MULTILINE))
         named = set(re.findall(r"`(\w+)(?:\[\])?`", rows)) | set(re.findall(r"[.`](\w+)\[\]", rows))
         self.assertGreater(len(named), 50)
         program = "".join(path.read_text() for room in ("bench", "networks") for path in (ROOT / room).rglob("*.[ch]*"))
