@@ -35,7 +35,7 @@ struct PooledPointwise {
 /// The global average pool of planes.
 struct GlobalPool {
     PlaneVars planes;
-    int count;   ///< Of planes.
+    int count;  ///< Of planes.
     RDom pixel;
     Func total;  ///< (lane, plane)
     Func out;    ///< (lane, p, plane, group)

@@ -157,11 +157,10 @@ Expr nearest(Size size, const Expr &x, const Expr &y) {
 Expr window_sum(Expr start, const std::function<Expr(int tap)> &weight, const Activation &in, Size in_size,
                 Size out_size, const networks::Window &window, Var c, Var x, Var y) {
     Expr sum = std::move(start);
-    for_each_tap(in_size, out_size, window, x, y,
-                 [&](int tap, const Expr &inside, const Expr &ix, const Expr &iy) {
-                     // The nearest pixel where a window is beyond the border.
-                     sum += weight(tap) * select(inside, likely(in(c, nearest(in_size, ix, iy))), 0.0F);
-                 });
+    for_each_tap(in_size, out_size, window, x, y, [&](int tap, const Expr &inside, const Expr &ix, const Expr &iy) {
+        // The nearest pixel where a window is beyond the border.
+        sum += weight(tap) * select(inside, likely(in(c, nearest(in_size, ix, iy))), 0.0F);
+    });
     return sum;
 }
 
@@ -192,8 +191,8 @@ Depthwise depthwise(const std::string &name, const WeightLayout &layout, const s
     Depthwise f{layout, in_size, networks::window_size(window, in_size), window, {}, 1, group};
     for (const ChannelPart &part : parts) {
         const auto weight = [&](int tap) { return weight_at(blob, layout, part, c, tap); };
-        const Expr sum = window_sum(blob(layout.bias + part.first + c), weight, in[f.parts.size()], in_size,
-                                    f.out_size, window, c, x, y);
+        const Expr sum = window_sum(blob(layout.bias + part.first + c), weight, in[f.parts.size()], in_size, f.out_size,
+                                    window, c, x, y);
         add_part(f, name, part, sum, c, x, y, p, epilogue);
     }
     return f;
@@ -213,8 +212,8 @@ Expr max_or_nan(const Expr &a, const Expr &b) {
 }
 
 /// The maximum over a window at (x, y) of what `at` reads, as `greater` has it.
-Expr window_maximum(const networks::Window &w, const Expr &x, const Expr &y,
-                    const std::function<Expr(Expr, Expr)> &at, const std::function<Expr(Expr, Expr)> &greater) {
+Expr window_maximum(const networks::Window &w, const Expr &x, const Expr &y, const std::function<Expr(Expr, Expr)> &at,
+                    const std::function<Expr(Expr, Expr)> &greater) {
     Expr best;
     for (int ky = 0; ky < w.kernel.height; ++ky) {
         for (int kx = 0; kx < w.kernel.width; ++kx) {
@@ -265,9 +264,18 @@ Stem stem(const std::string &name, const WeightLayout &layout, const std::vector
     const networks::Window &w = kernel.window;
     const Size size = networks::window_size(w, kernel.in);
     const bool bits = kernel.pools() && kernel.activation.non_negative();
-    Stem f{c, x, y, p, w, kernel.in, size, kernel.out,
-           RDom({{0, w.kernel.width}, {0, w.kernel.height}, {0, kernel.in_channels}}, "tap"), {},
-           kernel.pools() ? kernel.pool.kernel.height : 1, group};
+    Stem f{c,
+           x,
+           y,
+           p,
+           w,
+           kernel.in,
+           size,
+           kernel.out,
+           RDom({{0, w.kernel.width}, {0, w.kernel.height}, {0, kernel.in_channels}}, "tap"),
+           {},
+           kernel.pools() ? kernel.pool.kernel.height : 1,
+           group};
     for (const ChannelPart &channels : parts) {
         Stem::Part part = convolved(f, name, layout, channels, bits, blob, image, kernel.activation);
         // Of a maximum, repeating an edge value is as good as leaving out what is beyond the edge.

@@ -87,8 +87,8 @@ struct Pointwise {
     std::vector<RDom> k;            ///< Of each group of summands.
     std::vector<int> side_by_side;  ///< Of each group: see Summands.
     std::vector<Part> parts;
-    Parameter blob;          ///< The packed weights' buffer.
-    std::vector<Var> group;  ///< Further dimensions, of groups or images; or nothing.
+    Parameter blob;                        ///< The packed weights' buffer.
+    std::vector<Var> group;                ///< Further dimensions, of groups or images; or nothing.
     std::optional<PlaneVars> planes = {};  ///< Of a kernel's output, which is stored().
 };
 
@@ -153,8 +153,8 @@ struct Stem {
 /// Reads an image at (x, y, channel), all within it.
 using Image = std::function<Expr(Expr, Expr, Expr)>;
 
-/// What is not negative after `activation` is pooled as integers, without its sign, for zeros have one, too. `group`: as
-/// of pointwise().
+/// What is not negative after `activation` is pooled as integers, without its sign, for zeros have one, too. `group`:
+/// as of pointwise().
 Stem stem(const std::string &name, const WeightLayout &layout, const std::vector<ChannelPart> &parts,
           const networks::Kernel &kernel, const Blob &blob, const Image &image, Var c, Var x, Var y, Var p,
           const std::vector<Var> &group = {});

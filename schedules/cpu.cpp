@@ -161,10 +161,8 @@ void Cpu::store(Depthwise &f, Var c, Var x, Var y, Var p, int blocks) const {
         part.out.compute_root();
         depthwise(f, part, c, x, y, p, co);
         part.out
-            .split(y, block, y, pieces(f.out_size.height, std::min(f.out_size.height, runs)),
-                   TailStrategy::GuardWithIf)
-            .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, runs),
-                   TailStrategy::GuardWithIf)
+            .split(y, block, y, pieces(f.out_size.height, std::min(f.out_size.height, runs)), TailStrategy::GuardWithIf)
+            .split(co, group, co, group_size(part.channels.lanes / part.channels.vec, runs), TailStrategy::GuardWithIf)
             .reorder(y, co, group, block)
             .fuse(group, block, task)
             .parallel(task);

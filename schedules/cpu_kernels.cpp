@@ -34,12 +34,7 @@ void Cpu::apply(GlobalPool &f) const {
     f.out.reorder(ci, cv, co).parallel(co);
     const auto [lane, plane, group] = f.planes;
     f.total.compute_at(f.out, co).split(lane, cv, ci, m_.vec).vectorize(ci).unroll(cv).unroll(plane);
-    f.total.update()
-        .split(lane, cv, ci, m_.vec)
-        .reorder(ci, cv, plane, f.pixel)
-        .vectorize(ci)
-        .unroll(cv)
-        .unroll(plane);
+    f.total.update().split(lane, cv, ci, m_.vec).reorder(ci, cv, plane, f.pixel).vectorize(ci).unroll(cv).unroll(plane);
 }
 
 void Cpu::apply(PlaneByPlane &f) const {

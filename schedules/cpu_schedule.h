@@ -94,8 +94,8 @@ class Cpu final : public Schedule {
     /// Channel tiles of one task: enough tasks for a few threads, but no smaller ones.
     static int group_size(int tiles, int blocks) { return pieces(tiles, blocks == 1 ? tiles : pieces(8, blocks)); }
 
-    /// As many tiles as wanted for a task, or more where the last tile overlaps the one before it: both are one thread's
-    /// then, because a value's last bits may depend on its place in a tile.
+    /// As many tiles as wanted for a task, or more where the last tile overlaps the one before it: both are one
+    /// thread's then, because a value's last bits may depend on its place in a tile.
     static int tiles_of_task(int tiles, int wanted, bool overlap) {
         while (overlap && wanted < tiles && (tiles - 1) % wanted == 0) ++wanted;
         return wanted;

@@ -32,8 +32,7 @@ Order Cpu::order_of(const Unit &f) const {
     const int64_t rows = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, lanes);
     const int64_t channels = unit_bytes(f.dw.in_size, f.dw.out_size, lanes, kPanelFloats);
     const auto tuned = static_cast<Order>(tuning_.order);
-    if ((tuned == Order::kRows && rows > kScratchBytes) ||
-        (tuned == Order::kChannels && channels > kScratchBytes) ||
+    if ((tuned == Order::kRows && rows > kScratchBytes) || (tuned == Order::kChannels && channels > kScratchBytes) ||
         (tuned == Order::kStrips && f.pw2.parts.size() > 1) || tuned > Order::kStrips) {
         throw std::runtime_error("order " + std::to_string(tuning_.order) + ": not possible for this unit");
     }
@@ -106,8 +105,7 @@ void Cpu::in_strips(Unit &f) const {
     const Size out = f.dw.out_size;
     const int strip_height = strip_rows(out, [&](int rows) {
         const int in_rows = std::min(in.height, (rows - 1) * f.dw.window.stride.height + f.dw.window.kernel.height);
-        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.dw.layout.lanes * f.dw.groups,
-                          kPanelFloats);
+        return unit_bytes({in_rows, in.width}, {rows, out.width}, f.dw.layout.lanes * f.dw.groups, kPanelFloats);
     });
     Var strip("strip"), co("co"), po("po"), tile_co("tile_co");
     strips(f.pw2, f.c, f.p, strip_height * out.width, strip);
