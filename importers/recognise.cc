@@ -68,8 +68,8 @@ std::vector<networks::Graph> published_graphs(Family family) {
 }
 
 std::optional<networks::Graph> exact_network(const Safetensors &file) {
-    for (networks::Graph &graph : published_graphs(Family::kAll)) {
-        if (is_state_dict(file, GraphWeights(graph).needed())) return std::move(graph);
+    for (const networks::Graph &graph : published_graphs(Family::kAll)) {
+        if (is_state_dict(file, GraphWeights(graph).needed())) return graph;
     }
     return std::nullopt;
 }

@@ -15,7 +15,7 @@ constexpr std::array<std::string_view, 8> kKinds = {"convolution", "max_pool", "
 
 /// A name, or a sign for none: fields are separated by blanks.
 std::string field(const std::string &name) { return name.empty() ? "-" : name; }
-std::string name_of(const std::string &field) { return field == "-" ? "" : field; }
+std::string name_of(std::string_view field) { return field == "-" ? std::string() : std::string(field); }
 
 /// "4x5:0.0+3,2.7": size, then runs of neighbouring channels, layer.index+count; a layer is "i" for the image.
 std::string tensor_text(const Tensor &tensor) {
@@ -47,15 +47,15 @@ class Fields {
         rest_.remove_prefix(std::min(rest_.find_first_not_of(' '), rest_.size()));
         return rest_.empty();
     }
-    std::string word(const std::string &expected) {
+    /// A view of the line.
+    std::string_view word(const std::string &expected) {
         if (done()) fail(expected);
-        const std::string word(rest_.substr(0, rest_.find(' ')));
+        const std::string_view word = rest_.substr(0, rest_.find(' '));
         rest_.remove_prefix(word.size());
         return word;
     }
     int number(const std::string &expected) {
-        const std::string text = word(expected);
-        std::string_view rest = text;
+        std::string_view rest = word(expected);
         const int value = number(rest, expected);
         if (!rest.empty()) fail(expected);
         return value;
@@ -67,8 +67,7 @@ class Fields {
         return size;
     }
     Tensor tensor() {
-        const std::string text = word("a tensor");
-        std::string_view rest = text;
+        std::string_view rest = word("a tensor");
         Tensor tensor;
         tensor.size.height = number(rest, "a tensor's height");
         sign(rest, 'x');
@@ -161,14 +160,14 @@ Graph graph_from_text(std::string_view text) {
         const size_t end = std::min(text.find('\n', at), text.size());
         Fields fields(text.substr(at, end - at), ++number);
         at = end + 1;
-        const std::string kind = fields.word("a line");
+        const std::string_view kind = fields.word("a line");
         if (number == 1) {
             if (kind != "graph") fields.fail("'graph'");
             graph.name = fields.word("a name");
             graph.input = fields.size("the input's size");
             graph.image_channels = fields.number("the image's channels");
         } else if (kind == "output") {
-            const std::string name = fields.word("an output's name");
+            const std::string name(fields.word("an output's name"));
             graph.outputs.push_back({name, fields.tensor()});
         } else if (std::ranges::find(kKinds, kind) != kKinds.end()) {
             graph.layers.push_back(read_layer(kind, fields));

@@ -85,8 +85,7 @@ using Outputs = std::vector<std::vector<float>>;
 class OutputBuffers {
   public:
     template <typename M>
-    OutputBuffers(const M &model, int batch, Layout layout = Layout::kNCHW) {
-        infos_ = model.outputs();
+    OutputBuffers(const M &model, int batch, Layout layout = Layout::kNCHW) : infos_(model.outputs()) {
         for (const OutputInfo &info : infos_) values_.emplace_back(batch * info.shape.elements(), NAN);
         for (size_t i = 0; i < infos_.size(); ++i) requests_.push_back({infos_[i].name, layout, values_[i]});
     }

@@ -748,7 +748,8 @@ void expect_layout(const Kernel &kernel) {
         ASSERT_EQ(l.panel % kLineFloats, 0);
         ASSERT_EQ(l.lanes % l.panel, 0);
         for (int group = 0; group < l.groups; ++group) {
-            const int64_t bias = l.bias + int64_t{group} * l.stride, weights = l.weights + int64_t{group} * l.stride;
+            const int64_t first = static_cast<int64_t>(group) * l.stride, bias = l.bias + first,
+                          weights = l.weights + first;
             sections.push_back({bias, bias + l.lanes});
             sections.push_back({weights, weights + int64_t{l.lanes} * l.rows});
         }

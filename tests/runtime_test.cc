@@ -178,13 +178,14 @@ int failing(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t 
 // A network: 3 channels -> 20 -> 2 groups of 8 of 10 each -> 24, pooled -> classes.
 
 constexpr int kStem = 20, kGroups = 2, kGroupIn = 10, kGroupOut = 8, kPooled = 24, kClasses = 70;
+constexpr int kGroupsIn = kGroups * kGroupIn, kGroupsOut = kGroups * kGroupOut;
 constexpr int kRow = 32;                     // kPooled in whole planes.
 constexpr int kBody = 2 * kPlane * kPixels;  // After the stem's two planes.
 constexpr int kArena = kBody + 2 * kPlane * kPixels;
 
 /// Summation orders and lanes that are not channels' own.
-constexpr std::array<int16_t, kGroups *kGroupIn> kOrder = {9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 2, 4, 6, 8, 1, 3, 5, 7, 9};
-constexpr std::array<int16_t, kGroups *kGroupOut> kLanes = {7, 6, 5, 4, 3, 2, 1, 0, 17, 16, 19, 18, 21, 20, 23, 22};
+constexpr std::array<int16_t, kGroupsIn> kOrder = {9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 2, 4, 6, 8, 1, 3, 5, 7, 9};
+constexpr std::array<int16_t, kGroupsOut> kLanes = {7, 6, 5, 4, 3, 2, 1, 0, 17, 16, 19, 18, 21, 20, 23, 22};
 
 /// Offset of a channel of the stem.
 int stem_offset(int channel) { return channel / kPlane * kPlane * kPixels + channel % kPlane; }
@@ -197,11 +198,11 @@ int body_offset(int channel) {
 struct Tables {
     alignas(64) std::array<int32_t, 48> entries{};
     std::array<int32_t, kStem> stem{};
-    std::array<int32_t, kGroups * kGroupOut> body{};
+    std::array<int32_t, kGroupsOut> body{};
     Tables() {
         for (int i = 0; i < kStem; ++i) stem[i] = stem_offset(i);
-        for (int i = 0; i < kGroups * kGroupOut; ++i) body[i] = body_offset(i);
-        for (int i = 0; i < kGroups * kGroupIn; ++i) entries[i] = stem[i / kGroupIn * kGroupIn + kOrder[i]];
+        for (int i = 0; i < kGroupsOut; ++i) body[i] = body_offset(i);
+        for (int i = 0; i < kGroupsIn; ++i) entries[i] = stem[i / kGroupIn * kGroupIn + kOrder[i]];
         std::copy(body.begin(), body.end(), entries.begin() + 32);
     }
 };
@@ -757,7 +758,7 @@ std::vector<float> packed_naively(std::span<const shufflenet_layer> layers, std:
         const int per_group = at.order != nullptr ? layer.out_channels * in / at.order_count : layer.out_channels;
         for (int c = 0; c < layer.out_channels; ++c) {
             const int number = at.lane_of != nullptr ? at.lane_of[c] : c;
-            const int64_t group = at.blob + int64_t{number / at.lanes} * at.stride;
+            const int64_t group = at.blob + static_cast<int64_t>(number / at.lanes) * at.stride;
             const int lane = number % at.lanes;
             packed[group + at.bias + lane] = static_cast<float>(folded.bias[c]);
             for (int row = 0; row < at.rows; ++row) {

@@ -123,7 +123,7 @@ int64_t elements_of(const networks::Graph &graph, const std::vector<int> &layers
         }
     }
     const networks::Layer &last = graph.layers[layers.back()];
-    return elements + int64_t{last.out_channels} * last.out.pixels();
+    return elements + static_cast<int64_t>(last.out_channels) * last.out.pixels();
 }
 
 }  // namespace shufflenet::bench

@@ -9,8 +9,8 @@ namespace shufflenet::compile {
 int64_t arena_bytes(const networks::Program &program, const std::vector<CompiledTarget> &targets) {
     int scratch = 0;
     for (const CompiledTarget &target : targets) scratch = std::max(scratch, target.scratch_bytes());
-    const int64_t floats = program.arena_floats + int64_t{kImageGroup} * program.row_floats;
-    return floats * static_cast<int64_t>(sizeof(float)) + scratch;
+    const int64_t rows = static_cast<int64_t>(kImageGroup) * program.row_floats;
+    return (program.arena_floats + rows) * static_cast<int64_t>(sizeof(float)) + scratch;
 }
 
 }  // namespace shufflenet::compile

@@ -108,8 +108,8 @@ void copy_output(const shufflenet_output &output, const float *arena, Layout lay
     const int pixel_step = layout == Layout::kNCHW ? 1 : output.channels;
     for (int c = 0; c < output.channels; ++c) {
         const float *from = arena + output.offsets[c];
-        float *to = out + ptrdiff_t{c} * channel_step;
-        for (int p = 0; p < pixels; ++p) to[ptrdiff_t{p} * pixel_step] = from[ptrdiff_t{p} * kPlane];
+        float *to = out + static_cast<ptrdiff_t>(c) * channel_step;
+        for (ptrdiff_t p = 0; p < pixels; ++p) to[p * pixel_step] = from[p * kPlane];
     }
 }
 
