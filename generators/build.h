@@ -24,10 +24,8 @@ BuiltKernel build_kernel(const networks::Kernel &kernel, const Halide::Target &t
                          const std::string &path);
 
 /// The same for a device and whole batches (see struct shufflenet_device of the descriptor); `target` has the device's
-/// features, too. `batch`: the fewest images of the runs that the kernel is for; schedules do not depend on it as yet,
-/// tuned numbers do. Throws std::runtime_error, naming the kernel's kind, where devices do not have it.
+/// features, too. Throws std::runtime_error, naming the kernel, where devices have none of its kind.
 BuiltKernel build_device_kernel(const networks::Kernel &kernel, const Halide::Target &target,
-                                const schedules::Tuning &tuning, int batch, const std::string &symbol,
-                                const std::string &path);
+                                const schedules::Tuning &tuning, const std::string &symbol, const std::string &path);
 
 }  // namespace shufflenet::generators

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "buffers.h"
 #include "build.h"
 #include "kernels.h"
 #include "pipeline.h"
@@ -18,31 +19,31 @@ using Halide::unsafe_promise_clamped;
 using networks::Kernel;
 using networks::KernelKind;
 using networks::kPlane;
-using networks::TableLayout;
 using schedules::Schedule;
 
 [[noreturn]] void refuse(const Kernel &kernel) {
     throw std::runtime_error("kernel " + networks::key(kernel) + ": devices have no kernel of this kind");
 }
 
-class DeviceBuilder {
+class DeviceBuilder : KernelBuffers {
   public:
     DeviceBuilder(const Kernel &kernel, const Schedule &schedule)
-        : k_(kernel),
-          schedule_(schedule),
-          layouts_(networks::weight_layouts(kernel)),
-          tables_(networks::table_layout(kernel)),
-          in_(Halide::Float(32), linear_rows() ? 3 : 1, "in") {}
+        : KernelBuffers(kernel, kernel.kind == KernelKind::kLinear ? 3 : 1), schedule_(schedule) {
+        if (k_.kind == KernelKind::kLinear) {
+            fix(in_, 0, kPlane, 1);
+            in_.dim(1).set_min(0).set_stride(kPlane);
+            in_.dim(2).set_min(0).set_stride(in_.dim(2).stride() / kPlane * kPlane);
+        }
+        // A caller's images lie anywhere.
+        if (k_.kind != KernelKind::kStem) in_.set_host_alignment(sizeof(float) * kLineFloats);
+    }
 
     KernelPipeline build() {
-        fix_inputs();
         define();
         return {Halide::Pipeline(std::vector<Func>{outputs_[0], outputs_[1]}), in_, table_, weights_, {part()}, {}};
     }
 
   private:
-    bool linear_rows() const { return k_.kind == KernelKind::kLinear; }
-
     void define() {
         if (k_.groups > 1 || k_.middle_groups > 1 || k_.shortcut) refuse(k_);
         switch (k_.kind) {
@@ -68,27 +69,6 @@ class DeviceBuilder {
 
     // Buffers.
 
-    template <typename Buffer>
-    static void fix(Buffer &&buffer, int dimension, int extent, int stride) {
-        buffer.dim(dimension).set_bounds(0, extent).set_stride(stride);
-    }
-    void fix_inputs() {
-        in_.dim(0).set_min(0).set_stride(1);
-        fix(table_, 0, tables_.size(), 1);
-        if (linear_rows()) {
-            fix(in_, 0, kPlane, 1);
-            in_.dim(1).set_min(0).set_stride(kPlane);
-            in_.dim(2).set_min(0).set_stride(in_.dim(2).stride() / kPlane * kPlane);
-            // As many as there are classes.
-            weights_.dim(0).set_min(0).set_stride(1);
-        } else {
-            fix(weights_, 0, networks::weight_floats(k_), 1);
-        }
-        constexpr int kLine = sizeof(float) * kLineFloats;
-        // A caller's images lie anywhere.
-        if (k_.kind != KernelKind::kStem) in_.set_host_alignment(kLine);
-        weights_.set_host_alignment(kLine);
-    }
     void emit(const Func &stored, const PlaneVars &planes) {
         outputs_[0] = stored;
         auto out = stored.output_buffer();
@@ -103,13 +83,6 @@ class DeviceBuilder {
     void emit(Layer &f) {
         store_in_planes(f, p, {n});
         emit(f.parts[0].out, *f.planes);
-    }
-    /// The tail, which devices do not have.
-    static Func nothing(const std::vector<Var> &at) {
-        Func nothing("nothing");
-        nothing(at) = 0.0F;
-        nothing.output_buffer().dim(0).set_bounds(0, 0);
-        return nothing;
     }
 
     // What kernels read.
@@ -212,15 +185,10 @@ class DeviceBuilder {
         schedule_.apply(f);
     }
 
-    const Kernel &k_;
     const Schedule &schedule_;
-    std::vector<WeightLayout> layouts_;
-    TableLayout tables_;
 
     Var c{"c"}, x{"x"}, y{"y"}, p{"p"}, n{"n"};
     PlaneVars planes_;
-    Halide::ImageParam in_, table_{Halide::Int(32), 1, "table"}, weights_{Halide::Float(32), 1, "weights"};
-    Func outputs_[2];
 };
 
 }  // namespace
@@ -233,7 +201,7 @@ KernelPipeline make_device_pipeline(const Kernel &kernel, const Halide::Target &
 }
 
 BuiltKernel build_device_kernel(const Kernel &kernel, const Halide::Target &target, const schedules::Tuning &tuning,
-                                int /*batch*/, const std::string &symbol, const std::string &path) {
+                                const std::string &symbol, const std::string &path) {
     KernelPipeline built = make_device_pipeline(kernel, target, tuning);
     built.pipeline.compile_to_assembly(path, built.arguments(), symbol, target);
     return {{built.parts[0].lanes, 0}, 0};

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "buffers.h"
 #include "kernels.h"
 #include "schedules/prefetch.h"
 
@@ -15,21 +16,17 @@ using Halide::unsafe_promise_clamped;
 using networks::Kernel;
 using networks::KernelKind;
 using networks::kPlane;
-using networks::TableLayout;
 using schedules::Schedule;
 
-class Builder {
+class Builder : KernelBuffers {
   public:
     Builder(const Kernel &kernel, const schedules::Machine &machine, const Schedule &schedule)
-        : k_(kernel),
+        : KernelBuffers(kernel, 1),
           m_(machine),
           schedule_(schedule),
-          layouts_(networks::weight_layouts(kernel)),
-          tables_(networks::table_layout(kernel)),
           parts_(networks::out_parts(kernel, machine.vectors())) {}
 
     KernelPipeline build() {
-        fix_inputs();
         define();
         return {Halide::Pipeline(std::vector<Func>{outputs_[0], outputs_[1]}), in_, table_, weights_, parts_, {}};
     }
@@ -64,28 +61,6 @@ class Builder {
 
     // Buffers.
 
-    template <typename Buffer>
-    static void fix(Buffer &&buffer, int dimension, int extent, int stride) {
-        buffer.dim(dimension).set_bounds(0, extent).set_stride(stride);
-    }
-    void fix_inputs() {
-        in_.dim(0).set_min(0).set_stride(1);
-        fix(table_, 0, tables_.size(), 1);
-        if (k_.kind == KernelKind::kLinear) {
-            // As many as there are classes.
-            weights_.dim(0).set_min(0).set_stride(1);
-        } else {
-            fix(weights_, 0, networks::weight_floats(k_), 1);
-        }
-        weights_.set_host_alignment(sizeof(float) * kLineFloats);
-    }
-    /// An output that is empty, whatever the extents of its other dimensions.
-    static Func nothing(const std::vector<Var> &at) {
-        Func nothing("nothing");
-        nothing(at) = 0.0F;
-        nothing.output_buffer().dim(0).set_bounds(0, 0);
-        return nothing;
-    }
     /// The part `number` of the output, in planes.
     void emit(int number, const Func &stored) {
         const ChannelPart &part = parts_.at(number);
@@ -326,18 +301,12 @@ class Builder {
         schedule_.apply(f);
     }
 
-    const Kernel &k_;
     const schedules::Machine &m_;
     const Schedule &schedule_;
-    std::vector<WeightLayout> layouts_;
-    TableLayout tables_;
     std::vector<ChannelPart> parts_;
 
     Var c{"c"}, x{"x"}, y{"y"}, p{"p"}, g{"g"};
     PlaneVars planes_;
-    Halide::ImageParam in_{Halide::Float(32), 1, "in"}, table_{Halide::Int(32), 1, "table"},
-        weights_{Halide::Float(32), 1, "weights"};
-    Func outputs_[2];
 };
 
 std::unique_ptr<Schedule> schedule_for(const Halide::Target &target, const schedules::Machine &machine,

@@ -15,7 +15,6 @@ namespace {
 struct DeviceKernel {
     const DeviceSpec *device = nullptr;
     size_t number = 0;  ///< In Program::kernels.
-    int batch = 1;      ///< The first that it is for.
     schedules::Tuning tuning;
     std::string symbol;
 };
@@ -32,7 +31,7 @@ Halide::Target halide_target(const DeviceRequest &request, const DeviceSpec &dev
 std::string build(const DeviceRequest &request, const DeviceKernel &kernel, const std::string &local,
                   const std::string &path) {
     generators::build_device_kernel(request.program.kernels[kernel.number], halide_target(request, *kernel.device),
-                                    kernel.tuning, kernel.batch, kernel.symbol, path);
+                                    kernel.tuning, kernel.symbol, path);
     const Module module{kernel.symbol, local, [&](std::string_view name) { return name == kernel.symbol; }};
     write_text(path, rewrite(read_text(path), processor_named(request.host.processor), module));
     return {};
@@ -52,7 +51,7 @@ CompiledDevice plan(const DeviceRequest &request, const DeviceSpec &device, std:
             std::string symbol = same != kernels->end() ? same->symbol
                                                         : request.name + "_" + std::string(device.name) + "_" +
                                                               std::to_string(batch) + "_" + names[k];
-            if (same == kernels->end()) kernels->push_back({&device, k, batch, tuning, symbol});
+            if (same == kernels->end()) kernels->push_back({&device, k, tuning, symbol});
             variant.kernels.push_back({symbol, {request.program.kernels[k].planes() * networks::kPlane, 0}, 0});
         }
         compiled.variants.push_back(std::move(variant));
