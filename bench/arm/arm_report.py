@@ -26,6 +26,10 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from files import write_text
+
 HERE = pathlib.Path(__file__).resolve().parent
 NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
 STAGES = ["stem", "stage2", "stage3", "stage4", "conv5", "fc"]
@@ -274,13 +278,6 @@ def markdown(result):
     return "\n".join(lines) + "\n"
 
 
-def write(path, text):
-    temporary = path.with_suffix(path.suffix + ".new")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(text)
-    temporary.rename(path)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder of the preset arm64")
@@ -297,9 +294,9 @@ def main():
     except (OSError, RuntimeError) as error:
         sys.exit(f"arm_report: error: {error}")
     if args.json:
-        write(args.json, json.dumps(result, indent=1) + "\n")
+        write_text(args.json, json.dumps(result, indent=1) + "\n")
     if args.markdown:
-        write(args.markdown, markdown(result))
+        write_text(args.markdown, markdown(result))
     print(markdown(result))
 
 

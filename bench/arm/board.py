@@ -18,6 +18,10 @@ import subprocess
 import sys
 import tarfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from files import write_text
+
 LOADER = "ld-linux-aarch64.so.1"
 # Part numbers of processors of implementer 0x41, ARM: arch/arm64/include/asm/cputype.h of Linux.
 PARTS = {
@@ -142,13 +146,6 @@ def markdown(result):
     return "\n".join(lines) + "\n"
 
 
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".new")
-    temporary.write_text(text)
-    temporary.rename(path)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder of the preset arm64")
@@ -164,8 +161,8 @@ def main():
         result = measure(args)
     except (OSError, RuntimeError, json.JSONDecodeError) as error:
         sys.exit(f"board: error: {error}")
-    write(args.output / "board.json", json.dumps(result, indent=1) + "\n")
-    write(args.output / "board.md", markdown(result))
+    write_text(args.output / "board.json", json.dumps(result, indent=1) + "\n")
+    write_text(args.output / "board.md", markdown(result))
     print(markdown(result))
 
 

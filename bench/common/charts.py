@@ -3,6 +3,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from files import write_whole
 
 # Middle greys and saturated colours, with a transparent background.
 INK = "#7a7f87"
@@ -11,9 +12,5 @@ plt.rcParams.update({"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor"
 
 
 def save(figure, folder, name):
-    for kind in ("svg", "png"):
-        path = folder / f"{name}.{kind}"
-        temporary = folder / f"{name}.new.{kind}"
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(temporary, transparent=True, dpi=150, bbox_inches="tight", metadata=metadata)
-        temporary.rename(path)
+    write_whole(folder / f"{name}.svg",
+                lambda new: figure.savefig(new, transparent=True, bbox_inches="tight", metadata={"Date": None}))

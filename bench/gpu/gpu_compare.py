@@ -17,6 +17,10 @@ import statistics
 import subprocess
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from files import write_text
+
 NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
 BATCHES = [1, 8, 64, 256]
 CLASSES = 1000
@@ -264,9 +268,7 @@ def main():
         raise SystemExit("PyTorch sees no CUDA device")
     result = bench(options, torch, library)
     for name, text in (("gpu.json", json.dumps(result, indent=1) + "\n"), ("gpu.md", markdown(result))):
-        new = options.output / (name + ".new")
-        new.write_text(text)
-        new.replace(options.output / name)
+        write_text(options.output / name, text)
     print(options.output / "gpu.md")
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Charts of the guidelines' JSON: plot_guidelines.py FILE|- FOLDER writes g1 to g4, cells, units, decomposition and
-speed, as .svg and .png, of what the file has."""
+speed, as .svg, of what the file has."""
 import json
 import pathlib
 import sys

@@ -22,6 +22,10 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from files import write_text, write_whole
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
@@ -114,9 +118,8 @@ def input_file(models, batch, side):
     path = models / f"input_b{batch}_{side}.f32"
     if not path.exists():
         gauss = random.Random(batch).gauss
-        temporary = path.with_suffix(".new")
-        temporary.write_bytes(array.array("f", (gauss(0, 1) for _ in range(batch * 3 * side * side))))
-        temporary.rename(path)
+        values = array.array("f", (gauss(0, 1) for _ in range(batch * 3 * side * side)))
+        write_whole(path, lambda new: new.write_bytes(values))
     return path
 
 
@@ -321,12 +324,6 @@ def layer_table(runs):
     return "\n".join(lines) + "\n"
 
 
-def save(path, text):
-    temporary = path.with_suffix(path.suffix + ".new")
-    temporary.write_text(text)
-    temporary.rename(path)
-
-
 def positive(text):
     if int(text) < 1:
         raise ValueError
@@ -367,22 +364,22 @@ def main():
     for number, (network, batch, threads) in enumerate(cases):
         print(f"\r\033[K[{number + 1}/{len(cases)}] {network} batch {batch} threads {threads}", end="", file=sys.stderr)
         result["cases"].append(measure(args, network, batch, threads, compiled[network]))
-        save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
+        write_text(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
     print("\r\033[K", end="", file=sys.stderr)
     # Stages, layers and charts are of ShuffleNetV2's kernels, of which comparison networks have none.
     ours = [name for name in args.networks if name in NETWORKS]
     if not ours:
         table = markdown(result)
-        save(args.output / "peers.md", table)
+        write_text(args.output / "peers.md", table)
         print(table)
         return
     result["stages"] = measure_stages(args.build)
-    save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
+    write_text(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
     result["layers"] = measure_layers(args.build, ours)
-    save(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
-    save(args.output / "layers.md", f"Machine: {machine}, {result['date']}. " + layer_table(result["layers"]))
+    write_text(args.output / "peers.json", json.dumps(result, indent=1) + "\n")
+    write_text(args.output / "layers.md", f"Machine: {machine}, {result['date']}. " + layer_table(result["layers"]))
     table = markdown(result) + stage_table(result["stages"])
-    save(args.output / "peers.md", table)
+    write_text(args.output / "peers.md", table)
     print(table)
     subprocess.run(["/usr/bin/python3", HERE / "plot.py", args.output / "peers.json", args.output], check=True)
 

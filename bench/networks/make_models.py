@@ -9,8 +9,11 @@ import sys
 import torch
 import torchvision
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "reference"))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "reference"), str(ROOT / "bench/common")]
+
 import comparison_torch
+from files import write_whole
 
 NETWORKS = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
 
@@ -26,13 +29,6 @@ def write_safetensors(path, tensors):
         file.write(struct.pack("<Q", len(text)) + text)
         for value in tensors.values():
             file.write(value.tobytes())
-
-
-def whole(path, write):
-    """Under another name until it is complete."""
-    temporary = path.with_suffix(path.suffix + ".new")
-    write(temporary)
-    temporary.rename(path)
 
 
 def make(network):
@@ -75,11 +71,11 @@ def main():
         if all(path.exists() for path in wanted + weights):
             continue
         model = random_model(network)
-        whole(weights[0], lambda path: write_safetensors(path, weight_arrays(model)))
-        whole(weights[1], lambda path: torch.save(model.state_dict(), path))
+        write_whole(weights[0], lambda path: write_safetensors(path, weight_arrays(model)))
+        write_whole(weights[1], lambda path: torch.save(model.state_dict(), path))
         for batch, path in zip(batches, wanted):
             image = torch.randn(batch, 3, crop_of(network), crop_of(network))
-            whole(path, lambda path: torch.onnx.export(model, image, str(path), opset_version=13))
+            write_whole(path, lambda path: torch.onnx.export(model, image, str(path), opset_version=13))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Charts of compare.py's JSON: plot.py peers.json FOLDER writes peers.svg/.png and roofline.svg/.png."""
+"""Charts of compare.py's JSON: plot.py peers.json FOLDER writes peers.svg and roofline.svg."""
 import json
 import pathlib
 import sys
