@@ -22,7 +22,7 @@ foreach(device ${SHUFFLENET_DEVICES})
 endforeach()
 add_test_model(by_batch_32x32 test_prime 32 32 CLASSES 1000 TUNED "${CMAKE_CURRENT_BINARY_DIR}/tuned")
 set(all_models ${test_models} ${shufflenet_models})
-declare_test_models(${all_models})
+configure_descriptors(test_models.h.in "${CMAKE_CURRENT_BINARY_DIR}/test_models.h" ${all_models})
 
 # Without a driver, or with one that is not usable, if that is what this machine has; the libraries that are put in front
 # make a machine of the other kinds.

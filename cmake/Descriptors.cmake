@@ -1,0 +1,10 @@
+# Configures FILE from TEMPLATE, with @DECLARATIONS@ of the models' descriptors and @POINTERS@ to them.
+function(configure_descriptors template file)
+  set(DECLARATIONS "")
+  set(POINTERS "")
+  foreach(model ${ARGN})
+    string(APPEND DECLARATIONS "extern \"C\" const shufflenet_descriptor ${model}_descriptor;\n")
+    string(APPEND POINTERS "    &${model}_descriptor,\n")
+  endforeach()
+  configure_file("${template}" "${file}" @ONLY)
+endfunction()
