@@ -18,7 +18,6 @@ namespace {
 using Halide::unsafe_promise_clamped;
 using networks::Kernel;
 using networks::KernelKind;
-using networks::kPlane;
 using schedules::Schedule;
 
 [[noreturn]] void refuse(const Kernel &kernel) {

@@ -72,7 +72,7 @@ Expr weight_at(const Blob &blob, const WeightLayout &layout, const ChannelPart &
 Func in_planes(const Func &out, Var p, const PlaneVars &planes, const std::vector<Var> &group) {
     const auto &[lane, plane, number] = planes;
     Func stored(out.name() + "_planes");
-    std::vector<Expr> at = {plane * networks::kPlane + lane, p};
+    std::vector<Expr> at = {plane * kPlane + lane, p};
     if (!group.empty()) at.emplace_back(number);
     stored(lane, p, plane, number) = out(at);
     return stored;

@@ -15,7 +15,6 @@ namespace {
 using Halide::unsafe_promise_clamped;
 using networks::Kernel;
 using networks::KernelKind;
-using networks::kPlane;
 using schedules::Schedule;
 
 class Builder : KernelBuffers {
@@ -68,7 +67,7 @@ class Builder : KernelBuffers {
         Func &out = outputs_[number] = stored;
         fix(out.output_buffer(), 0, std::min(part.lanes, kPlane), 1);
         fix(out.output_buffer(), 1, k_.out.pixels(), kPlane);
-        fix(out.output_buffer(), 2, networks::planes_of(part.lanes), kPlane * k_.out.pixels());
+        fix(out.output_buffer(), 2, planes_of(part.lanes), kPlane * k_.out.pixels());
         fix(out.output_buffer(), 3, k_.groups, planes * k_.out.pixels());
         if (parts_.size() == 1) outputs_[1] = nothing({planes_.lane, p, planes_.plane, planes_.group});
     }

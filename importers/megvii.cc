@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "graph_weights.h"
+#include "networks/bounds.h"
 #include "recognise.h"
-#include "runtime/src/bounds.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/element.h"
 #include "runtime/src/message.h"

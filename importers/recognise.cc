@@ -81,7 +81,7 @@ std::optional<networks::ShuffleNetV2> guess_shufflenet_v2(const Safetensors &fil
     /// Of that module; 0: there is none.
     const auto outputs_of = [&](const std::string &module) {
         const Tensor *weight = file.find(prefix + module + ".weight");
-        const bool some = weight != nullptr && !weight->shape.empty() && weight->shape[0] <= networks::kMaxClasses;
+        const bool some = weight != nullptr && !weight->shape.empty() && weight->shape[0] <= kMaxClasses;
         return some ? static_cast<int>(weight->shape[0]) : 0;
     };
     networks::ShuffleNetV2 network;

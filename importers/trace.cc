@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "moves.h"
-#include "runtime/src/bounds.h"
+#include "networks/bounds.h"
 #include "shape_arithmetic.h"
 
 namespace shufflenet::imports {

@@ -9,14 +9,11 @@
 #include <string_view>
 #include <vector>
 
+#include "bounds.h"
 #include "graph.h"
 
 namespace shufflenet::networks {
 
-/// Smallest and largest supported input height and width, in pixels.
-inline constexpr int kMinInput = 32, kMaxInput = 1024;
-/// Largest number of classes that a network or a weight file may have.
-inline constexpr int kMaxClasses = 100'000;
 /// Classes that the published networks were trained with (ImageNet).
 inline constexpr int kDefaultClasses = 1000;
 

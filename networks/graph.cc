@@ -107,6 +107,8 @@ Cost total_cost(const Graph &graph) {
     return total;
 }
 
+double mac_lower_bound(double hw, double flops) { return 2 * std::sqrt(hw * flops) + flops / hw; }
+
 namespace {
 
 void check_tensor(const Graph &graph, const Layer &layer, int number, const Tensor &tensor) {

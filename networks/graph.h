@@ -166,6 +166,9 @@ struct Cost {
 };
 Cost total_cost(const Graph &graph);
 
+/// MAC of a 1x1 convolution at least, from its FLOPs B: 2 sqrt(hwB) + B/(hw), where hw is its pixels (paper, eq. 1).
+double mac_lower_bound(double hw, double flops);
+
 /// Throws std::logic_error, naming the layer, where a graph does not hold together: layers that read what comes later,
 /// sizes or groups that do not fit, two layers of one name, an output without channels.
 void check(const Graph &graph);

@@ -15,11 +15,6 @@
 
 namespace shufflenet::networks {
 
-/// Channels of a plane: a panel of weights computes them, and a cache line holds them.
-inline constexpr int kPlane = kPanelFloats;
-
-constexpr int planes_of(int lanes) { return (lanes + kPlane - 1) / kPlane; }
-
 enum class KernelKind : uint8_t {
     kStem,             ///< A convolution of the image [and a max-pool].
     kUnit,             ///< [Pointwise,] depthwise, pointwise [plus a shortcut].

@@ -18,6 +18,12 @@ inline constexpr int kLineFloats = 16;
 /// The panel that kernels and runtime use: the longest vector, and a cache line, so that shorter vectors stream it too.
 inline constexpr int kPanelFloats = 16;
 
+/// Channels of a plane of activations: a panel of weights computes them, and a cache line holds them.
+inline constexpr int kPlane = kPanelFloats;
+
+/// Planes of a group that hold so many of its lanes.
+constexpr int planes_of(int lanes) { return (lanes + kPlane - 1) / kPlane; }
+
 /// Taps of a 3x3 window.
 inline constexpr int kTaps = 9;
 

@@ -128,7 +128,7 @@ void Cpu::row_by_row(const Layer &f, const typename Layer::Part &part, Var c, Va
     Func out = part.out;
     if (!f.planes) {
         out.align_bounds(c, panel).split(c, co, cp, panel);
-    } else if (panel == networks::kPlane) {
+    } else if (panel == kPlane) {
         out.rename(f.planes->lane, cp).rename(f.planes->plane, co);
     } else {
         out.split(f.planes->lane, co, cp, panel);

@@ -26,9 +26,9 @@ void Cpu::apply(PooledPointwise &f) const {
 
 void Cpu::apply(GlobalPool &f) const {
     // Bound by reading the tensor: a few vectors over all pixels, then the next.
-    const int each = networks::kPlane / m_.vec;
+    const int each = kPlane / m_.vec;
     constexpr int kVectors = 4;
-    const ChannelPart part{0, f.count * networks::kPlane, networks::kPlane};
+    const ChannelPart part{0, f.count * kPlane, kPlane};
     Var cv("cv"), ci("ci"), co("co");
     tile_channels(f.out, part, f.planes, std::max(each, std::min(kVectors, f.count * each)), co, cv, ci);
     f.out.reorder(ci, cv, co).parallel(co);

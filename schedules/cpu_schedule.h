@@ -46,7 +46,7 @@ class Cpu final : public Schedule {
 
     /// Vectors of a plane of a part that is stored.
     int plane_vectors(const ChannelPart &part) const { return plane_lanes(part) / vector_of(part); }
-    static int plane_lanes(const ChannelPart &part) { return std::min(part.lanes, networks::kPlane); }
+    static int plane_lanes(const ChannelPart &part) { return std::min(part.lanes, kPlane); }
 
     /// A tile as tuned, or else as decided.
     Tile choose_tile(Tile tuned, const TileProblem &wanted) const;

@@ -155,8 +155,6 @@ TEST_P(Guard, ARunStaysWithinItsBuffers) {
     EXPECT_EQ(found[0], found[1]);
 }
 
-constexpr int kPlane = kPanelFloats;
-
 /// A program whose calls have memory of their own: what each writes, its table and its weights lie between forbidden
 /// pages. What was not written is not a number.
 class ScatteredProgram {

@@ -33,7 +33,7 @@ TEST(Experiments, CostWhatEquationOneSays) {
     // c1 = c2 is the lower bound of a convolution's MAC.
     const Experiment &e = experiments().front();
     const networks::Layer layer = e.layers().front();
-    EXPECT_NEAR(double(layer.mac()), mac_lower_bound(layer.out.pixels(), double(layer.flops())), 1);
+    EXPECT_NEAR(double(layer.mac()), networks::mac_lower_bound(layer.out.pixels(), double(layer.flops())), 1);
 }
 
 TEST(Framework, HasLayersForWhatIsFused) {

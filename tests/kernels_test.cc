@@ -634,7 +634,7 @@ TEST_P(KernelTest, ComputesWhatIsExpected) {
         outputs.push_back(view(out.data() + kGuard + part.first / kPlane * pixels * kPlane,
                                {{0, std::min(part.lanes, kPlane), 1},
                                 {0, pixels, kPlane},
-                                {0, networks::planes_of(part.lanes), kPlane * pixels},
+                                {0, planes_of(part.lanes), kPlane * pixels},
                                 {0, groups, planes * kPlane * pixels}}));
     }
     run(memory, outputs);

@@ -12,7 +12,6 @@ namespace shufflenet::naive {
 
 using networks::Kernel;
 using networks::KernelKind;
-using networks::kPlane;
 
 /// A value, and a bound of the error of a computation in floats that gets there.
 struct Value {

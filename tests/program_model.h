@@ -58,7 +58,6 @@ class ProgramModel {
   private:
     using Kernel = networks::Kernel;
     using Kind = networks::KernelKind;
-    static constexpr int kPlane = networks::kPlane;
 
     /// One call's view: its table, its weights, where it reads.
     struct View {

@@ -20,7 +20,6 @@ namespace {
 using generators::KernelPipeline;
 using networks::Call;
 using networks::Kernel;
-using networks::kPlane;
 using networks::Program;
 
 struct How {
@@ -79,7 +78,7 @@ class Compiled {
             const ChannelPart part = i < k.parts.size() ? k.parts[i] : ChannelPart{0, 0, 0};
             out.push_back(view(to + size_t(part.first) * pixels, {{std::min(part.lanes, kPlane), 1},
                                                                   {pixels, kPlane},
-                                                                  {networks::planes_of(part.lanes), kPlane * pixels},
+                                                                  {planes_of(part.lanes), kPlane * pixels},
                                                                   {kernel.groups, kernel.planes() * kPlane * pixels}}));
         }
         k.pipeline.realize(Halide::Realization(out), target_);

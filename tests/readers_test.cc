@@ -20,9 +20,9 @@
 #include <vector>
 
 #include "importers/recognise.h"
+#include "networks/bounds.h"
 #include "networks/catalog.h"
 #include "networks/shufflenet_v2.h"
-#include "runtime/src/bounds.h"
 #include "runtime/src/canonical.h"
 #include "runtime/src/checkpoint.h"
 #include "runtime/src/element.h"

@@ -22,7 +22,6 @@
 namespace shufflenet {
 namespace {
 
-constexpr int kPlane = kPanelFloats;
 constexpr int kHeight = 3, kWidth = 5, kPixels = kHeight * kWidth;
 constexpr int kImageFloats = 3 * kPixels;
 

@@ -296,8 +296,6 @@ const std::vector<Experiment> &experiments() {
     return all;
 }
 
-double mac_lower_bound(double hw, double flops) { return 2 * std::sqrt(hw * flops) + flops / hw; }
-
 size_t time_part(const networks::Layer &layer) {
     using networks::LayerKind;
     switch (layer.kind) {

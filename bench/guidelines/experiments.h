@@ -78,9 +78,6 @@ const std::vector<Experiment> &experiments();
 /// The networks of the paper's figure 2, and ShuffleNetV2.
 inline constexpr std::array kDecomposed = {"shufflenet_v2_x1_0", "shufflenet_v1_x1_0", "mobilenet_v2_x1_0"};
 
-/// MAC of a 1x1 convolution at least, from its FLOPs B (paper eq. 1): hw is its pixels.
-double mac_lower_bound(double hw, double flops);
-
 /// What time goes to, as the paper's figure 2 has it.
 inline constexpr std::array<std::string_view, 5> kTimeParts = {"conv", "depthwise", "element_wise", "data_movement",
                                                                "other"};

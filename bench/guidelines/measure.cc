@@ -50,7 +50,7 @@ Json mac_bound(const Experiment &e) {
     for (const networks::Layer &layer : e.layers()) {
         if (layer.kind != networks::LayerKind::kConvolution) continue;
         if (!layer.pointwise()) return nullptr;
-        sum += mac_lower_bound(layer.out.pixels(), static_cast<double>(layer.flops()));
+        sum += networks::mac_lower_bound(layer.out.pixels(), static_cast<double>(layer.flops()));
     }
     return sum;
 }

@@ -78,8 +78,8 @@ int64_t ProgramRunner::bytes() const {
         const bool copies = k.kind == networks::KernelKind::kCopy;
         const int64_t planes = copies ? 0 : table.planes;
         const int64_t channels = copies ? k.lanes : table.channels;
-        floats += (planes * networks::kPlane + channels) * k.in.pixels() + weight_floats(k);
-        floats += (int64_t{k.groups} * k.planes() + table.addends) * networks::kPlane * k.out.pixels();
+        floats += (planes * kPlane + channels) * k.in.pixels() + weight_floats(k);
+        floats += (int64_t{k.groups} * k.planes() + table.addends) * kPlane * k.out.pixels();
     }
     return floats * static_cast<int64_t>(sizeof(float));
 }

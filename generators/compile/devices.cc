@@ -52,7 +52,7 @@ CompiledDevice plan(const DeviceRequest &request, const DeviceSpec &device, std:
                                                         : request.name + "_" + std::string(device.name) + "_" +
                                                               std::to_string(batch) + "_" + names[k];
             if (same == kernels->end()) kernels->push_back({&device, k, tuning, symbol});
-            variant.kernels.push_back({symbol, {request.program.kernels[k].planes() * networks::kPlane, 0}, 0});
+            variant.kernels.push_back({symbol, {request.program.kernels[k].planes() * kPlane, 0}, 0});
         }
         compiled.variants.push_back(std::move(variant));
     }

@@ -198,12 +198,12 @@ void read_network(const Typed &typed, Options *options) {
     if (!typed.conv5.empty()) {
         options->conv5 = number("--conv5", typed.conv5, 0, std::numeric_limits<int>::max());
     }
-    if (!typed.classes.empty()) options->classes = number("--classes", typed.classes, 0, networks::kMaxClasses);
+    if (!typed.classes.empty()) options->classes = number("--classes", typed.classes, 0, kMaxClasses);
     if (!typed.pool_stride.empty()) options->pool_stride = size("--pool-stride", typed.pool_stride, 1, 2);
     read_activation(typed, options);
     const networks::PublishedNetwork *row = networks::find_published(options->network);
-    const int least = row != nullptr && row->test ? 1 : networks::kMinInput;
-    if (!typed.input.empty()) options->input = size("--input", typed.input, least, networks::kMaxInput);
+    const int least = row != nullptr && row->test ? 1 : kMinInput;
+    if (!typed.input.empty()) options->input = size("--input", typed.input, least, kMaxInput);
     if (row != nullptr && typed.input.empty()) options->input = {row->crop, row->crop};
 }
 

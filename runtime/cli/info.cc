@@ -1,5 +1,4 @@
 // shufflenet info: shapes and cost of a model, layer by layer.
-#include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -41,12 +40,11 @@ Subject find_subject(const std::string &name) {
     return {name, graph_of(descriptor, info.classes), info.classes, info.arena_bytes};
 }
 
-/// How far a 1x1 convolution is from the least memory access that its FLOPs allow, 2 sqrt(hwB) + B/(hw) (guideline G1,
-/// eq. 1 of the paper); 1 is the best.
+/// How far a 1x1 convolution is from the least memory access that its FLOPs allow (guideline G1); 1 is the best.
 std::optional<double> mac_ratio(const networks::Layer &layer) {
     if (!layer.pointwise()) return {};
-    const auto hw = static_cast<double>(layer.out.pixels()), b = static_cast<double>(layer.flops());
-    return static_cast<double>(layer.mac()) / (2 * std::sqrt(hw * b) + b / hw);
+    return static_cast<double>(layer.mac()) /
+           networks::mac_lower_bound(layer.out.pixels(), static_cast<double>(layer.flops()));
 }
 
 /// What the paper says that the network costs.

@@ -10,9 +10,6 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
-/// Channels of a plane.
-constexpr int kPlane = kPanelFloats;
-
 /// A kernel's argument: a dense array seen with (extent, stride) dimensions.
 class Argument {
   public:
@@ -43,9 +40,6 @@ class Argument {
     halide_dimension_t dimensions_[4];
     halide_buffer_t buffer_{};
 };
-
-/// Planes of a group that hold so many of its lanes.
-int planes_of(int lanes) { return (lanes + kPlane - 1) / kPlane; }
 
 /// So many lanes of each group of a kernel's output, from its plane `first` on.
 class Planes : public Argument {

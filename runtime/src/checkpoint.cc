@@ -11,11 +11,11 @@
 #include <unordered_set>
 #include <utility>
 
-#include "bounds.h"
 #include "element.h"
 #include "finite.h"
 #include "log.h"
 #include "message.h"
+#include "networks/bounds.h"
 
 namespace shufflenet::inline SHUFFLENET_ABI {
 

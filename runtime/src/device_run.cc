@@ -8,8 +8,6 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
-constexpr int kPlane = kPanelFloats;
-
 /// Kernels count in 32 bits.
 Status check_floats(int images, int64_t floats) {
     if (floats <= INT32_MAX) return {};

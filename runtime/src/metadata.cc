@@ -8,8 +8,8 @@
 #include <optional>
 #include <span>
 
-#include "bounds.h"
 #include "message.h"
+#include "networks/bounds.h"
 #include "strict_json.h"
 #include "utf8.h"
 
