@@ -37,6 +37,7 @@ _shufflenet_settings()
 # shufflenet_add_model(NAME name NETWORK network [INPUT height width] [CLASSES n] [OUTPUTS output...]
 #                      [UNITS n... CHANNELS n... [CONV5 n] [ACTIVATION activation] [POOL_STRIDE rows columns]]
 #                      [PRECISION f32] [TARGETS isa...] [DEVICES device...]
+#                      [CLASSIFIER_BITS 16|32]
 #                      [WEIGHTS file.safetensors] [EMBED [F16]] [METADATA file.json] [TUNED path])
 #
 # Makes the library target <name>: lib<name>.a holds the kernels, what they need of Halide's runtime, and ours; it links
@@ -45,11 +46,12 @@ _shufflenet_settings()
 # Without EMBED, WEIGHTS is copied beside the library and its name is in the header; with EMBED the archive contains the
 # weights, checked and packed, and with F16 in half precision. METADATA (labels, resize, mean, std; default: the weight
 # file's name with .json, if there) is embedded either way.
+# CLASSIFIER_BITS 16: the last linear layer's weights are integers of 16 bits.
 # DEVICES: opencl, cuda (default: the variable SHUFFLENET_DEVICES, empty unless the preset says otherwise).
 # TUNED: tuned numbers of one's own, <target>.json or a folder of such files.
 # REFERENCE (for tests) builds with the reference schedule.
 function(shufflenet_add_model)
-  set(single NAME NETWORK CLASSES CONV5 ACTIVATION PRECISION WEIGHTS METADATA TUNED)
+  set(single NAME NETWORK CLASSES CONV5 ACTIVATION PRECISION CLASSIFIER_BITS WEIGHTS METADATA TUNED)
   set(lists UNITS CHANNELS POOL_STRIDE OUTPUTS INPUT TARGETS DEVICES)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "REFERENCE" "${single}" "${lists};EMBED")
   if(ARG_UNPARSED_ARGUMENTS)

@@ -6,6 +6,7 @@ the source, one of its headers, a .clang-tidy or its command has changed.
 import json
 import os
 import pathlib
+import re
 import sys
 
 # The compiler lists the headers, because clang-tidy cannot. Tables take more steps than clang allows at first.
@@ -25,8 +26,8 @@ def main():
     commands = {}
     for build in builds:
         for each in json.loads((build / "compile_commands.json").read_text()):
-            # An option of GCC's that clang does not know.
-            each["command"] = each["command"].replace(" -fno-gnu-unique", "")
+            # Of GCC's, clang does not know the option, nor read the precompiled header.
+            each["command"] = re.sub(" -fno-gnu-unique| -Winvalid-pch -include [^ ]*", "", each["command"])
             commands.setdefault(each["file"], each)
     configurations = " ".join(sorted(path for path in tracked if path.endswith(".clang-tidy")))
     lines = [RULES]

@@ -1,4 +1,4 @@
-// The buffers that every generated function has: in, table, weights, out, tail.
+// The buffers that every generated function has: in, table, weights, elements, out, tail.
 #pragma once
 
 #include <vector>
@@ -24,12 +24,20 @@ class KernelBuffers {
         } else {
             fix(weights_, 0, networks::weight_floats(k_), 1);
         }
-        weights_.set_host_alignment(sizeof(float) * kLineFloats);
+        elements_ = Halide::ImageParam(type_of(k_.element), 1, "elements");
+        elements_.dim(0).set_min(0).set_stride(1);
+        for (Halide::ImageParam *memory : {&weights_, &elements_}) {
+            memory->set_host_alignment(static_cast<int>(sizeof(float)) * kLineFloats);
+        }
     }
 
     template <typename Buffer>
     static void fix(Buffer &&buffer, int dimension, int extent, int stride) {
         buffer.dim(dimension).set_bounds(0, extent).set_stride(stride);
+    }
+
+    static Halide::Type type_of(Element element) {
+        return element == Element::kS16 ? Halide::Int(16) : Halide::Float(32);
     }
 
     /// An output that is empty, whatever the extents of its other dimensions.
@@ -41,9 +49,10 @@ class KernelBuffers {
     }
 
     const networks::Kernel &k_;
-    std::vector<networks::WeightLayout> layouts_;
+    std::vector<WeightLayout> layouts_;
     networks::TableLayout tables_;
     Halide::ImageParam in_, table_{Halide::Int(32), 1, "table"}, weights_{Halide::Float(32), 1, "weights"};
+    Halide::ImageParam elements_;  ///< The same memory as numbers of the weights' type.
     Halide::Func outputs_[2];
 };
 

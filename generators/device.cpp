@@ -39,12 +39,18 @@ class DeviceBuilder : KernelBuffers {
 
     KernelPipeline build() {
         define();
-        return {Halide::Pipeline(std::vector<Func>{outputs_[0], outputs_[1]}), in_, table_, weights_, {part()}, {}};
+        return {Halide::Pipeline(std::vector<Func>{outputs_[0], outputs_[1]}),
+                in_,
+                table_,
+                weights_,
+                elements_,
+                {part()},
+                {}};
     }
 
   private:
     void define() {
-        if (k_.groups > 1 || k_.middle_groups > 1 || k_.shortcut) refuse(k_);
+        if (k_.groups > 1 || k_.middle_groups > 1 || k_.shortcut || k_.element != Element::kF32) refuse(k_);
         switch (k_.kind) {
         case KernelKind::kStem:
             return define_stem();

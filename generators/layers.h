@@ -18,7 +18,6 @@ using Halide::Expr;
 using Halide::Func;
 using Halide::RDom;
 using Halide::Var;
-using networks::WeightLayout;
 
 /// Neighbours that one 128-bit vector holds: what a processor that multiplies by a lane of a vector wants to load.
 inline constexpr int kFour = 4;

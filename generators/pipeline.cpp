@@ -12,6 +12,8 @@ namespace shufflenet::generators {
 
 namespace {
 
+using Halide::cast;
+using Halide::strict_float;
 using Halide::unsafe_promise_clamped;
 using networks::Kernel;
 using networks::KernelKind;
@@ -27,7 +29,13 @@ class Builder : KernelBuffers {
 
     KernelPipeline build() {
         define();
-        return {Halide::Pipeline(std::vector<Func>{outputs_[0], outputs_[1]}), in_, table_, weights_, parts_, {}};
+        return {Halide::Pipeline(std::vector<Func>{outputs_[0], outputs_[1]}),
+                in_,
+                table_,
+                weights_,
+                elements_,
+                parts_,
+                {}};
     }
 
   private:
@@ -285,13 +293,19 @@ class Builder : KernelBuffers {
         Var n("n");
         FullyConnected f{c, n, one, RDom(0, one.rows, "k"), Func("linear_sum"), Func("linear"), {}, {}};
         const Blob read = blob(0, 0);
-        const Expr lanes = weights_.dim(0).extent() / (one.rows + 1);
-        const Expr weight = read(lanes + (c / one.panel * one.rows + f.k) * one.panel + c % one.panel);
+        const bool floats = one.element == Element::kF32;
+        const int in_float = one.in_float(), constants = in_float * one.constants();
+        const Expr lanes = weights_.dim(0).extent() * in_float / (one.rows + constants);
+        const Expr at = lanes * constants + (c / one.panel * one.rows + f.k) * one.panel + c % one.panel;
+        const Expr weight = floats ? read(at) : cast<float>(elements_(at));
         const Expr lane = k_.ordered ? unsafe_promise_clamped(table_(f.k), 0, row_floats - 1) : Expr(f.k);
-        f.sum(c, n) = read(c);
-        f.sum(c, n) += weight * in_(lane + n * row_floats);
-        f.out(c, n) = activated(f.sum(c, n), k_.activation);
-        f.blob = buffer_of(read);
+        f.sum(c, n) = floats ? read(c) : Expr(0.0F);
+        const Expr product = weight * in_(lane + n * row_floats);
+        // Strict: beginning at zero, sums were added up in other orders in other loops of the schedule.
+        f.sum(c, n) = floats ? f.sum(c, n) + product : strict_float(f.sum(c, n) + product);
+        const Expr scaled = strict_float(f.sum(c, n) * read(lanes + c) + read(c));
+        f.out(c, n) = activated(floats ? f.sum(c, n) : scaled, k_.activation);
+        f.blob = floats ? buffer_of(read) : elements_.parameter();
         f.images = f.out.output_buffer().dim(1).extent();
         f.out.output_buffer().dim(0).set_min(0).set_stride(1);
         f.out.output_buffer().dim(1).set_min(0).set_stride(f.out.output_buffer().dim(0).extent());

@@ -11,15 +11,15 @@
 
 namespace shufflenet::generators {
 
-/// Arguments of a generated function, beside the user context, in their order: in, table, weights, out, tail.
+/// Arguments of a generated function, beside the user context, in their order: in, table, weights, elements, out, tail.
 struct KernelPipeline {
     Halide::Pipeline pipeline;
-    Halide::ImageParam in, table, weights;
+    Halide::ImageParam in, table, weights, elements;
     std::vector<ChannelPart> parts;  ///< Of each group of the output: out, and tail if there is one.
     /// What the lowered code needs; 0 before it is compiled.
     std::shared_ptr<schedules::ScratchBytes> scratch;
 
-    std::vector<Halide::Argument> arguments() const { return {in, table, weights}; }
+    std::vector<Halide::Argument> arguments() const { return {in, table, weights, elements}; }
 };
 
 /// See build_device_kernel().

@@ -154,7 +154,7 @@ class Tracer {
     Value constant(const onnx::TensorProto &tensor);
     Value constant(const Node &node);
 
-    void check_batch(const Activations &in) const;
+    static void check_batch(const Activations &in);
     void note_read(const TracedChannel &channel);
     networks::Tensor read(const Activations &in);
     const std::string &node_of(int layer) const { return trace_.layers[layer].name; }
@@ -395,7 +395,7 @@ std::vector<Value> Tracer::outputs_of(const Node &node, const Inputs &inputs) {
 
 // Layers.
 
-void Tracer::check_batch(const Activations &in) const {
+void Tracer::check_batch(const Activations &in) {
     const int64_t batch = in.channels.dims[0], count = in.channels.dims[1];
     for (int64_t i = 0; i < batch * count; ++i) {
         TracedChannel expected = in.channels.data[i % count];

@@ -35,7 +35,7 @@ struct PublishedNetwork {
 
 /// Rows of one family, at the start of a program: a static object of its file.
 struct Registration {
-    explicit Registration(std::vector<PublishedNetwork> rows);
+    explicit Registration(std::vector<PublishedNetwork> added);
 };
 
 /// All rows, by family and width.

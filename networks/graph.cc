@@ -27,8 +27,8 @@ std::string to_string(const Activation &activation) {
         return "relu6";
     case Activation::Kind::kLeakyRelu: {
         std::array<char, 32> digits{};
-        const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), activation.slope).ptr;
-        return "leaky_relu:" + std::string(digits.data(), end);
+        const auto *const end = std::to_chars(digits.data(), digits.data() + digits.size(), activation.slope).ptr;
+        return "leaky_relu:" + std::string(digits.data(), static_cast<size_t>(end - digits.data()));
     }
     case Activation::Kind::kNone:
         break;

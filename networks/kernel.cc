@@ -102,16 +102,11 @@ Size usual_out(const Kernel &kernel) {
 /// Summands of a unit's last convolution, of one group.
 int last_rows(const Kernel &kernel) { return kernel.ordered ? kernel.last_summands : kernel.middle; }
 
-WeightLayout layout_of(int start, int panel, int rows, int lanes, int groups) {
-    const int padded = round_up(lanes, panel);
-    return {panel, rows, padded, groups, start, start + padded, padded * (1 + rows)};
-}
-
 std::vector<WeightLayout> unit_layouts(const Kernel &kernel) {
     std::vector<WeightLayout> layouts;
     int at = 0;
     const auto append = [&](int rows, int lanes, int groups) {
-        layouts.push_back(layout_of(at, kPlane, rows, lanes, groups));
+        layouts.push_back(weight_layout(at, kPlane, rows, lanes, groups));
         at = layouts.back().end();
     };
     if (kernel.expands()) append(kernel.summands(), kernel.middle, kernel.middle_groups);
@@ -148,6 +143,7 @@ std::string key(const Kernel &kernel) {
     // Not the quads: they follow from where channels happen to lie, and tuned numbers fit all the same.
     if (kernel.shortcut) key.add("shortcut");
     if (!kernel.counts_padding) key.add("inside");
+    if (kernel.element == Element::kS16) key.add("s16");
     return key.take();
 }
 
@@ -155,18 +151,18 @@ std::vector<WeightLayout> weight_layouts(const Kernel &kernel) {
     const int taps = kernel.window.kernel.pixels();
     switch (kernel.kind) {
     case KernelKind::kStem:
-        return {layout_of(0, kPlane, kernel.in_channels * taps, kernel.lanes, 1)};
+        return {weight_layout(0, kPlane, kernel.in_channels * taps, kernel.lanes, 1)};
     case KernelKind::kUnit:
         return unit_layouts(kernel);
     case KernelKind::kPointwise:
     case KernelKind::kPooledPointwise:
-        return {layout_of(0, kPlane, kernel.summands(), kernel.lanes, kernel.groups)};
+        return {weight_layout(0, kPlane, kernel.summands(), kernel.lanes, kernel.groups)};
     case KernelKind::kConvolution:
-        return {layout_of(0, kPlane, kernel.summands() * taps, kernel.lanes, kernel.groups)};
+        return {weight_layout(0, kPlane, kernel.summands() * taps, kernel.lanes, kernel.groups)};
     case KernelKind::kDepthwise:
-        return {layout_of(0, kPlane, taps, kernel.lanes, 1)};
+        return {weight_layout(0, kPlane, taps, kernel.lanes, 1)};
     case KernelKind::kLinear:
-        return {layout_of(0, kPlane * kFcPanels, kernel.in_channels, kernel.lanes, 1)};
+        return {linear_layout(kernel.in_channels, kernel.lanes, kernel.element)};
     default:
         return {};
     }
@@ -175,10 +171,6 @@ std::vector<WeightLayout> weight_layouts(const Kernel &kernel) {
 int weight_floats(const Kernel &kernel) {
     const std::vector<WeightLayout> layouts = weight_layouts(kernel);
     return layouts.empty() ? 0 : layouts.back().end();
-}
-
-int linear_weight_floats(const Kernel &kernel, int classes) {
-    return layout_of(0, kPlane * kFcPanels, kernel.in_channels, classes, 1).end();
 }
 
 TableLayout table_layout(const Kernel &kernel) {

@@ -12,6 +12,7 @@
 
 #include "graph.h"
 #include "panels.h"
+#include "weight_layout.h"
 
 namespace shufflenet::networks {
 
@@ -60,6 +61,7 @@ struct Kernel {
     Window pool{{0, 0}};  ///< The max-pool of a stem; {0, 0}: none.
     bool counts_padding = true;
     Activation first{}, second{}, activation{};  ///< Of a unit: each layer; otherwise `activation` alone.
+    Element element{};                           ///< Of its weights: floats, or of kLinear integers.
 
     bool operator==(const Kernel &) const = default;
     auto operator<=>(const Kernel &) const = default;
@@ -79,22 +81,10 @@ struct Kernel {
 /// "unit_28x28_58_58_58_relu_none_relu".
 std::string key(const Kernel &kernel);
 
-/// One layer's weights in a kernel's blob: group after group, `stride` floats apart, bias[lanes] and then
-/// weights[lanes / panel][rows][panel]; offsets are those of the first group.
-struct WeightLayout {
-    int panel = kPlane, rows = 0, lanes = 0, groups = 1;
-    int bias = 0, weights = 0, stride = 0;
-    int end() const { return bias + groups * stride; }
-    int index(int group, int lane, int row) const {
-        return weights + group * stride + (lane / panel * rows + row) * panel + lane % panel;
-    }
-};
-
 /// The weights of a kernel's layers, in order: of a unit [first,] depthwise, last; otherwise one or none.
 std::vector<WeightLayout> weight_layouts(const Kernel &kernel);
-/// Floats of a kernel's blob, a whole number of lines; of kLinear for so many `classes`.
+/// Floats of a kernel's blob, a whole number of lines.
 int weight_floats(const Kernel &kernel);
-int linear_weight_floats(const Kernel &kernel, int classes);
 
 /// Sections of a kernel's table, in entries, in this order.
 struct TableLayout {

@@ -5,7 +5,6 @@
 // machine's vectors, too.
 #pragma once
 
-#include <array>
 #include <vector>
 
 #include "size.h"
@@ -23,9 +22,6 @@ inline constexpr int kPlane = kPanelFloats;
 
 /// Planes of a group that hold so many of its lanes.
 constexpr int planes_of(int lanes) { return (lanes + kPlane - 1) / kPlane; }
-
-/// Taps of a 3x3 window.
-inline constexpr int kTaps = 9;
 
 /// Images whose pooled features are kept for one pass over the fully connected layer's weights.
 inline constexpr int kImageGroup = 8;
@@ -79,45 +75,8 @@ constexpr std::vector<ChannelPart> channel_parts(int channels, int vec, VectorUn
     return {{0, first * vec, vec}, {first * vec, by_two * vec, vec}};
 }
 
-/// Lanes of a unit's two halves side by side, with room for whole vectors of each.
-constexpr int shuffled_lanes(int branch_channels, int vec) { return 2 * round_up(branch_channels, vec); }
-
 /// One part of whole vectors.
 constexpr std::vector<ChannelPart> whole_vectors(int channels, int vec) { return {{0, round_up(channels, vec), vec}}; }
-
-/// The parts as a kernel's two outputs; the second is empty where there is only one.
-constexpr std::array<ChannelPart, 2> two_parts(const std::vector<ChannelPart> &parts) {
-    return {parts[0], parts.size() > 1 ? parts[1] : ChannelPart{0, 0, parts[0].vec}};
-}
-
-/// A 1x1 convolution's weights: bias[lanes], then weights[lanes / vec][k][vec].
-struct PointwiseLayout {
-    int vec, k, lanes;
-    int bias, weights;
-    constexpr int end() const { return round_up(weights + lanes * k, kLineFloats); }
-    /// `out` is the stored output lane, `i` the i-th summand in summation order.
-    constexpr int weight_index(int out, int i) const { return weights + (out / vec * k + i) * vec + out % vec; }
-};
-
-constexpr PointwiseLayout pointwise_layout(int start, int k, int channels, int vec) {
-    const int lanes = round_up(channels, vec);
-    return {vec, k, lanes, start, start + round_up(lanes, kLineFloats)};
-}
-
-/// A windowed convolution (depthwise: taps = 9; stem: taps = 27): bias[lanes], then weights[lanes / vec][taps][vec].
-struct WindowLayout {
-    int vec, taps, lanes;
-    int bias, weights;
-    constexpr int end() const { return round_up(weights + lanes * taps, kLineFloats); }
-    constexpr int weight_index(int lane, int tap) const {
-        return weights + (lane / vec * taps + tap) * vec + lane % vec;
-    }
-};
-
-constexpr WindowLayout window_layout(int start, int taps, int channels, int vec) {
-    const int lanes = round_up(channels, vec);
-    return {vec, taps, lanes, start, start + round_up(lanes, kLineFloats)};
-}
 
 /// Scratch of one thread, in bytes: a 1 MiB L2 cache, where intermediates are to stay. A kernel that needs more fails
 /// when it runs; generators refuse tuned numbers that are sure to.

@@ -53,7 +53,8 @@ int count_quads(std::vector<Summand> summands) {
 /// Writes the program of a graph whose channels have places.
 class Writer {
   public:
-    Writer(const Graph &graph, Nodes nodes, Places places) : nodes_(std::move(nodes)), places_(std::move(places)) {
+    Writer(const Graph &graph, Nodes nodes, Places places, const PlanOptions &options)
+        : options_(options), nodes_(std::move(nodes)), places_(std::move(places)) {
         program_.graph = graph;
     }
 
@@ -304,6 +305,7 @@ class Writer {
         kernel->in_channels = node(n).in[0].count();
         kernel->lanes = node(n).out_channels;
         kernel->in_planes = program_.row_floats / kPlane;
+        kernel->element = options_.linear;
         const std::vector<Summand> in = summation_order(summands(node(n).in[0], 1)[0], 0);
         for (int i = 0; i < static_cast<int>(in.size()); ++i) {
             kernel->ordered |= row_offset_[in[i].node] + in[i].lane != i;
@@ -549,6 +551,7 @@ class Writer {
     }
 
     Program program_;
+    PlanOptions options_;
     Nodes nodes_;
     Places places_;
     Memory memory_;
@@ -569,7 +572,7 @@ Program make_program(const Graph &graph, const PlanOptions &options) {
     check(graph);
     Nodes nodes = fuse(graph, options);
     Places places = place_channels(graph, &nodes);
-    return Writer(graph, std::move(nodes), std::move(places)).run();
+    return Writer(graph, std::move(nodes), std::move(places), options).run();
 }
 
 }  // namespace shufflenet::networks

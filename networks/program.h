@@ -79,6 +79,8 @@ struct PlanOptions {
     bool fuse = true;
     /// A unit's first convolution is a kernel of its own: a device has more threads than a unit's rows would occupy.
     bool expand_apart = false;
+    /// Of the last linear layer's weights: floats, or integers of 16 bits. It is bound by reading them.
+    Element linear = Element::kF32;
 };
 
 /// Throws std::runtime_error, naming the layer, where a graph has what no kernel computes.

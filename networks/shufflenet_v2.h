@@ -32,6 +32,6 @@ Graph shufflenet_v2(const ShuffleNetV2 &network, Size input);
 /// Multiply-adds as the paper counts them. The authors' own downsampling unit in stage 2 keeps the stem's channels in
 /// branch 1 and gives branch 2 the other C - stem; torchvision (and this project) gives each C/2, which is
 /// (C/2 - stem)^2 multiply-adds a pixel less. Later stages are the same in both.
-int64_t paper_flops(const Graph &shufflenet_v2);
+int64_t paper_flops(const Graph &graph);
 
 }  // namespace shufflenet::networks

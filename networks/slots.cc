@@ -51,8 +51,8 @@ class Rows {
         return true;
     }
     void undo(const Log &log) {
-        for (auto entry = log.rbegin(); entry != log.rend(); ++entry) {
-            const auto [a, b] = *entry;
+        for (size_t i = log.size(); i-- > 0;) {
+            const auto [a, b] = log[i];
             parent_[b] = b;
             for (const auto &[node, id] : members_[b]) members_[a].erase(node);
         }

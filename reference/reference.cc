@@ -51,22 +51,25 @@ Tensor convolution(const Layer &layer, const Tensor &in, const LayerWeights &wei
 /// The greater, or the one that is not a number.
 double max_or_nan(double a, double b) { return b > a || std::isnan(b) ? b : a; }
 
+/// One value of a pool.
+double pooled(const Layer &layer, const Tensor &in, int c, int y, int x) {
+    const bool max = layer.kind == LayerKind::kMaxPool;
+    double value = max ? -std::numeric_limits<double>::infinity() : 0;
+    int count = 0;
+    for_each_tap(layer.window, y, x, [&](int, int, int iy, int ix) {
+        if (!in.inside(iy, ix)) return;
+        value = max ? max_or_nan(value, in.at(c, iy, ix)) : value + in.at(c, iy, ix);
+        ++count;
+    });
+    if (max) return value;
+    return value / (layer.counts_padding ? layer.window.kernel.pixels() : count);
+}
+
 Tensor pool(const Layer &layer, const Tensor &in) {
     Tensor out = empty_output(layer);
-    const bool max = layer.kind == LayerKind::kMaxPool;
     for (int c = 0; c < out.channels; ++c) {
         for (int y = 0; y < out.height; ++y) {
-            for (int x = 0; x < out.width; ++x) {
-                double value = max ? -std::numeric_limits<double>::infinity() : 0;
-                int count = 0;
-                for_each_tap(layer.window, y, x, [&](int, int, int iy, int ix) {
-                    if (!in.inside(iy, ix)) return;
-                    value = max ? max_or_nan(value, in.at(c, iy, ix)) : value + in.at(c, iy, ix);
-                    ++count;
-                });
-                if (layer.counts_padding) count = layer.window.kernel.pixels();
-                out.at(c, y, x) = max ? value : value / count;
-            }
+            for (int x = 0; x < out.width; ++x) out.at(c, y, x) = pooled(layer, in, c, y, x);
         }
     }
     return out;

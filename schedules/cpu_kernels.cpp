@@ -73,7 +73,7 @@ void Cpu::apply(FullyConnected &f) const {
             .split(f.n, no, ni, images, TailStrategy::ShiftInwards)
             .reorder(ci, cv, ni, cg, no, co);
     }
-    if (const int distance = m_.prefetch_bytes / static_cast<int>(sizeof(float)) / panel;
+    if (const int distance = m_.prefetch_bytes / element_bytes(f.layout.element) / panel;
         distance > 0 && lanes == panel) {
         f.sum.update().prefetch(f.blob, f.k, f.k, distance, PrefetchBoundStrategy::NonFaulting);
     }

@@ -174,9 +174,9 @@ Calls stem_calls;
 shufflenet_kernel_fn counted_stem;
 template <int variant>
 int count_stem(const void *context, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights,
-               halide_buffer_t *out, halide_buffer_t *tail) {
+               halide_buffer_t *elements, halide_buffer_t *out, halide_buffer_t *tail) {
     ++stem_calls[variant];
-    return counted_stem(context, in, table, weights, out, tail);
+    return counted_stem(context, in, table, weights, elements, out, tail);
 }
 
 /// A run gets the kernels of the greatest number of images that it reaches, each of its pieces for itself.

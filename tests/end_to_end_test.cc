@@ -48,7 +48,8 @@ TEST_P(EndToEnd, OutputsMatchTheReference) {
         EXPECT_EQ(infos[o].name, graph_of(d_).outputs[o].name);
         for (int i = 0; i < expected.images(); ++i) {
             const std::span<const float> image = image_of(std::span(found[o]), i, expected.images());
-            EXPECT_LE(worst_error(image, expected.results[i][o].data), kTolerance) << infos[o].name << ", image " << i;
+            EXPECT_LE(worst_error(image, expected.results[i][o].data), tolerance_of(d_))
+                << infos[o].name << ", image " << i;
         }
     }
 }
@@ -90,7 +91,7 @@ TEST_P(EndToEnd, LogitsMatchTorchvisions) {
         std::vector<float> logits(c.classes, NAN);
         const OutputRequest request{"logits", Layout::kNCHW, logits};
         ASSERT_TRUE(model.run(reference::random_input(c.input, 1, c.seed), 1, {&request, 1}).ok());
-        EXPECT_LE(worst_error(logits, std::vector<double>(c.logits.begin(), c.logits.end())), kTolerance);
+        EXPECT_LE(worst_error(logits, std::vector<double>(c.logits.begin(), c.logits.end())), tolerance_of(d_));
     }
 }
 
@@ -108,7 +109,8 @@ TEST_P(EndToEnd, ScheduleDoesNotChangeTheResult) {
     const Outputs found = outputs_of(tuned, input, kImages), expected = outputs_of(plain, input, kImages);
     ASSERT_EQ(found.size(), expected.size());
     for (size_t o = 0; o < found.size(); ++o) {
-        EXPECT_LE(worst_error(found[o], std::vector<double>(expected[o].begin(), expected[o].end())), kTolerance) << o;
+        EXPECT_LE(worst_error(found[o], std::vector<double>(expected[o].begin(), expected[o].end())), tolerance_of(d_))
+            << o;
     }
 }
 

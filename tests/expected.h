@@ -28,6 +28,13 @@ inline constexpr int kImages = 5;
 // lose about two decimal digits of it.
 inline constexpr double kTolerance = 1e-5;
 
+/// Of a model. A weight of a classifier of 16 bits is off by 2^-16 of its class's greatest at most.
+inline double tolerance_of(const shufflenet_descriptor &model) {
+    const std::span shapes(model.program->shapes, size_t(model.program->kernels_count));
+    const auto integers = [](const shufflenet_shape &shape) { return shape.element == SHUFFLENET_S16; };
+    return std::ranges::any_of(shapes, integers) ? kTolerance + 0x1p-15 : kTolerance;
+}
+
 /// Random images for a network: large where there are ReLU6, so that they cut.
 inline std::vector<float> images_for(const networks::Graph &graph, int images) {
     std::vector<float> input = reference::random_input(graph.input, images, kSeed);

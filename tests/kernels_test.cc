@@ -7,10 +7,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <random>
+#include <span>
 
 #include "generators/pipeline.h"
 #include "naive_kernel.h"
@@ -140,6 +143,11 @@ Kernel uncounted(Kernel kernel) {
     kernel.counts_padding = false;
     return kernel;
 }
+Kernel of_16_bits(Kernel kernel) {
+    kernel.element = Element::kS16;
+    return kernel;
+}
+
 Kernel linear(int channels, int row_planes, bool ordered) {
     return sized({.kind = KernelKind::kLinear,
                   .in = {1, 1},
@@ -388,6 +396,8 @@ std::vector<Case> cases() {
 
         {"linear", linear(61, 4, false), {1, 10, 63, 64, 65, 200}},
         {"linear_ordered", linear(45, 5, true), {3, 130}},
+        {"linear_16bits", of_16_bits(linear(61, 4, false)), {1, 10, 64, 65, 200}},
+        {"linear_ordered_16bits", of_16_bits(linear(45, 5, true)), {3, 130}},
     };
 }
 
@@ -413,6 +423,25 @@ class Memory {
     void fill(std::vector<float> *floats, size_t count) {
         for (size_t i = 0; i < count; ++i) floats->push_back(random());
     }
+    /// A linear layer's weights, for so many classes.
+    void fill_linear(int classes) {
+        const WeightLayout layout = linear_layout(k_.in_channels, classes, k_.element);
+        weights.assign(layout.end(), 0);
+        std::byte *const elements = std::as_writable_bytes(std::span(weights)).data();
+        for (int lane = 0; lane < layout.lanes * layout.constants(); ++lane) weights.at(lane) = random();
+        for (int lane = 0; lane < layout.lanes; ++lane) {
+            for (int row = 0; row < layout.rows; ++row) {
+                const int index = layout.index(0, lane, row);
+                const float value = random();
+                const auto integer = static_cast<int16_t>(value * 32767);
+                if (layout.has_factors()) {
+                    std::memcpy(elements + index * sizeof integer, &integer, sizeof integer);
+                } else {
+                    weights.at(index) = value;
+                }
+            }
+        }
+    }
     template <typename T>
     void shuffle(std::vector<T> *items) {
         std::shuffle(items->begin(), items->end(), generator_);
@@ -421,10 +450,11 @@ class Memory {
   private:
     /// Lanes that hold no channel have weights that are not numbers.
     void fill_weights() {
+        if (k_.kind == KernelKind::kLinear) return;  // See fill_linear().
         weights.assign(networks::weight_floats(k_), kNan);
-        const std::vector<networks::WeightLayout> layouts = networks::weight_layouts(k_);
+        const std::vector<WeightLayout> layouts = networks::weight_layouts(k_);
         for (size_t i = 0; i < layouts.size(); ++i) {
-            const networks::WeightLayout &w = layouts[i];
+            const WeightLayout &w = layouts[i];
             const bool last = i + 1 == layouts.size();
             for (int g = 0; g < w.groups; ++g) {
                 for (int lane = 0; lane < (last ? k_.lanes : k_.middle); ++lane) {
@@ -492,25 +522,30 @@ class Memory {
     }
     /// Lanes of depthwise outputs that hold channels, in any order after runs of four.
     void place_lanes() {
-        for (int g = 0; g < (tables_.lanes > 0 ? k_.groups : 0); ++g) {
-            std::vector<int> quads, singles;
-            for (int lane = 0; lane < k_.middle_groups * k_.middle_planes() * kPlane; ++lane) {
-                const int within = lane % (k_.middle_planes() * kPlane);
-                const bool channel = k_.expands() ? within < k_.middle : within % kPlane != 5;
-                if (!k_.expands() && (within % kPlane == 1 || within % kPlane == 8)) quads.push_back(lane);
-                if (channel && (k_.expands() || within % kPlane == 0 || within % kPlane > 5)) singles.push_back(lane);
+        for (int g = 0; g < (tables_.lanes > 0 ? k_.groups : 0); ++g) append(lanes_of_a_group());
+    }
+    std::vector<int> lanes_of_a_group() {
+        std::vector<int> quads, singles;
+        const int lanes = k_.middle_planes() * kPlane;
+        for (int lane = 0; lane < k_.middle_groups * lanes; ++lane) {
+            const int in_plane = lane % kPlane;
+            if (k_.expands()) {
+                if (lane % lanes < k_.middle) singles.push_back(lane);
+            } else {
+                if (in_plane == 1 || in_plane == 8) quads.push_back(lane);
+                if (in_plane == 0 || in_plane > 5) singles.push_back(lane);
             }
-            shuffle(&quads);
-            shuffle(&singles);
-            std::vector<int> all;
-            for (int i = 0; !k_.expands() && i < k_.quads; ++i) {
-                for (int lane = 0; lane < 4; ++lane) all.push_back(quads.at(i) + lane);
-            }
-            for (int i = 0; static_cast<int>(all.size()) < k_.last_summands; ++i) {
-                all.push_back(singles.at(i % singles.size()));
-            }
-            append(all);
         }
+        shuffle(&quads);
+        shuffle(&singles);
+        std::vector<int> all;
+        for (int i = 0; !k_.expands() && i < k_.quads; ++i) {
+            for (int lane = 0; lane < 4; ++lane) all.push_back(quads.at(i) + lane);
+        }
+        for (int i = 0; static_cast<int>(all.size()) < k_.last_summands; ++i) {
+            all.push_back(singles.at(i % singles.size()));
+        }
+        return all;
     }
     /// Nine images' rows.
     void place_rows() {
@@ -586,6 +621,8 @@ class KernelTest : public testing::TestWithParam<std::tuple<Case, How>> {
         built_->in.set(line(memory.in));
         built_->table.set(view(table.data() + 1, {{0, static_cast<int>(table.size()) - 1, 1}}));
         built_->weights.set(view(weights.data() + to_line, {{0, static_cast<int>(memory.weights.size()), 1}}));
+        const int elements = static_cast<int>(memory.weights.size() * sizeof(float) / element_bytes(kernel_.element));
+        built_->elements.set(Halide::Buffer<>(built_->elements.type(), weights.data() + to_line, elements));
         built_->pipeline.realize(Halide::Realization(out), target_);
         EXPECT_EQ(live_bytes, 0);
         EXPECT_LE(most_bytes, built_->scratch->bytes());
@@ -609,8 +646,7 @@ TEST_P(KernelTest, ComputesWhatIsExpected) {
     Memory memory(kernel_);
     if (kernel_.kind == KernelKind::kLinear) {
         for (const int classes : std::get<0>(GetParam()).classes) {
-            memory.weights.clear();
-            memory.fill(&memory.weights, networks::linear_weight_floats(kernel_, classes));
+            memory.fill_linear(classes);
             for (const int images : {1, 3, 4, 9}) {
                 std::vector<float> out(size_t(classes) * images + 1, -77.0F);
                 run(memory, {view(out.data(), {{0, classes, 1}, {0, images, classes}}),
@@ -631,11 +667,11 @@ TEST_P(KernelTest, ComputesWhatIsExpected) {
     for (size_t i = 0; i < 2; ++i) {
         const ChannelPart part = i < parts.size() ? parts[i] : ChannelPart{parts[0].first, 0, 0};
         ASSERT_EQ(part.first % kPlane, 0);
-        outputs.push_back(view(out.data() + kGuard + part.first / kPlane * pixels * kPlane,
-                               {{0, std::min(part.lanes, kPlane), 1},
-                                {0, pixels, kPlane},
-                                {0, planes_of(part.lanes), kPlane * pixels},
-                                {0, groups, planes * kPlane * pixels}}));
+        outputs.emplace_back(view(out.data() + kGuard + part.first / kPlane * pixels * kPlane,
+                                  {{0, std::min(part.lanes, kPlane), 1},
+                                   {0, pixels, kPlane},
+                                   {0, planes_of(part.lanes), kPlane * pixels},
+                                   {0, groups, planes * kPlane * pixels}}));
     }
     run(memory, outputs);
     for (int i = 0; i < kGuard; ++i) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <thread>
@@ -64,6 +65,35 @@ const char *missing_isa() {
         if (!cpu_has(isa)) return isa;
     }
     return nullptr;
+}
+
+/// Logits of an image with weights of a file.
+std::vector<float> logits_of(const char *name, const std::vector<std::byte> &weights) {
+    const shufflenet_descriptor &d = model_named(name);
+    Model model;
+    EXPECT_EQ(model.open(d).message(), "");
+    EXPECT_EQ(model.load_weights(weights, "random").message(), "");
+    std::vector<float> logits(model.classes());
+    EXPECT_EQ(model.run(input_for(d, 1), 1, logits).message(), "");
+    return logits;
+}
+
+TEST(ClassifierOf16Bits, IsNearTheOneOfFloats) {
+    for (const int classes : {1000, 10, 65}) {
+        networks::Graph graph = graph_of(model_named("prime_32x32"));
+        graph.layers.back().out_channels = classes;
+        const std::vector<std::byte> file = reference::random_safetensors(graph, 1);
+        const std::vector<float> found = logits_of("prime_32x32_16bits", file), exact = logits_of("prime_32x32", file);
+        float range = 0, most = 0;
+        for (size_t i = 0; i < exact.size(); ++i) {
+            range = std::max(range, std::abs(exact[i]));
+            most = std::max(most, std::abs(found[i] - exact[i]));
+        }
+        EXPECT_GT(most, 0) << classes;
+        // A weight is off by 2^-16 of its class's greatest at most, and such errors of either sign add up as weights
+        // do.
+        EXPECT_LE(most, range * 0x1p-14F) << classes;
+    }
 }
 
 TEST(Isa, BestOfTheCpuIsChosen) {
@@ -373,7 +403,7 @@ TEST(Run, FailingKernelNamesItsCall) {
         calls, [](const shufflenet_call &call) { return std::string_view(call.id).starts_with("stage3_unit1"); });
     ASSERT_NE(failing, calls.end());
     changed.functions[failing->kernel].run = [](const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
-                                                halide_buffer_t *, halide_buffer_t *) { return -1; };
+                                                halide_buffer_t *, halide_buffer_t *, halide_buffer_t *) { return -1; };
     // Calls can have a kernel in common.
     const auto first = std::ranges::find(calls, failing->kernel, &shufflenet_call::kernel);
     for (const int threads : {1, 2}) {
@@ -446,10 +476,10 @@ struct Stalling {
     static inline std::atomic<int> started{0};
     static inline int images = 0;
     static int run(const void *context, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights,
-                   halide_buffer_t *out, halide_buffer_t *tail) {
+                   halide_buffer_t *elements, halide_buffer_t *out, halide_buffer_t *tail) {
         ++started;
         while (std::this_thread::get_id() != caller && started < images) std::this_thread::yield();
-        return stem(context, in, table, weights, out, tail);
+        return stem(context, in, table, weights, elements, out, tail);
     }
 };
 

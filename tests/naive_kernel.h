@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "networks/kernel.h"
+#include "runtime/src/element.h"
 
 namespace shufflenet::naive {
 
@@ -20,6 +22,12 @@ struct Value {
 
 /// Half of the distance from 1 to the next float, and a little for products of errors.
 inline constexpr double kRound = 0x1p-24 * 1.01;
+
+/// An element of packed weights.
+inline float element_at(std::span<const float> weights, const WeightLayout &layout, int index) {
+    if (layout.element == Element::kF32) return weights[index];
+    return load_element<int16_t>(std::as_bytes(weights).data(), index);
+}
 
 /// A sum of products. Whatever the order, n summands round n times at most, each time by no more than the share
 /// kRound of the magnitudes that there are; so do n products that are not part of a multiply-add.
@@ -151,18 +159,19 @@ class Operands {
 
     /// One image's outputs of a linear layer with so many classes.
     std::vector<Value> linear(int classes, int image) const {
-        const int rows = k_.in_channels, lanes = round_up(classes, layouts_[0].panel);
+        const int rows = k_.in_channels;
+        const WeightLayout layout = linear_layout(rows, classes, k_.element);
         const int row_floats = k_.in_planes * kPlane;
         std::vector<Value> out;
         for (int j = 0; j < classes; ++j) {
-            Sum sum(weights_[j]);
+            Sum sum(layout.has_factors() ? 0 : weights_[j]);
             for (int i = 0; i < rows; ++i) {
-                const int panel = layouts_[0].panel;
                 const int at = k_.ordered ? table_[i] : i;
-                sum.add(weights_[lanes + (j / panel * rows + i) * panel + j % panel],
-                        {in_[size_t(image) * row_floats + at], 0});
+                sum.add(element_at(weights_, layout, layout.index(0, j, i)), {in_[size_t(image) * row_floats + at], 0});
             }
-            out.push_back(activated(sum.result(), k_.activation));
+            Value value = sum.result();
+            if (layout.has_factors()) value = plus(scaled(value, weights_[layout.lanes + j]), {weights_[j], 0});
+            out.push_back(activated(value, k_.activation));
         }
         return out;
     }
@@ -188,7 +197,7 @@ class Operands {
     }
 
     /// Of each group `rows` neighbouring lanes of `in`; groups of the result are in whole planes.
-    Lanes pointwise(const networks::WeightLayout &w, int rows, int lanes, Size size, const Lanes &in) const {
+    Lanes pointwise(const WeightLayout &w, int rows, int lanes, Size size, const Lanes &in) const {
         const int each = round_up(lanes, kPlane);
         Lanes out(w.groups * each, size);
         for (int p = 0; p < size.pixels(); ++p) {
@@ -202,7 +211,7 @@ class Operands {
         }
         return out;
     }
-    Lanes depthwise(const networks::WeightLayout &w, const Lanes &in, Size size) const {
+    Lanes depthwise(const WeightLayout &w, const Lanes &in, Size size) const {
         Lanes out(in.lanes, size);
         const int each = in.lanes / w.groups;
         for (int p = 0; p < size.pixels(); ++p) {
@@ -218,7 +227,7 @@ class Operands {
     }
     Lanes stem() const {
         const Size size = networks::window_size(k_.window, k_.in);
-        const networks::WeightLayout &w = layouts_[0];
+        const WeightLayout &w = layouts_[0];
         const int taps = k_.window.kernel.pixels();
         Lanes conv(round_up(k_.lanes, kPlane), size);
         for (int p = 0; p < size.pixels(); ++p) {
@@ -320,7 +329,7 @@ class Operands {
     }
 
     const Kernel &k_;
-    std::vector<networks::WeightLayout> layouts_;
+    std::vector<WeightLayout> layouts_;
     networks::TableLayout tables_;
     const std::vector<float> &in_;
     const std::vector<int> &table_;

@@ -141,7 +141,7 @@ TEST(Signals, BlockedAfterOpenAreNotTakenByWorkers) {
 /// The threads' blocked signals, when all have begun: until then the C library blocks every signal of a new one.
 std::map<std::string, uint64_t> blocked_signals_of_started() {
     for (int attempt = 0;; ++attempt) {
-        const auto found = blocked_signals();
+        auto found = blocked_signals();
         const auto starting = [](const auto &thread) { return (thread.second >> (SIGSEGV - 1) & 1) != 0; };
         if (attempt == 1000 || std::ranges::none_of(found, starting)) return found;
         std::this_thread::sleep_for(std::chrono::milliseconds(10));

@@ -18,7 +18,7 @@ inline std::vector<double> packed(const networks::Program &program, std::span<co
     for (const networks::PackStep &step : program.packing) {
         const reference::LayerWeights &from = layers[step.layer];
         const networks::Layer &layer = program.graph.layers[step.layer];
-        const networks::WeightLayout &to = step.layout;
+        const WeightLayout &to = step.layout;
         const int taps = layer.window.kernel.pixels(), inputs = layer.group_channels();
         for (int co = 0; co < layer.out_channels; ++co) {
             const int group = step.lanes[co] / to.lanes, lane = step.lanes[co] % to.lanes;
@@ -64,7 +64,7 @@ class ProgramModel {
         const Kernel &kernel;
         std::span<const int32_t> table;
         std::span<const double> weights;
-        std::vector<networks::WeightLayout> layouts;
+        std::vector<WeightLayout> layouts;
         networks::TableLayout sections;
     };
 

@@ -76,10 +76,11 @@ class Compiled {
         std::vector<Halide::Buffer<>> out;
         for (size_t i = 0; i < 2; ++i) {
             const ChannelPart part = i < k.parts.size() ? k.parts[i] : ChannelPart{0, 0, 0};
-            out.push_back(view(to + size_t(part.first) * pixels, {{std::min(part.lanes, kPlane), 1},
-                                                                  {pixels, kPlane},
-                                                                  {planes_of(part.lanes), kPlane * pixels},
-                                                                  {kernel.groups, kernel.planes() * kPlane * pixels}}));
+            out.emplace_back(
+                view(to + size_t(part.first) * pixels, {{std::min(part.lanes, kPlane), 1},
+                                                        {pixels, kPlane},
+                                                        {planes_of(part.lanes), kPlane * pixels},
+                                                        {kernel.groups, kernel.planes() * kPlane * pixels}}));
         }
         k.pipeline.realize(Halide::Realization(out), target_);
     }

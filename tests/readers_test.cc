@@ -996,7 +996,7 @@ TestDict state_dict_of(const networks::Graph &graph) {
 }
 
 /// A multiple of 1/4 up to 2.25 in magnitude, or a special value.
-uint16_t to_half(double value) {
+uint16_t half_bits(double value) {
     const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
     if (std::isnan(value)) return 0x7E00;
     if (std::isinf(value)) return sign | 0x7C00;
@@ -1012,7 +1012,7 @@ std::string to_raw(const Stored &stored) {
         if (stored.dtype == "F32") bytes += raw(static_cast<float>(value));
         if (stored.dtype == "F64") bytes += raw(value);
         if (stored.dtype == "I64") bytes += raw(static_cast<int64_t>(value));
-        if (stored.dtype == "F16") bytes += raw(to_half(value));
+        if (stored.dtype == "F16") bytes += raw(half_bits(value));
         if (stored.dtype == "BF16")
             bytes += raw(static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(value)) >> 16));
     }
@@ -1478,6 +1478,23 @@ TEST(Half, EveryValueAgreesWithItsBits) {
             EXPECT_EQ(found, double{expected}) << bits;
         }
     }
+}
+
+TEST(Half, RoundsToNearestEven) {
+    const auto half_of = [](double value) { return int{to_half(value).value_or(0x7C00)}; };
+    for (int bits = 0; bits < 0x7C00; ++bits) {
+        const double value = half_to_float(static_cast<uint16_t>(bits));
+        // The next one of the greatest would be 2^16.
+        const double next = bits == 0x7BFF ? 0x1p16 : half_to_float(static_cast<uint16_t>(bits + 1));
+        const double middle = (value + next) / 2;
+        ASSERT_EQ(half_of(value), bits);
+        ASSERT_EQ(half_of(-value), bits | 0x8000);
+        ASSERT_EQ(half_of(std::nextafter(middle, 0)), bits) << middle;
+        ASSERT_EQ(half_of(middle), bits + bits % 2) << middle;
+        ASSERT_EQ(half_of(std::nextafter(middle, kInfinity)), bits + 1) << middle;
+    }
+    EXPECT_EQ(half_of(0x1p-1074), 0);
+    for (const double none : {65520.0, 1e300, kInfinity, std::nan("")}) EXPECT_FALSE(to_half(none)) << none;
 }
 
 // npy.h

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <numeric>
 #include <random>
+#include <span>
 
 #include "allocation_count.h"
 #include "networks/panels.h"
@@ -118,8 +119,8 @@ void convolve(const halide_buffer_t *weights, int rows, halide_buffer_t *out, ha
     write_planes(tail, first_tail, value);
 }
 
-int stem(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights, halide_buffer_t *out,
-         halide_buffer_t *tail) {
+int stem(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights, halide_buffer_t *,
+         halide_buffer_t *out, halide_buffer_t *tail) {
     Recorder::add("stem", {in, table, weights, out, tail});
     convolve(weights, 3, out, tail, [&](int, int row, int p) { return floats(in)[row * kPixels + p]; });
     return 0;
@@ -131,8 +132,8 @@ float through_table(const halide_buffer_t *in, const halide_buffer_t *table, int
     return floats(in)[offset + p * kPlane];
 }
 
-int pointwise(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights, halide_buffer_t *out,
-              halide_buffer_t *tail) {
+int pointwise(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights, halide_buffer_t *,
+              halide_buffer_t *out, halide_buffer_t *tail) {
     Recorder::add("pointwise", {in, table, weights, out, tail});
     const int rows = table->dim[0].extent / out->dim[3].extent;
     convolve(weights, rows, out, tail,
@@ -141,8 +142,8 @@ int pointwise(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_
 }
 
 /// A pointwise convolution of the mean over all pixels.
-int pooled(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights, halide_buffer_t *out,
-           halide_buffer_t *tail) {
+int pooled(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights, halide_buffer_t *,
+           halide_buffer_t *out, halide_buffer_t *tail) {
     Recorder::add("pooled", {in, table, weights, out, tail});
     convolve(weights, table->dim[0].extent, out, tail, [&](int, int row, int) {
         float sum = 0;
@@ -152,8 +153,8 @@ int pooled(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buf
     return 0;
 }
 
-int linear(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights, halide_buffer_t *out,
-           halide_buffer_t *tail) {
+int linear(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buffer_t *weights, halide_buffer_t *,
+           halide_buffer_t *out, halide_buffer_t *tail) {
     Recorder::add("linear", {in, table, weights, out, tail});
     const int classes = out->dim[0].extent, panel = kPlane * kFcPanels, lanes = round_up(classes, panel);
     const int rows = weights->dim[0].extent / lanes - 1;
@@ -169,7 +170,7 @@ int linear(const void *, halide_buffer_t *in, halide_buffer_t *table, halide_buf
     return 0;
 }
 
-int failing(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
+int failing(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
             halide_buffer_t *) {
     return -1;
 }
@@ -208,10 +209,10 @@ struct Tables {
 const Tables kTables;
 
 constexpr std::array<shufflenet_shape, 4> kShapes = {{
-    {SHUFFLENET_IMAGE, 0, 32 * 4, kPixels, 2, 1},
-    {SHUFFLENET_ARENA, kGroups *kGroupIn, kGroups * 16 * 11, kPixels, 1, kGroups},
-    {SHUFFLENET_ARENA, kGroups *kGroupOut, 32 * 17, 1, 2, 1},
-    {SHUFFLENET_ROWS, 0, 128 * 25, 1, 0, 1},
+    {SHUFFLENET_IMAGE, 0, 32 * 4, kPixels, 2, 1, SHUFFLENET_F32},
+    {SHUFFLENET_ARENA, kGroups *kGroupIn, kGroups * 16 * 11, kPixels, 1, kGroups, SHUFFLENET_F32},
+    {SHUFFLENET_ARENA, kGroups *kGroupOut, 32 * 17, 1, 2, 1, SHUFFLENET_F32},
+    {SHUFFLENET_ROWS, 0, 128 * 25, 1, 0, 1, SHUFFLENET_F32},
 }};
 constexpr int64_t kBody0 = 128, kPooled0 = kBody0 + 352, kLinear0 = kPooled0 + 544, kWeights = kLinear0 + 3200;
 
@@ -230,10 +231,10 @@ constexpr std::array<shufflenet_layer, 4> kLayers = {{
 }};
 
 constexpr std::array<shufflenet_pack, 4> kPacking = {{
-    {16, 3, 32, 1, 128, 0, 32, 0, 1, nullptr, nullptr, 0},
-    {16, kGroupIn, 16, kGroups, 176, 0, 16, kBody0, 0, kLanes.data(), kOrder.data(), kOrder.size()},
-    {16, 16, 32, 1, 544, 0, 32, kPooled0, 0, nullptr, nullptr, 0},
-    {64, kPooled, 128, 1, 3200, 0, 128, kLinear0, 0, nullptr, nullptr, 0},
+    {16, 3, 32, 1, 128, 0, 32, 0, SHUFFLENET_F32, 1, 1, nullptr, nullptr, 0},
+    {16, kGroupIn, 16, kGroups, 176, 0, 16, kBody0, SHUFFLENET_F32, 1, 0, kLanes.data(), kOrder.data(), kOrder.size()},
+    {16, 16, 32, 1, 544, 0, 32, kPooled0, SHUFFLENET_F32, 1, 0, nullptr, nullptr, 0},
+    {64, kPooled, 128, 1, 3200, 0, 128, kLinear0, SHUFFLENET_F32, 1, 0, nullptr, nullptr, 0},
 }};
 
 const std::array<shufflenet_output, 3> kOutputs = {{
@@ -745,6 +746,13 @@ TEST(Weights, WrongOnesAreNamedAndTheOldOnesStay) {
     EXPECT_EQ(model.load_embedded_weights().message(), "small: has no embedded weights");
 }
 
+/// The greatest magnitude of an output channel's weights.
+double most_of(const Folded &folded, int channel, int count) {
+    double most = 0;
+    for (int i = 0; i < count; ++i) most = std::max(most, std::abs(folded.weights[channel * count + i]));
+    return most;
+}
+
 /// The recipe, read aloud.
 std::vector<float> packed_naively(std::span<const shufflenet_layer> layers, std::span<const shufflenet_pack> recipe,
                                   const std::vector<NamedValues> &dict, size_t size) {
@@ -764,15 +772,35 @@ std::vector<float> packed_naively(std::span<const shufflenet_layer> layers, std:
                 const int i = at.taps_last != 0 ? row / taps : row % in;
                 const int tap = at.taps_last != 0 ? row % taps : row / in;
                 const int summand = at.order != nullptr ? at.order[c / per_group * in + i] : i;
-                packed[group + at.weights + (lane / at.panel * at.rows + row) * at.panel + lane % at.panel] =
-                    static_cast<float>(folded.weights[(c * in + summand) * taps + tap]);
+                const auto weight = static_cast<float>(folded.weights[(c * in + summand) * taps + tap]);
+                const int rows = round_up(at.rows, at.interleave), first = row / at.interleave * at.interleave;
+                const int element =
+                    (lane / at.panel * rows + first) * at.panel + lane % at.panel * at.interleave + row % at.interleave;
+                std::byte *const weights = std::as_writable_bytes(std::span(packed)).data() + 4 * (group + at.weights);
+                if (at.element == SHUFFLENET_S16) {
+                    const float factor = packed[group + at.bias + at.lanes + lane] =
+                        most_of(folded, c, in * taps) / 32767;
+                    const auto integer = static_cast<int16_t>(std::lround(double{weight} / factor));
+                    std::memcpy(weights + 2 * element, &integer, sizeof integer);
+                } else {
+                    std::memcpy(weights + 4 * element, &weight, sizeof weight);
+                }
             }
         }
     }
     return packed;
 }
 
-TEST(Pack, FollowsTheRecipe) {
+/// A last layer's elements, and its floats.
+struct LastLayer {
+    shufflenet_element element;
+    int interleave, floats;
+};
+
+class Pack : public testing::TestWithParam<LastLayer> {};
+
+TEST_P(Pack, FollowsTheRecipe) {
+    const auto [element, interleave, floats] = GetParam();
     const std::array<shufflenet_layer, 5> layers = {{
         {"stem", "norm", 0, 0, 20, 3, 3, 3},
         {"depthwise", "norm2", 0, 0, 6, 1, 5, 3},
@@ -783,12 +811,13 @@ TEST(Pack, FollowsTheRecipe) {
     const std::array<int16_t, 6> lanes = {17, 2, 3, 20, 31, 0};
     const std::array<int16_t, 5> order = {4, 0, 3, 1, 2};
     const std::array<shufflenet_pack, 5> recipe = {{
-        {16, 27, 32, 1, 32 * 28, 0, 32, 0, 1, nullptr, nullptr, 0},
-        {16, 15, 32, 1, 32 * 16, 0, 32, 896, 0, lanes.data(), nullptr, 0},
+        {16, 27, 32, 1, 32 * 28, 0, 32, 0, SHUFFLENET_F32, 1, 1, nullptr, nullptr, 0},
+        {16, 15, 32, 1, 32 * 16, 0, 32, 896, SHUFFLENET_F32, 1, 0, lanes.data(), nullptr, 0},
         // Behind the one before, in the same blob.
-        {16, 10, 16, 2, 16 * 11, 512, 528, 896, 0, kLanes.data(), kOrder.data(), kOrder.size()},
-        {16, 45, 16, 1, 16 * 46, 0, 16, 1760, 0, nullptr, order.data(), order.size()},
-        {64, 8, 64, 1, 64 * 9, 0, 64, 2496, 0, nullptr, nullptr, 0},
+        {16, 10, 16, 2, 16 * 11, 512, 528, 896, SHUFFLENET_F32, 1, 0, kLanes.data(), kOrder.data(), kOrder.size()},
+        {16, 45, 16, 1, 16 * 46, 0, 16, 1760, SHUFFLENET_F32, 1, 0, nullptr, order.data(), order.size()},
+        {64, 8, 64, 1, floats, 0, element == SHUFFLENET_F32 ? 64 : 128, 2496, element, interleave, 0, nullptr, nullptr,
+         0},
     }};
     const shufflenet_call fc{"fc", 0, SHUFFLENET_TO_OUTPUT, 0, 0, 2496};
     shufflenet_program program{};
@@ -797,7 +826,7 @@ TEST(Pack, FollowsTheRecipe) {
     program.layers = layers.data();
     program.packing = recipe.data();
     program.layers_count = layers.size();
-    program.weight_floats = 2496 + 576;
+    program.weight_floats = 2496 + floats;
     const std::vector<NamedValues> dict = random_dict(layers);
     const std::vector<std::byte> bytes = to_file(dict);
     Safetensors file;
@@ -806,9 +835,19 @@ TEST(Pack, FollowsTheRecipe) {
     ASSERT_EQ(pack_weights(file, "file", "net", program, &packed).message(), "");
     EXPECT_EQ(packed.classes, 33);
     EXPECT_EQ(reinterpret_cast<uintptr_t>(packed.floats.data()) % 64, 0U);
-    EXPECT_EQ(std::vector<float>(packed.floats.begin(), packed.floats.end()),
-              packed_naively(layers, recipe, dict, program.weight_floats));
+    const std::vector<float> expected = packed_naively(layers, recipe, dict, program.weight_floats);
+    ASSERT_EQ(packed.floats.size(), expected.size());
+    // Bytes: two integers may be a float that is no number.
+    EXPECT_EQ(std::memcmp(packed.floats.data(), expected.data(), sizeof(float) * expected.size()), 0);
 }
+
+// 64 biases, of integers 64 factors, and 8 rows of 64 elements, with an interleave of 3 padded to 9.
+INSTANTIATE_TEST_SUITE_P(Elements, Pack,
+                         testing::Values(LastLayer{SHUFFLENET_F32, 1, 64 + 512},
+                                         LastLayer{SHUFFLENET_S16, 1, 128 + 256},
+                                         LastLayer{SHUFFLENET_S16, 2, 128 + 256},
+                                         LastLayer{SHUFFLENET_F32, 3, 64 + 576},
+                                         LastLayer{SHUFFLENET_S16, 3, 128 + 288}));
 
 TEST(Weights, EmbeddedOnesMayBePackedAlready) {
     Built built;

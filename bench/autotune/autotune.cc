@@ -16,6 +16,7 @@
 #include <random>
 #include <set>
 #include <stdexcept>
+#include <utility>
 
 #include "networks/catalog.h"
 #include "record.h"
@@ -69,8 +70,8 @@ networks::Program program_of(const TuningOptions &options) {
 
 class Search {
   public:
-    explicit Search(const TuningOptions &options)
-        : options_(options),
+    explicit Search(TuningOptions options)
+        : options_(std::move(options)),
           program_(program_of(options_)),
           compiler_(options_),
           trials_(options_, program_.graph,
@@ -98,7 +99,7 @@ class Search {
   private:
     /// Those that the options name, or all.
     std::vector<TunedKernel> chosen_kernels() const {
-        const std::vector<TunedKernel> all = kernels_of(program_);
+        std::vector<TunedKernel> all = kernels_of(program_);
         if (options_.kernels.empty()) return all;
         std::vector<TunedKernel> chosen;
         for (const std::string &name : options_.kernels) {

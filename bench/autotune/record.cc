@@ -48,7 +48,7 @@ void TuningRecord::check() const {
                       root_["target"].is_string() && root_.value("measured", Json::object()).is_object();
     if (!good) {
         throw std::runtime_error(path_.string() +
-                                 ": expected a JSON object with \"target\" and \"kernels\": numbers by name");
+                                 R"(: expected a JSON object with "target" and "kernels": numbers by name)");
     }
 }
 

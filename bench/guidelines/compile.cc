@@ -46,7 +46,7 @@ struct Table {
                "#include \"bench/guidelines/program_runner.h\"\n\n"
                "extern \"C\" {\n"
                "typedef int kernel(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,\n"
-               "                   halide_buffer_t *, halide_buffer_t *);\n" +
+               "                   halide_buffer_t *, halide_buffer_t *, halide_buffer_t *);\n" +
                declarations +
                "}\n\n"
                "std::span<const shufflenet::bench::GuidelineKernel> shufflenet::bench::guideline_kernels() {\n"

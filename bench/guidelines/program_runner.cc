@@ -43,7 +43,7 @@ ProgramRunner::ProgramRunner(networks::Program program, std::string_view isa, in
 double ProgramRunner::run() {
     const auto start = Clock::now();
     auto before = start;
-    for (size_t i = size_t(first_); i < fastest_.size(); ++i) {
+    for (auto i = size_t(first_); i < fastest_.size(); ++i) {
         calls_->runner().run(static_cast<int>(i));
         const auto after = Clock::now();
         fastest_[i] = std::min(fastest_[i], std::chrono::duration<double>(after - before).count());
@@ -61,7 +61,7 @@ double ProgramRunner::fastest() const {
 std::array<double, kTimeParts.size()> ProgramRunner::fastest_parts() const {
     std::array<double, kTimeParts.size()> parts{};
     constexpr size_t kDataMovement = 3;
-    for (size_t i = size_t(first_); i < fastest_.size(); ++i) {
+    for (auto i = size_t(first_); i < fastest_.size(); ++i) {
         const std::vector<int> &layers = data_.source().calls[i].layers;
         // A copy that the planner needed is none of the graph's.
         const size_t part = layers.empty() ? kDataMovement : time_part(data_.graph().layers[layers.back()]);
@@ -72,7 +72,7 @@ std::array<double, kTimeParts.size()> ProgramRunner::fastest_parts() const {
 
 int64_t ProgramRunner::bytes() const {
     int64_t floats = 0;
-    for (size_t i = size_t(first_); i < fastest_.size(); ++i) {
+    for (auto i = size_t(first_); i < fastest_.size(); ++i) {
         const networks::Kernel &k = data_.source().kernels[data_.source().calls[i].kernel];
         const networks::TableLayout table = table_layout(k);
         const bool copies = k.kind == networks::KernelKind::kCopy;

@@ -24,7 +24,7 @@ constexpr std::string_view kSource = R"(// Made by shufflenet_compile: the descr
 extern "C" {
 
 typedef int kernel(const void *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *, halide_buffer_t *,
-                   halide_buffer_t *);
+                   halide_buffer_t *, halide_buffer_t *);
 @declarations@
 @programs@
 constexpr shufflenet_descriptor @name@_descriptor = {
@@ -159,13 +159,18 @@ std::string_view destination_name(shufflenet_destination destination) {
     return kNames[destination];
 }
 
+std::string_view element_name(shufflenet_element element) {
+    constexpr std::array<std::string_view, 2> kNames = {"SHUFFLENET_F32", "SHUFFLENET_S16"};
+    return kNames[element];
+}
+
 std::string shapes_text(const ProgramData &data) {
     std::vector<std::string> rows;
     for (const networks::Kernel &kernel : data.source().kernels) {
         const shufflenet_shape &shape = data.program().shapes[rows.size()];
-        rows.push_back(
-            "/* " + key(kernel) + " */ " +
-            row(source_name(shape.in), shape.table, shape.weights, shape.pixels, shape.planes, shape.groups));
+        rows.push_back("/* " + key(kernel) + " */ " +
+                       row(source_name(shape.in), shape.table, shape.weights, shape.pixels, shape.planes, shape.groups,
+                           element_name(shape.element)));
     }
     return rows_text("static constexpr shufflenet_shape shapes[]", rows);
 }
@@ -189,8 +194,9 @@ std::string layers_text(const shufflenet_program &program) {
                              layer.in_channels, layer.kernel_height, layer.kernel_width));
         const shufflenet_pack &pack = program.packing[i];
         packs.push_back(row(pack.panel, pack.rows, pack.lanes, pack.groups, pack.stride, pack.bias, pack.weights,
-                            pack.blob, pack.taps_last, arrays.name(pack.lane_of, layer.out_channels),
-                            arrays.name(pack.order, pack.order_count), pack.order_count));
+                            pack.blob, element_name(pack.element), pack.interleave, pack.taps_last,
+                            arrays.name(pack.lane_of, layer.out_channels), arrays.name(pack.order, pack.order_count),
+                            pack.order_count));
     }
     if (layers.empty()) return {};
     return arrays.text() + rows_text("static constexpr shufflenet_layer layers[]", layers) +

@@ -28,14 +28,18 @@ namespace {
 
 /// The program, for as many classes as the weights have that are embedded.
 networks::Program make_program(const Options &options) {
-    networks::Program program = networks::make_program(make_graph(options));
+    networks::Program program = networks::make_program(make_graph(options), {.linear = options.linear});
+    if (options.linear != Element::kF32 && program.row_floats == 0) {
+        throw UsageError("--classifier-bits 16: expected a network that ends in a linear layer, found " +
+                         options.network + " without");
+    }
     if (options.weights.empty()) return program;
     const ProgramData data(program);
     const int classes = check_weights(options.weights, data);
     if (options.embed == Embed::kNo || classes == 0 || classes == classes_of(data.graph())) return program;
     Options fitting = options;
     fitting.classes = classes;
-    return networks::make_program(make_graph(fitting));
+    return networks::make_program(make_graph(fitting), {.linear = options.linear});
 }
 
 int jobs_of(const Options &options) { return options.jobs > 0 ? options.jobs : default_jobs(); }

@@ -21,7 +21,7 @@ constexpr int kMostJobs = 1024;
 
 /// Options as they are typed.
 struct Typed {
-    std::string processor, precision = "f32", activation;
+    std::string processor, precision = "f32", classifier_bits = "32", activation;
     std::vector<std::string> units, channels, input, pool_stride, targets, devices, outputs;
     std::string conv5, classes, jobs, cuda_capability;
     bool embed = false, embed_half = false, check = false, list = false, halide_runtime = false, program = false;
@@ -230,6 +230,11 @@ void interpret(const Typed &typed, Options *options) {
     read_targets(typed, options);
     read_devices(typed, options);
     if (!typed.jobs.empty()) options->jobs = number("--jobs", typed.jobs, 1, kMostJobs);
+    if (typed.classifier_bits == "16") {
+        options->linear = Element::kS16;
+    } else if (typed.classifier_bits != "32") {
+        bad_value("--classifier-bits", "16 or 32", typed.classifier_bits);
+    }
     if (typed.precision != "f32") bad_value("--precision", "f32, the only one that there is yet", typed.precision);
     const bool writes = options->mode == Mode::kModel || options->mode == Mode::kHalideRuntime;
     if (writes && options->output.empty()) bad_value("--output", "where to write", "");
@@ -287,6 +292,9 @@ void add_target_options(CLI::App &app, Typed &typed, Options &options) {
         ->type_name("N");
     app.add_option("--processor", typed.processor, "x86_64 or aarch64; default: this program's")->type_name("P");
     app.add_option("--precision", typed.precision, "f32")->type_name("P");
+    app.add_option("--classifier-bits", typed.classifier_bits,
+                   "Of the last linear layer's weights: 32 (the default), or 16, which are read in half of the time")
+        ->type_name("N");
     app.add_option(
            "--tuned", options.tuned,
            "Tuned numbers of one target, or a folder with <target>.json of several, in place of those that this\n"

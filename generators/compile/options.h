@@ -9,6 +9,7 @@
 #include "networks/devices.h"
 #include "networks/graph.h"
 #include "networks/targets.h"
+#include "networks/weight_layout.h"
 
 namespace shufflenet::compile {
 
@@ -44,6 +45,7 @@ struct Options {
     std::string processor;
     std::string weights, metadata, tuned;
     Embed embed = Embed::kNo;
+    Element linear = Element::kF32;  ///< Of the last linear layer's weights.
     std::string output, depfile;
     int jobs = 0;  ///< 0: one for each processor.
     bool quiet = false, reference = false, asan = false;

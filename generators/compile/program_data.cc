@@ -22,6 +22,8 @@ shufflenet_destination destination_of(Destination destination) {
     return destination == Destination::kOutput ? SHUFFLENET_TO_OUTPUT : SHUFFLENET_TO_ARENA;
 }
 
+shufflenet_element element_of(Element element) { return element == Element::kS16 ? SHUFFLENET_S16 : SHUFFLENET_F32; }
+
 int size_of(const auto &of) { return static_cast<int>(of.size()); }
 
 bool counts_up(const std::vector<int> &numbers) {
@@ -37,7 +39,7 @@ ProgramData::ProgramData(networks::Program program)
     : source_(std::move(program)), graph_text_(graph_to_text(source_.graph)) {
     for (const networks::Kernel &kernel : source_.kernels) {
         shapes_.push_back({source_of(kernel.kind), table_layout(kernel).size(), weight_floats(kernel),
-                           kernel.out.pixels(), kernel.planes(), kernel.groups});
+                           kernel.out.pixels(), kernel.planes(), kernel.groups, element_of(kernel.element)});
     }
     for (const networks::Call &call : source_.calls) {
         calls_.push_back(
@@ -71,9 +73,10 @@ void ProgramData::add_layer(const networks::PackStep &step) {
     layers_.push_back({layer.module.c_str(), layer.norm.c_str(), int{layer.kind == LayerKind::kLinear},
                        int{layer.norm.empty() && layer.bias}, layer.out_channels, layer.group_channels(),
                        layer.window.kernel.height, layer.window.kernel.width});
-    const networks::WeightLayout &to = step.layout;
+    const WeightLayout &to = step.layout;
     packing_.push_back({to.panel, to.rows, to.lanes, to.groups, to.stride, to.bias, to.weights, step.blob,
-                        int{step.taps_last}, counts_up(step.lanes) ? nullptr : numbers(step.lanes), numbers(step.order),
+                        element_of(to.element), to.interleave, int{step.taps_last},
+                        counts_up(step.lanes) ? nullptr : numbers(step.lanes), numbers(step.order),
                         size_of(step.order)});
 }
 

@@ -21,7 +21,8 @@ bool Arena::allocate(size_t floats, size_t scratch_bytes) {
 }
 
 int ModelState::classes() const {
-    return weights != nullptr && classes_output >= 0 ? weights->classes : descriptor->classes;
+    const PackedWeights *loaded = classes_output >= 0 ? weights.get() : nullptr;
+    return loaded != nullptr ? loaded->classes : descriptor->classes;
 }
 
 namespace {

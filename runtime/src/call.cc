@@ -20,12 +20,18 @@ class Argument {
         : Argument(data, halide_type_t(halide_type_float, 32), dimensions) {}
     Argument(const int32_t *data, std::initializer_list<Dimension> dimensions)
         : Argument(data, halide_type_t(halide_type_int, 32), dimensions) {}
+    /// `floats` of memory as elements of a type.
+    Argument(const float *data, int floats, shufflenet_element element)
+        : Argument(data, type_of(element), {{element == SHUFFLENET_S16 ? 2 * floats : floats, 1}}) {}
     Argument(const Argument &) = delete;
     Argument &operator=(const Argument &) = delete;
 
     halide_buffer_t *get() { return &buffer_; }
 
   private:
+    static halide_type_t type_of(shufflenet_element element) {
+        return element == SHUFFLENET_S16 ? halide_type_t(halide_type_int, 16) : halide_type_t(halide_type_float, 32);
+    }
     Argument(const void *data, halide_type_t type, std::initializer_list<Dimension> dimensions) {
         // Without an address it would be a question for the bounds that a kernel needs. What is empty is not read.
         static const float empty = 0;
@@ -54,16 +60,17 @@ class Planes : public Argument {
 
 /// A kernel's tables and weights.
 struct Constants {
-    Constants(const Callee &callee, const shufflenet_call &call, int64_t weights)
+    Constants(const Callee &callee, const shufflenet_call &call, int floats)
         : table(callee.program->tables + call.table, {{callee.program->shapes[call.kernel].table, 1}}),
-          weights(callee.weights->floats.data() + call.weights, {{static_cast<int>(weights), 1}}) {}
-    Argument table, weights;
+          weights(callee.weights->floats.data() + call.weights, {{floats, 1}}),
+          elements(callee.weights->floats.data() + call.weights, floats, callee.program->shapes[call.kernel].element) {}
+    Argument table, weights, elements;
 };
 
 bool run(const shufflenet_kernel &kernel, Argument &in, Constants &constants, Argument &out, Argument &tail,
          KernelContext &context) {
-    const int result =
-        kernel.run(&context, in.get(), constants.table.get(), constants.weights.get(), out.get(), tail.get());
+    const int result = kernel.run(&context, in.get(), constants.table.get(), constants.weights.get(),
+                                  constants.elements.get(), out.get(), tail.get());
     return result == 0 && !context.error->failed.load(std::memory_order_relaxed);
 }
 
@@ -87,7 +94,7 @@ bool call_for_group(const Callee &callee, const shufflenet_call &call, const flo
     const shufflenet_program &program = *callee.program;
     const shufflenet_shape &shape = program.shapes[call.kernel];
     // Those of a last linear layer end with the array, whatever their number.
-    const int64_t left = static_cast<int64_t>(callee.weights->floats.size()) - call.weights;
+    const auto left = static_cast<int>(static_cast<int64_t>(callee.weights->floats.size()) - call.weights);
     const bool as_built = classes == program.outputs[call.out].channels;
     Constants constants(callee, call, as_built ? shape.weights : left);
     Argument in(rows, {{images * program.row_floats, 1}});

@@ -16,19 +16,6 @@ namespace shufflenet::inline SHUFFLENET_ABI {
 
 namespace {
 
-/// IEEE 754 half precision, rounded to nearest even; nothing if that is not finite.
-std::optional<uint16_t> to_half(double value) {
-    constexpr int kInfinity = 0x7C00;
-    if (!is_finite(value)) return {};
-    // Unit in the last place: 2^(exponent - 10), and 2^-24 for all subnormals. A carry out of the rounded units moves
-    // into the exponent's bits by itself.
-    const int exponent = value == 0 ? -14 : std::max(std::ilogb(value), -14);
-    const auto units = static_cast<int>(std::nearbyint(std::ldexp(std::fabs(value), 10 - exponent)));
-    const int bits = (exponent + 14) * 1024 + units;
-    if (bits >= kInfinity) return {};
-    return static_cast<uint16_t>(bits | (std::signbit(value) ? 0x8000 : 0));
-}
-
 /// A float's bits; nothing if the value is too large for one.
 std::optional<float> to_single(double value) {
     if (!(std::fabs(value) <= double{std::numeric_limits<float>::max()})) return {};

@@ -27,8 +27,7 @@ std::vector<int32_t> planes_of(const shufflenet_output &output) {
     std::vector<int32_t> planes;
     for (int c = 0; c < output.channels; ++c) planes.push_back(output.offsets[c] / kPanelFloats * kPanelFloats);
     std::ranges::sort(planes);
-    const auto rest = std::ranges::unique(planes);
-    planes.erase(rest.begin(), rest.end());
+    planes.erase(std::unique(planes.begin(), planes.end()), planes.end());
     return planes;
 }
 

@@ -97,8 +97,9 @@ bool DeviceRun::run(const shufflenet_call &call, const DeviceConstants &constant
     DeviceArgument table(constants.table.get(), constants.host_table.data(), int64_t(constants.host_table.size()));
     DeviceArgument weights(constants.weights.get(), constants.host_weights.data(),
                            int64_t(constants.host_weights.size()));
-    const int result =
-        kernels_[call.kernel].run(&context_, in.get(), table.get(), weights.get(), out.get(), tail.get());
+    // The weights of devices are floats.
+    const int result = kernels_[call.kernel].run(&context_, in.get(), table.get(), weights.get(), weights.get(),
+                                                 out.get(), tail.get());
     return result == 0 && !error_.failed.load(std::memory_order_relaxed);
 }
 

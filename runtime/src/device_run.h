@@ -16,7 +16,7 @@ struct DeviceArena {
     DeviceMemory rows;     ///< What last linear layers read, as planes of one pixel.
     DeviceMemory staging;  ///< What a kernel writes, where that cannot be a part of what it reads.
 
-    Status allocate(DeviceApi &api, void *stream, const shufflenet_program &program, int images);
+    Status allocate(DeviceApi &api, void *stream, const shufflenet_program &program, int count);
     size_t bytes() const { return arena.bytes() + rows.bytes() + staging.bytes(); }
 };
 

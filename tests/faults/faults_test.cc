@@ -389,7 +389,7 @@ TEST_P(Kernels, ReportWrongBuffersInsteadOfAborting) {
         for (int i = 0; i < d.program->kernels_count; ++i) {
             KernelError error;
             KernelContext context{.error = &error};
-            EXPECT_NE(k.kernels[i].run(&context, buffer, buffer, buffer, buffer, buffer), 0) << "kernel " << i;
+            EXPECT_NE(k.kernels[i].run(&context, buffer, buffer, buffer, buffer, buffer, buffer), 0) << "kernel " << i;
             EXPECT_TRUE(error.failed);
             EXPECT_NE(error.message[0], '\0');
         }

@@ -15,16 +15,17 @@ extern "C" {
 
 struct halide_buffer_t;
 
-/** A generated function: returns 0 or an error; the first argument is the runtime's context. All but `table`, of 32-bit
- * integers, are floats.
+/** A generated function: returns 0 or an error; the first argument is the runtime's context. All are floats but
+ * `table`, of 32-bit integers, and `elements`.
  * - `in` (float): the arena of an image; for a kernel that reads the image, that: [channel][row][column]; for a last
  *   linear layer the rows of a group of images, [image][row_floats].
  * - `table` (entry), `weights` (float): what the call has of each; may be empty.
+ * - `elements` (element): the weights' memory as numbers of the type shufflenet_shape::element.
  * - `out`, `tail` (lane, pixel, plane, group): the planes that it writes, lanes[0] and lanes[1] of shufflenet_kernel; a
  *   linear layer's are (class, image), and its tail is empty. */
 typedef int (*shufflenet_kernel_fn)(const void *context, struct halide_buffer_t *in, struct halide_buffer_t *table,
-                                    struct halide_buffer_t *weights, struct halide_buffer_t *out,
-                                    struct halide_buffer_t *tail);
+                                    struct halide_buffer_t *weights, struct halide_buffer_t *elements,
+                                    struct halide_buffer_t *out, struct halide_buffer_t *tail);
 
 /** A kernel as one instruction set has it. */
 struct shufflenet_kernel {
@@ -39,6 +40,12 @@ struct shufflenet_kernels {
     int scratch_bytes;                       /**< Memory that a thread needs beside the arena. */
 };
 
+/** Types of weights. Biases and factors are floats whatever the weights are. */
+enum shufflenet_element {
+    SHUFFLENET_F32, /**< float */
+    SHUFFLENET_S16  /**< int16_t; a weight is one times the factor of its output channel. */
+};
+
 /** What a kernel reads. */
 enum shufflenet_source {
     SHUFFLENET_ARENA, /**< Activations of one image. */
@@ -48,12 +55,13 @@ enum shufflenet_source {
 
 /** A kernel's operands, whatever the instruction set. Its output is [group][plane][pixel][16]. */
 struct shufflenet_shape {
-    enum shufflenet_source in; /**< What it reads. */
-    int table;                 /**< Entries of its table. */
-    int weights;               /**< Floats of its weights; of SHUFFLENET_ROWS as built: loaded ones may differ. */
-    int pixels;                /**< Of its output. */
-    int planes;                /**< Of a group of its output. */
-    int groups;                /**< Of its output. */
+    enum shufflenet_source in;       /**< What it reads. */
+    int table;                       /**< Entries of its table. */
+    int weights;                     /**< Floats of its weights; of SHUFFLENET_ROWS as built: loaded ones may differ. */
+    int pixels;                      /**< Of its output. */
+    int planes;                      /**< Of a group of its output. */
+    int groups;                      /**< Of its output. */
+    enum shufflenet_element element; /**< Of its weights. */
 };
 
 /** Where a call writes. */
@@ -85,21 +93,24 @@ struct shufflenet_layer {
     int kernel_width;   /**< Of its window. */
 };
 
-/** How a layer's weights are packed: bias[lane], then [lane / panel][row][lane % panel], group after group. A row is
- * (window's row, its column, summand), or, with `taps_last`, (summand, row, column). */
+/** How a layer's weights are packed: bias[lane], of integers factor[lane], floats, then [lane / panel][row /
+ * interleave][lane % panel] [row % interleave], elements, group after group. A row is (window's row, its column,
+ * summand), or, with `taps_last`, (summand, row, column). */
 struct shufflenet_pack {
-    int panel;              /**< Lanes of a panel. */
-    int rows;               /**< Summands of an output. */
-    int lanes;              /**< Of a group. */
-    int groups;             /**< Of lanes. */
-    int stride;             /**< Floats from a group to the next. */
-    int bias;               /**< First float of the first group's biases in the blob. */
-    int weights;            /**< Likewise of its weights. */
-    int64_t blob;           /**< First float of the blob in the packed weights. */
-    int taps_last;          /**< See above. */
-    const int16_t *lane_of; /**< Of each output channel, group * lanes + lane; NULL: its own number. */
-    const int16_t *order;   /**< Of each group of the layer, the input channels in summation order; NULL: their own. */
-    int order_count;        /**< Entries of `order`. */
+    int panel;                       /**< Lanes of a panel. */
+    int rows;                        /**< Summands of an output. */
+    int lanes;                       /**< Of a group. */
+    int groups;                      /**< Of lanes. */
+    int stride;                      /**< Floats from a group to the next. */
+    int bias;                        /**< First float of the first group's biases in the blob. */
+    int weights;                     /**< Likewise of its weights. */
+    int64_t blob;                    /**< First float of the blob in the packed weights. */
+    enum shufflenet_element element; /**< Type of the weights. */
+    int interleave;                  /**< Rows that lie side by side; 1 for floats. */
+    int taps_last;                   /**< See above. */
+    const int16_t *lane_of;          /**< Of each output channel, group * lanes + lane; NULL: its own number. */
+    const int16_t *order; /**< Of each group of the layer, the input channels in summation order; NULL: their own. */
+    int order_count;      /**< Entries of `order`. */
 };
 
 /** A value that a run returns. */
