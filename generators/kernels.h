@@ -48,6 +48,18 @@ struct PlaneByPlane {
     Func out;
 };
 
+/// Softmax over the channels of each pixel.
+struct Softmax {
+    PlaneVars planes;
+    Var c, p;
+    RDom k;      ///< Lanes, those of whole planes.
+    Func in;     ///< (lane, p): what is read; far below everything in lanes without a channel.
+    Func most;   ///< (p)
+    Func value;  ///< (lane, p): exp(in - most)
+    Func sum;    ///< (p)
+    Func out;    ///< (lane, p, plane, group)
+};
+
 /// The fully connected layer over a group of images: (class, image).
 struct FullyConnected {
     Var c, n;

@@ -20,6 +20,12 @@ std::vector<T> with_group(std::vector<T> at, const std::vector<Var> &group) {
     return at;
 }
 
+constexpr uint32_t kMagnitude = 0x7FFFFFFF, kInfinity = 0x7F800000;
+
+/// The bits of a float without its sign. Of values that are not negative (-0 is none) they are in the values' order,
+/// and what is not a number is beyond infinity.
+Expr magnitude_bits(const Expr &value) { return reinterpret<uint32_t>(value) & Expr(kMagnitude); }
+
 }  // namespace
 
 void sum_pixels(Func total, const std::vector<Var> &at, const Expr &value) {
@@ -32,6 +38,10 @@ void sum_pixels(Func total, const std::vector<Var> &at, const Expr &value) {
 Expr at_least(const Expr &value, float bound) { return strict_float(select(value < bound, bound, value)); }
 Expr at_most(const Expr &value, float bound) { return strict_float(select(value > bound, bound, value)); }
 
+Expr exp_or_nan(const Expr &value) {
+    return select(magnitude_bits(value) > Expr(kInfinity), value, Halide::exp(value));
+}
+
 Expr activated(const Expr &value, const networks::Activation &activation) {
     using Kind = networks::Activation::Kind;
     constexpr float kSix = 6.0F;
@@ -42,6 +52,8 @@ Expr activated(const Expr &value, const networks::Activation &activation) {
         return at_most(at_least(value, 0.0F), kSix);
     case Kind::kLeakyRelu:
         return strict_float(select(value < 0.0F, value * activation.slope, value));
+    case Kind::kSigmoid:
+        return 1.0F / (1.0F + exp_or_nan(-value));
     case Kind::kNone:
         break;
     }
@@ -199,12 +211,6 @@ Depthwise depthwise(const std::string &name, const WeightLayout &layout, const s
 }
 
 namespace {
-
-constexpr uint32_t kMagnitude = 0x7FFFFFFF, kInfinity = 0x7F800000;
-
-/// The bits of a float without its sign. Of values that are not negative (-0 is none) they are in the values' order,
-/// and what is not a number is beyond infinity.
-Expr magnitude_bits(const Expr &value) { return reinterpret<uint32_t>(value) & Expr(kMagnitude); }
 
 /// The greater of two floats, or the one that is not a number.
 Expr max_or_nan(const Expr &a, const Expr &b) {

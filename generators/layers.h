@@ -58,6 +58,8 @@ Expr at_most(const Expr &value, float bound);
 /// What a convolution's sum becomes at (lane, pixel).
 using Epilogue = std::function<Expr(Expr sum, Expr lane, Expr pixel)>;
 Expr linear(Expr sum, Expr lane, Expr pixel);
+/// exp(value), or the value where it is not a number: exp() would make something of it.
+Expr exp_or_nan(const Expr &value);
 
 /// The activation of a value. What is not a number stays that.
 Expr activated(const Expr &value, const networks::Activation &activation);

@@ -13,6 +13,9 @@ namespace shufflenet::generators {
 namespace {
 
 using Halide::cast;
+using Halide::clamp;
+using Halide::max;
+using Halide::select;
 using Halide::strict_float;
 using Halide::unsafe_promise_clamped;
 using networks::Kernel;
@@ -58,9 +61,12 @@ class Builder : KernelBuffers {
         case KernelKind::kGlobalPool:
             return define_global_pool();
         case KernelKind::kAdd:
+        case KernelKind::kResize:
         case KernelKind::kActivation:
         case KernelKind::kCopy:
             return define_plane_by_plane();
+        case KernelKind::kSoftmax:
+            return define_softmax();
         case KernelKind::kLinear:
             return define_linear();
         }
@@ -253,7 +259,7 @@ class Builder : KernelBuffers {
     }
 
     void define_global_pool() {
-        const auto &[lane, plane, group] = planes_;
+        const Var &lane = planes_.lane, &plane = planes_.plane, &group = planes_.group;
         GlobalPool f{planes_, k_.in_planes, RDom(0, k_.in.pixels(), "pixel"), Func("total"), Func("mean")};
         sum_pixels(f.total, {lane, plane}, in_(offset(plane, kPlane, k_.in) + lane + f.pixel * kPlane));
         const Expr mean = f.total(lane, plane) * (1.0F / static_cast<float>(k_.in.pixels()));
@@ -262,13 +268,57 @@ class Builder : KernelBuffers {
         schedule_.apply(f);
     }
 
+    /// Pixels of a side that an output pixel is made of, and how much the second one counts.
+    struct Neighbours {
+        Expr first, second, share;
+    };
+    Neighbours neighbours(const Expr &at, int in, int out) const {
+        const networks::ResizePosition position = resize_position(k_.resize, in, out);
+        const Expr scaled = at * position.scale + position.offset, below = scaled / position.divisor;
+        const Expr share = cast<float>(scaled % position.divisor) * (1.0F / static_cast<float>(position.divisor));
+        return {clamp(below, 0, in - 1), clamp(below + 1, 0, in - 1), share};
+    }
+    /// A plane's lane in the size of the output.
+    Expr resized(const Expr &lane, const Expr &plane) {
+        const auto read = [&](const Expr &row, const Expr &column) {
+            return in_(offset(plane, kPlane, k_.in) + lane + (row * k_.in.width + column) * kPlane);
+        };
+        const Neighbours rows = neighbours(p / k_.out.width, k_.in.height, k_.out.height);
+        const Neighbours columns = neighbours(p % k_.out.width, k_.in.width, k_.out.width);
+        if (k_.resize.mode == networks::Resize::Mode::kNearest) return read(rows.first, columns.first);
+        const auto mixed = [](const Expr &a, const Expr &b, const Expr &share) { return a + (b - a) * share; };
+        return mixed(mixed(read(rows.first, columns.first), read(rows.first, columns.second), columns.share),
+                     mixed(read(rows.second, columns.first), read(rows.second, columns.second), columns.share),
+                     rows.share);
+    }
+
+    void define_softmax() {
+        const Var &lane = planes_.lane, &plane = planes_.plane, &group = planes_.group;
+        constexpr float kFarBelow = -1e30F;
+        Softmax f{planes_,       c,           p,          RDom(0, tables_.channels, "k"), Func("in"), Func("most"),
+                  Func("value"), Func("sum"), Func("out")};
+        const Expr last = in_.dim(0).extent() - (k_.in.pixels() - 1) * kPlane - 1;
+        const Expr at = unsafe_promise_clamped(table_(c), -1, last);
+        f.in(c, p) = select(at < 0, kFarBelow, in_(max(at, 0) + p * kPlane));
+        f.most(p) = kFarBelow;
+        f.most(p) = max(f.most(p), f.in(f.k, p));
+        f.value(c, p) = exp_or_nan(f.in(c, p) - f.most(p));
+        f.sum(p) = 0.0F;
+        f.sum(p) += f.value(f.k, p);
+        f.out(lane, p, plane, group) = f.value(plane * kPlane + lane, p) / f.sum(p);
+        emit(0, f.out);
+        schedule_.apply(f);
+    }
+
     void define_plane_by_plane() {
-        const auto &[lane, plane, group] = planes_;
+        const Var &lane = planes_.lane, &plane = planes_.plane, &group = planes_.group;
         PlaneByPlane f{planes_, p, Func(k_.kind == KernelKind::kAdd ? "sum" : "copy")};
         const auto operand = [&](int first) { return in_(offset(first + plane, kPlane, k_.in) + lane + p * kPlane); };
         Expr value;
         if (k_.kind == KernelKind::kAdd) {
             value = operand(0) + operand(tables_.first_addend());
+        } else if (k_.kind == KernelKind::kResize) {
+            value = resized(lane, plane);
         } else if (k_.kind == KernelKind::kActivation) {
             value = operand(0);
         } else if (k_.in_planes > 0) {

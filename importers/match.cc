@@ -50,6 +50,10 @@ std::string_view kind_text(LayerKind kind) {
         return "a fully connected layer";
     case LayerKind::kAdd:
         return "an addition";
+    case LayerKind::kResize:
+        return "a resize";
+    case LayerKind::kSoftmax:
+        return "a softmax";
     case LayerKind::kActivation:
         return "an activation";
     case LayerKind::kCopy:

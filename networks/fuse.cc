@@ -94,6 +94,10 @@ class Fuser {
             return add(KernelKind::kAdd, {number}, layer.in);
         case LayerKind::kLinear:
             return add(KernelKind::kLinear, {number}, layer.in);
+        case LayerKind::kResize:
+            return add(KernelKind::kResize, {number}, layer.in);
+        case LayerKind::kSoftmax:
+            return add(KernelKind::kSoftmax, {number}, layer.in);
         case LayerKind::kActivation:
             return add(KernelKind::kActivation, {number}, layer.in);
         case LayerKind::kCopy:

@@ -30,6 +30,8 @@ std::string to_string(const Activation &activation) {
         const auto *const end = std::to_chars(digits.data(), digits.data() + digits.size(), activation.slope).ptr;
         return "leaky_relu:" + std::string(digits.data(), static_cast<size_t>(end - digits.data()));
     }
+    case Activation::Kind::kSigmoid:
+        return "sigmoid";
     case Activation::Kind::kNone:
         break;
     }
@@ -37,7 +39,7 @@ std::string to_string(const Activation &activation) {
 }
 
 bool parse_activation(std::string_view text, Activation *out) {
-    for (const Activation &simple : {kNoActivation, kRelu, kRelu6}) {
+    for (const Activation &simple : {kNoActivation, kRelu, kRelu6, kSigmoid}) {
         if (text == to_string(simple)) {
             *out = simple;
             return true;
@@ -61,6 +63,32 @@ Size window_size(const Window &window, Size in) {
             side(in.width, window.padding.width, window.kernel.width, window.stride.width)};
 }
 
+ResizePosition resize_position(const Resize &resize, int in, int out) {
+    ResizePosition at{in, 0, out};
+    if (resize.coordinates == Resize::Coordinates::kHalfPixel) {
+        at = {2 * in, in - out, 2 * out};
+    } else if (resize.coordinates == Resize::Coordinates::kAlignCorners) {
+        at = out > 1 ? ResizePosition{in - 1, 0, out - 1} : ResizePosition{0, 0, 1};
+    }
+    if (resize.mode != Resize::Mode::kNearest) return at;
+    // Halves are integers of twice the divisor.
+    at = {2 * at.scale, 2 * at.offset, 2 * at.divisor};
+    switch (resize.rounding) {
+    case Resize::Rounding::kFloor:
+        break;
+    case Resize::Rounding::kPreferFloor:
+        at.offset += at.divisor / 2 - 1;
+        break;
+    case Resize::Rounding::kPreferCeil:
+        at.offset += at.divisor / 2;
+        break;
+    case Resize::Rounding::kCeil:
+        at.offset += at.divisor - 1;
+        break;
+    }
+    return at;
+}
+
 std::string_view Layer::kind_name() const {
     switch (kind) {
     case LayerKind::kConvolution:
@@ -75,6 +103,10 @@ std::string_view Layer::kind_name() const {
         return "fully_connected";
     case LayerKind::kAdd:
         return "add";
+    case LayerKind::kResize:
+        return "resize";
+    case LayerKind::kSoftmax:
+        return "softmax";
     case LayerKind::kActivation:
         return "activation";
     case LayerKind::kCopy:
@@ -143,6 +175,8 @@ void check_layer(const Graph &graph, int number) {
     case LayerKind::kMaxPool:
     case LayerKind::kAveragePool:
     case LayerKind::kGlobalPool:
+    case LayerKind::kResize:
+    case LayerKind::kSoftmax:
     case LayerKind::kActivation:
     case LayerKind::kCopy:
         if (layer.out_channels != in.count()) fail(layer, "expected as many channels as it reads");
@@ -279,6 +313,16 @@ Tensor GraphBuilder::add(const std::string &id, const Tensor &a, const Tensor &b
     layer.out = a.size;
     layer.activation = activation;
     return append(std::move(layer));
+}
+
+Tensor GraphBuilder::resize(const std::string &id, const Tensor &in, Size out, const Resize &resize) {
+    Layer layer = pool_layer(LayerKind::kResize, id, in, {}, out);
+    layer.resize = resize;
+    return append(std::move(layer));
+}
+
+Tensor GraphBuilder::softmax(const std::string &id, const Tensor &in) {
+    return append(pool_layer(LayerKind::kSoftmax, id, in, {}, in.size));
 }
 
 Tensor GraphBuilder::activate(const std::string &id, const Tensor &in, const Activation &activation) {

@@ -22,6 +22,7 @@ struct Activation {
         kRelu,       ///< max(x, 0)
         kRelu6,      ///< min(max(x, 0), 6)
         kLeakyRelu,  ///< x where x >= 0, else slope * x
+        kSigmoid,    ///< 1 / (1 + exp(-x))
     };
     Kind kind = Kind::kNone;
     float slope = 0;
@@ -29,14 +30,17 @@ struct Activation {
     constexpr bool operator==(const Activation &) const = default;
     constexpr auto operator<=>(const Activation &) const = default;
     /// Whether no output is below zero, so that zero is as good as nothing at all for a maximum.
-    constexpr bool non_negative() const { return kind == Kind::kRelu || kind == Kind::kRelu6; }
+    constexpr bool non_negative() const {
+        return kind == Kind::kRelu || kind == Kind::kRelu6 || kind == Kind::kSigmoid;
+    }
 };
 inline constexpr Activation kNoActivation{};
 inline constexpr Activation kRelu{Activation::Kind::kRelu};
 inline constexpr Activation kRelu6{Activation::Kind::kRelu6};
+inline constexpr Activation kSigmoid{Activation::Kind::kSigmoid};
 constexpr Activation leaky_relu(float slope) { return {Activation::Kind::kLeakyRelu, slope}; }
 
-/// "none", "relu", "relu6" or "leaky_relu:0.1".
+/// "none", "relu", "relu6", "sigmoid" or "leaky_relu:0.1".
 std::string to_string(const Activation &activation);
 /// The reverse; false: the text is none of these.
 bool parse_activation(std::string_view text, Activation *out);
@@ -68,6 +72,8 @@ enum class LayerKind : uint8_t {
     kGlobalPool,   ///< The mean of all pixels.
     kLinear,       ///< Fully connected, of one pixel.
     kAdd,          ///< Two tensors.
+    kResize,       ///< To another size, see Layer::resize.
+    kSoftmax,      ///< Over the channels of each pixel.
     // What a framework computes of its own, and no published network has: for experiments.
     kActivation,  ///< Element by element.
     kCopy,        ///< A tensor anew: a concatenation, slice or shuffle that moves its channels.
@@ -88,6 +94,32 @@ struct Window {
 constexpr Window square(int kernel, int stride = 1) {
     return {{kernel, kernel}, {stride, stride}, {kernel / 2, kernel / 2}};
 }
+
+/// How a resized image's pixels are found in the original: ONNX's operator Resize, with scales that are the sizes'
+/// ratio.
+struct Resize {
+    enum class Mode : uint8_t { kNearest, kBilinear };
+    enum class Coordinates : uint8_t {
+        kHalfPixel,    ///< (x + 1/2) in / out - 1/2
+        kAsymmetric,   ///< x in / out
+        kAlignCorners  ///< x (in - 1) / (out - 1)
+    };
+    /// Which pixel is the nearest.
+    enum class Rounding : uint8_t { kFloor, kPreferFloor, kPreferCeil, kCeil };
+    Mode mode = Mode::kNearest;
+    Coordinates coordinates = Coordinates::kHalfPixel;
+    Rounding rounding = Rounding::kFloor;
+
+    constexpr bool operator==(const Resize &) const = default;
+    constexpr auto operator<=>(const Resize &) const = default;
+};
+
+/// Where output pixel x of a side is in the original: (scale * x + offset) / divisor, exactly.
+struct ResizePosition {
+    int scale, offset, divisor;
+};
+/// `rounding` of the nearest pixel is part of it: the integer below is that pixel.
+ResizePosition resize_position(const Resize &resize, int in, int out);
 
 /// Output size of a window over `in` with as much padding on either side: (in + 2 padding - kernel) / stride + 1.
 Size window_size(const Window &window, Size in);
@@ -110,6 +142,7 @@ struct Layer {
     Activation activation{};
     /// Of an average: whether it is over all of the window, padding counted as zeros, or over what lies in the image.
     bool counts_padding = true;
+    Resize resize{};
 
     bool has_weights() const { return !module.empty(); }
     int in_channels() const { return in.front().count(); }
@@ -139,7 +172,7 @@ struct Layer {
         return elements;
     }
     /// What the layer is called in tables: "conv", "depthwise", "pointwise", "max_pool", "average_pool", "global_pool",
-    /// "fully_connected", "add", "activation", "copy".
+    /// "fully_connected", "add", "resize", "softmax", "activation", "copy".
     std::string_view kind_name() const;
 };
 
@@ -200,6 +233,8 @@ class GraphBuilder {
     Tensor global_pool(const std::string &id, const Tensor &in);
     Tensor linear(const std::string &id, const Module &module, const Tensor &in, int out_channels);
     Tensor add(const std::string &id, const Tensor &a, const Tensor &b, const Activation &activation = kNoActivation);
+    Tensor resize(const std::string &id, const Tensor &in, Size out, const Resize &resize);
+    Tensor softmax(const std::string &id, const Tensor &in);
     Tensor activate(const std::string &id, const Tensor &in, const Activation &activation);
     Tensor copy(const std::string &id, const Tensor &in);
 

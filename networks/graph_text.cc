@@ -10,8 +10,8 @@ namespace shufflenet::networks {
 
 namespace {
 
-constexpr std::array<std::string_view, 8> kKinds = {"convolution", "max_pool", "average_pool", "global_pool",
-                                                    "linear",      "add",      "activation",   "copy"};
+constexpr std::array<std::string_view, 10> kKinds = {"convolution", "max_pool", "average_pool", "global_pool", "linear",
+                                                     "add",         "resize",   "softmax",      "activation",  "copy"};
 
 /// A name, or a sign for none: fields are separated by blanks.
 std::string field(const std::string &name) { return name.empty() ? "-" : name; }
@@ -58,6 +58,12 @@ class Fields {
         std::string_view rest = word(expected);
         const int value = number(rest, expected);
         if (!rest.empty()) fail(expected);
+        return value;
+    }
+    /// Below `count`.
+    int choice(const std::string &expected, int count) {
+        const int value = number(expected);
+        if (value >= count) fail(expected);
         return value;
     }
     Size size(const std::string &expected) {
@@ -118,7 +124,8 @@ std::string layer_text(const Layer &layer) {
          << field(layer.norm) << ' ' << layer.bias << ' ' << layer.out_channels << ' ' << size_text(layer.out) << ' '
          << size_text(layer.window.kernel) << ' ' << size_text(layer.window.stride) << ' '
          << size_text(layer.window.padding) << ' ' << layer.groups << ' ' << to_string(layer.activation) << ' '
-         << layer.counts_padding;
+         << layer.counts_padding << ' ' << static_cast<int>(layer.resize.mode) << ' '
+         << static_cast<int>(layer.resize.coordinates) << ' ' << static_cast<int>(layer.resize.rounding);
     for (const Tensor &tensor : layer.in) line << ' ' << tensor_text(tensor);
     return line.str();
 }
@@ -138,6 +145,9 @@ Layer read_layer(std::string_view kind, Fields &fields) {
     layer.groups = fields.number("groups");
     if (!parse_activation(fields.word("an activation"), &layer.activation)) fields.fail("an activation");
     layer.counts_padding = fields.number("whether padding counts") != 0;
+    layer.resize.mode = static_cast<Resize::Mode>(fields.choice("how it is resized", 2));
+    layer.resize.coordinates = static_cast<Resize::Coordinates>(fields.choice("coordinates", 3));
+    layer.resize.rounding = static_cast<Resize::Rounding>(fields.choice("a rounding", 4));
     while (!fields.done()) layer.in.push_back(fields.tensor());
     return layer;
 }

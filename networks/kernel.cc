@@ -63,6 +63,10 @@ std::string_view name_of(KernelKind kind) {
         return "global_pool";
     case KernelKind::kAdd:
         return "add";
+    case KernelKind::kResize:
+        return "resize";
+    case KernelKind::kSoftmax:
+        return "softmax";
     case KernelKind::kActivation:
         return "activation";
     case KernelKind::kCopy:
@@ -71,6 +75,15 @@ std::string_view name_of(KernelKind kind) {
         break;
     }
     return "linear";
+}
+
+/// "nearest_asymmetric_floor", "bilinear_half"
+std::string text(const Resize &resize) {
+    constexpr std::string_view kCoordinates[] = {"half", "asymmetric", "corners"};
+    constexpr std::string_view kRoundings[] = {"floor", "prefer_floor", "prefer_ceil", "ceil"};
+    const std::string coordinates(kCoordinates[static_cast<size_t>(resize.coordinates)]);
+    if (resize.mode == Resize::Mode::kBilinear) return "bilinear_" + coordinates;
+    return "nearest_" + coordinates + "_" + std::string(kRoundings[static_cast<size_t>(resize.rounding)]);
 }
 
 /// The window that goes without saying.
@@ -143,6 +156,7 @@ std::string key(const Kernel &kernel) {
     // Not the quads: they follow from where channels happen to lie, and tuned numbers fit all the same.
     if (kernel.shortcut) key.add("shortcut");
     if (!kernel.counts_padding) key.add("inside");
+    if (kernel.kind == KernelKind::kResize) key.add(text(kernel.resize));
     if (kernel.element == Element::kS16) key.add("s16");
     return key.take();
 }
@@ -187,6 +201,9 @@ TableLayout table_layout(const Kernel &kernel) {
     case KernelKind::kPooledPointwise:
     case KernelKind::kConvolution:
         layout.channels = kernel.in_channels;
+        break;
+    case KernelKind::kSoftmax:
+        layout.channels = kernel.planes() * kPlane;
         break;
     case KernelKind::kCopy:
         layout.planes = kernel.in_planes;

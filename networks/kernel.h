@@ -27,11 +27,13 @@ enum class KernelKind : uint8_t {
     kAveragePool,
     kGlobalPool,
     kAdd,
+    kResize,
     kActivation,
     /// Channels to new places: where no layer can write them where they are read. One by one, or, with `in_planes`,
     /// each plane from two runs of neighbours at most.
     kCopy,
-    kLinear,  ///< Fully connected, over a group of images.
+    kSoftmax,  ///< Of channels one by one, whose table has those of its lanes, or -1.
+    kLinear,   ///< Fully connected, over a group of images.
 };
 
 /// What a table's entries are, and how many k-quads they start with (see Kernel::quads).
@@ -60,6 +62,7 @@ struct Kernel {
     Window window{};      ///< Of the stem, convolution, depthwise convolution or pool.
     Window pool{{0, 0}};  ///< The max-pool of a stem; {0, 0}: none.
     bool counts_padding = true;
+    Resize resize{};
     Activation first{}, second{}, activation{};  ///< Of a unit: each layer; otherwise `activation` alone.
     Element element{};                           ///< Of its weights: floats, or of kLinear integers.
 

@@ -30,6 +30,7 @@ struct Node {
         case KernelKind::kAveragePool:
         case KernelKind::kGlobalPool:
         case KernelKind::kAdd:
+        case KernelKind::kResize:
         case KernelKind::kActivation:
             return true;
         case KernelKind::kUnit:

@@ -248,10 +248,13 @@ class Writer {
         case KernelKind::kCopy:
             if (!copy_runs(n).empty()) kernel.in_planes = kCopyEntries * kernel.planes();
             break;
+        case KernelKind::kSoftmax:
+            break;
         case KernelKind::kLinear:
             describe_linear(n, &kernel);
             break;
         default:
+            kernel.resize = last_layer(n).resize;
             kernel.in_planes = places_.planes[n];
             kernel.window = last_layer(n).window;
             kernel.counts_padding = what.kind != KernelKind::kAveragePool || last_layer(n).counts_padding;
@@ -414,6 +417,12 @@ class Writer {
                 break;
             }
             table.resize(first + size_t(kernel.lanes), offset_of(node(n).in[0].channels[0]));
+            for (int j = 0; j < node(n).out_channels; ++j) {
+                table[first + size_t(places_.lane[n][j])] = offset_of(node(n).in[0].channels[j]);
+            }
+            break;
+        case KernelKind::kSoftmax:
+            table.resize(first + size_t(table_layout(kernel).size()), -1);
             for (int j = 0; j < node(n).out_channels; ++j) {
                 table[first + size_t(places_.lane[n][j])] = offset_of(node(n).in[0].channels[j]);
             }

@@ -90,6 +90,50 @@ Tensor add(const Layer &layer, Tensor a, const Tensor &b) {
     return a;
 }
 
+/// Pixels of a side that an output pixel is made of, and how much the second one counts.
+struct Neighbours {
+    int first, second;
+    double share;
+};
+
+Neighbours neighbours(const networks::Resize &resize, int in, int out, int x) {
+    const networks::ResizePosition at = networks::resize_position(resize, in, out);
+    const double position = double(at.scale * x + at.offset) / at.divisor;
+    const int below = static_cast<int>(std::floor(position));
+    const auto inside = [in](int pixel) { return std::clamp(pixel, 0, in - 1); };
+    if (resize.mode == networks::Resize::Mode::kNearest) return {inside(below), inside(below), 0};
+    return {inside(below), inside(below + 1), position - below};
+}
+
+Tensor resize(const Layer &layer, const Tensor &in) {
+    Tensor out = empty_output(layer);
+    for (int c = 0; c < out.channels; ++c) {
+        for (int y = 0; y < out.height; ++y) {
+            const Neighbours rows = neighbours(layer.resize, in.height, out.height, y);
+            for (int x = 0; x < out.width; ++x) {
+                const Neighbours columns = neighbours(layer.resize, in.width, out.width, x);
+                const auto mixed = [&](int row) {
+                    const double first = in.at(c, row, columns.first), second = in.at(c, row, columns.second);
+                    return first + (second - first) * columns.share;
+                };
+                const double first = mixed(rows.first), second = mixed(rows.second);
+                out.at(c, y, x) = first + (second - first) * rows.share;
+            }
+        }
+    }
+    return out;
+}
+
+Tensor softmax(Tensor in) {
+    for (int p = 0; p < in.pixels(); ++p) {
+        double most = -std::numeric_limits<double>::infinity(), sum = 0;
+        for (int c = 0; c < in.channels; ++c) most = std::max(most, in.plane(c)[p]);
+        for (int c = 0; c < in.channels; ++c) sum += in.plane(c)[p] = std::exp(in.plane(c)[p] - most);
+        for (int c = 0; c < in.channels; ++c) in.plane(c)[p] /= sum;
+    }
+    return in;
+}
+
 /// A tensor's channels, from where they were computed.
 Tensor gather(const networks::Tensor &tensor, const Tensor &image, const std::vector<Tensor> &values) {
     Tensor out(tensor.count(), tensor.size.height, tensor.size.width);
@@ -130,6 +174,12 @@ std::vector<Tensor> values_of(const networks::Graph &graph, std::span<const Laye
         case LayerKind::kAdd:
             values.push_back(add(layer, in, gather(layer.in[1], image, values)));
             break;
+        case LayerKind::kResize:
+            values.push_back(resize(layer, in));
+            break;
+        case LayerKind::kSoftmax:
+            values.push_back(softmax(in));
+            break;
         case LayerKind::kActivation:
             values.push_back(in);
             for (double &value : values.back().data) value = activate(value, layer.activation);
@@ -154,6 +204,8 @@ double activate(double value, const networks::Activation &activation) {
         return value < 0 ? 0 : value > 6 ? 6 : value;
     case Kind::kLeakyRelu:
         return value < 0 ? value * activation.slope : value;
+    case Kind::kSigmoid:
+        return 1 / (1 + std::exp(-value));
     case Kind::kNone:
         break;
     }

@@ -50,6 +50,25 @@ void Cpu::apply(PlaneByPlane &f) const {
         .parallel(task);
 }
 
+void Cpu::apply(Softmax &f) const {
+    // A pixel at a time, all of its channels in vectors; what is between stays in the first-level cache.
+    constexpr int kPixels = 28;
+    Var cv("cv"), ci("ci"), block("block"), u("u");
+    Halide::RVar ko("ko"), ki("ki");
+    f.out.split(f.planes.lane, cv, ci, m_.vec)
+        .split(f.p, block, f.p, kPixels, TailStrategy::GuardWithIf)
+        .reorder(ci, cv, f.planes.plane, f.p, block)
+        .vectorize(ci)
+        .unroll(cv)
+        .parallel(block);
+    for (Func *each : {&f.in, &f.value}) each->compute_at(f.out, f.p).vectorize(f.c, m_.vec);
+    for (Func *each : {&f.most, &f.sum}) {
+        each->compute_at(f.out, f.p);
+        each->update().split(f.k, ko, ki, m_.vec);
+        each->update().rfactor(ki, u).compute_at(f.out, f.p).vectorize(u).update().vectorize(u);
+    }
+}
+
 void Cpu::apply(FullyConnected &f) const {
     // Bound by streaming the weights, once for the whole group of images: a panel of classes at a time, parallel
     // over panels, images inside.

@@ -38,6 +38,7 @@ class Cpu final : public Schedule {
     void apply(SingleLayer &f) const override;
     void apply(GlobalPool &f) const override;
     void apply(PlaneByPlane &f) const override;
+    void apply(Softmax &f) const override;
 
   private:
     /// Vectors are the machine's, or shorter for a part that is.

@@ -39,6 +39,7 @@ class Gpu final : public Schedule {
     void apply(GlobalPool &f) const override;
     void apply(Unit & /*f*/) const override { not_for_devices(); }
     void apply(PlaneByPlane & /*f*/) const override { not_for_devices(); }
+    void apply(Softmax & /*f*/) const override { not_for_devices(); }
 
   private:
     [[noreturn]] static void not_for_devices() { throw std::logic_error("a kernel for CPUs only"); }

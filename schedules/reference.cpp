@@ -40,6 +40,7 @@ class Reference final : public Schedule {
     }
     void apply(GlobalPool &f) const override { root({f.total}); }
     void apply(PlaneByPlane & /*f*/) const override {}
+    void apply(Softmax &f) const override { root({f.in, f.most, f.value, f.sum}); }
 
   private:
     static void inner(Pointwise &f) { sums(f); }

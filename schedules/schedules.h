@@ -16,6 +16,7 @@ using generators::PlaneByPlane;
 using generators::PooledPointwise;
 using generators::Separable;
 using generators::SingleLayer;
+using generators::Softmax;
 using generators::Stem;
 using generators::Unit;
 
@@ -31,6 +32,7 @@ class Schedule {
     virtual void apply(SingleLayer &f) const = 0;
     virtual void apply(GlobalPool &f) const = 0;
     virtual void apply(PlaneByPlane &f) const = 0;
+    virtual void apply(Softmax &f) const = 0;
 };
 
 /// Every Func at root, no vectors, no threads: the oracle for the others.

@@ -157,7 +157,17 @@ Kernel linear(int channels, int row_planes, bool ordered) {
                   .ordered = ordered});
 }
 
+Kernel resized(Size in, Size out, int planes, const networks::Resize &resize) {
+    Kernel kernel = planar(KernelKind::kResize, in, planes);
+    kernel.out = out;
+    kernel.resize = resize;
+    return kernel;
+}
+
 std::vector<Case> cases() {
+    using Mode = networks::Resize::Mode;
+    using At = networks::Resize::Coordinates;
+    using Rounding = networks::Resize::Rounding;
     const Window down = square(3, 2);
     const Kernel plain_unit = unit({.in = {10, 9},
                                     .in_channels = 21,
@@ -394,6 +404,20 @@ std::vector<Case> cases() {
         {"add_pixel", planar(KernelKind::kAdd, {1, 1}, 1, {}, kRelu)},
         {"copy", sized({.kind = KernelKind::kCopy, .in = {9, 23}, .lanes = 37})},
 
+        {"add_sigmoid", planar(KernelKind::kAdd, {5, 7}, 2, {}, networks::kSigmoid)},
+        {"nearest_x2", resized({11, 7}, {22, 14}, 3, {Mode::kNearest, At::kAsymmetric, Rounding::kFloor})},
+        {"nearest_x3", resized({5, 4}, {15, 12}, 1, {Mode::kNearest, At::kHalfPixel, Rounding::kPreferFloor})},
+        {"nearest_ceil", resized({5, 4}, {7, 9}, 1, {Mode::kNearest, At::kHalfPixel, Rounding::kCeil})},
+        {"nearest_down", resized({15, 8}, {5, 4}, 2, {Mode::kNearest, At::kAsymmetric, Rounding::kPreferCeil})},
+        {"bilinear_x2", resized({10, 13}, {20, 26}, 2, {Mode::kBilinear, At::kHalfPixel, {}})},
+        {"bilinear_half", resized({20, 26}, {10, 13}, 2, {Mode::kBilinear, At::kHalfPixel, {}})},
+        {"bilinear_corners", resized({7, 5}, {17, 11}, 1, {Mode::kBilinear, At::kAlignCorners, {}})},
+        {"bilinear_to_one", resized({7, 5}, {1, 1}, 1, {Mode::kBilinear, At::kAlignCorners, {}})},
+        {"bilinear_asymmetric", resized({6, 1}, {9, 2}, 1, {Mode::kBilinear, At::kAsymmetric, {}})},
+        {"softmax", sized({.kind = KernelKind::kSoftmax, .in = {6, 7}, .lanes = 80})},
+        {"softmax_few", sized({.kind = KernelKind::kSoftmax, .in = {31, 1}, .lanes = 5})},
+        {"softmax_holes", sized({.kind = KernelKind::kSoftmax, .in = {2, 9}, .lanes = 37})},
+
         {"linear", linear(61, 4, false), {1, 10, 63, 64, 65, 200}},
         {"linear_ordered", linear(45, 5, true), {3, 130}},
         {"linear_16bits", of_16_bits(linear(61, 4, false)), {1, 10, 64, 65, 200}},
@@ -411,6 +435,7 @@ class Memory {
         } else {
             place_planes();
             place_channels();
+            if (k_.kind == KernelKind::kSoftmax) leave_lanes();
             place_lanes();
             place_addends();
             in.resize(in.size() + 16, kNan);
@@ -490,6 +515,11 @@ class Memory {
     void place_addends() {
         append(written_planes(tables_.addends, k_.out));
         ASSERT_EQ(static_cast<int>(table.size()), tables_.size());
+    }
+    /// Lanes without a channel: those after the last one, and some before.
+    void leave_lanes() {
+        std::fill(table.begin() + k_.lanes, table.end(), -1);
+        for (int lane = 7; lane + 1 < k_.lanes; lane += 10) table[lane] = -1;
     }
     /// Runs of four that start at any lane, and channels in between.
     void place_channels() {

@@ -64,6 +64,11 @@ inline Value activated(const Value &x, const networks::Activation &activation) {
         return {x.value < 0 ? 0 : x.value > 6 ? 6 : x.value, x.error};
     case Kind::kLeakyRelu:
         return {x.value < 0 ? x.value * activation.slope : x.value, x.error + 2 * kRound * std::abs(x.value)};
+    case Kind::kSigmoid: {
+        // Its slope is a quarter at most; the exponential is good to a few units in the last place.
+        const double value = 1 / (1 + std::exp(-x.value));
+        return {value, x.error / 4 + 8 * kRound * value};
+    }
     case Kind::kNone:
         break;
     }
@@ -147,6 +152,10 @@ class Operands {
             return activated_all(mean(planes(k_.in_planes)), k_.activation);
         case KernelKind::kAdd:
             return added();
+        case KernelKind::kResize:
+            return resized();
+        case KernelKind::kSoftmax:
+            return softmax();
         case KernelKind::kActivation:
             return activated_all(planes(k_.in_planes), k_.activation);
         case KernelKind::kCopy:
@@ -286,6 +295,56 @@ class Operands {
                 });
                 const int divisor = k_.counts_padding ? k_.window.kernel.pixels() : count;
                 out.at(lane, p) = scaled(sum.result(), 1.0 / divisor);
+            }
+        }
+        return out;
+    }
+    Lanes resized() const {
+        struct Side {
+            int first, second;
+            double share;
+        };
+        const auto side = [this](int from, int to, int x) -> Side {
+            const networks::ResizePosition at = networks::resize_position(k_.resize, from, to);
+            const double position = double(at.scale * x + at.offset) / at.divisor;
+            const int below = static_cast<int>(std::floor(position));
+            const bool nearest = k_.resize.mode == networks::Resize::Mode::kNearest;
+            return {std::clamp(below, 0, from - 1), std::clamp(below + 1, 0, from - 1), nearest ? 0 : position - below};
+        };
+        const Lanes in = planes(k_.in_planes);
+        Lanes out(in.lanes, k_.out);
+        for (int p = 0; p < k_.out.pixels(); ++p) {
+            const Side y = side(k_.in.height, k_.out.height, p / k_.out.width);
+            const Side x = side(k_.in.width, k_.out.width, p % k_.out.width);
+            for (int lane = 0; lane < in.lanes; ++lane) {
+                const auto at = [&](int row, int column) { return in.at(lane, row * k_.in.width + column).value; };
+                const auto mixed = [](double a, double b, double share) {
+                    return share == 0 ? a : a + (b - a) * share;
+                };
+                const double top = mixed(at(y.first, x.first), at(y.first, x.second), x.share);
+                const double value = mixed(top, mixed(at(y.second, x.first), at(y.second, x.second), x.share), y.share);
+                // Values are one at most, and each of three steps rounds a difference, a product and a sum.
+                const bool nearest = k_.resize.mode == networks::Resize::Mode::kNearest;
+                out.at(lane, p) = {value, nearest ? 0 : 16 * kRound};
+            }
+        }
+        return out;
+    }
+    Lanes softmax() const {
+        Lanes out(round_up(k_.lanes, kPlane), k_.out);
+        for (int p = 0; p < k_.out.pixels(); ++p) {
+            double sum = 0;
+            for (int lane = 0; lane < k_.lanes; ++lane) {
+                const double value = table_[lane] < 0 ? 0 : std::exp(at(table_[lane], p).value);
+                out.at(lane, p).value = value;
+                sum += value;
+            }
+            for (int lane = 0; lane < k_.lanes; ++lane) {
+                Value &value = out.at(lane, p);
+                value.value /= sum;
+                // The difference of two values up to one in magnitude rounds, and an exponential is good to a few
+                // units.
+                value.error = (16 + k_.lanes) * kRound * value.value;
             }
         }
         return out;

@@ -607,7 +607,7 @@ TEST(Graphs, WhatNoOutputNeedsIsTakenAway) {
 
 TEST(GraphText, WhatIsNotWrittenIsNotRead) {
     const std::string good =
-        "graph g 4 5 3\nmax_pool pool - - 1 3 4 5 3 3 1 1 1 1 1 none 1 4x5:i.0+3\noutput out 4x5:0.2,0.0\n";
+        "graph g 4 5 3\nmax_pool pool - - 1 3 4 5 3 3 1 1 1 1 1 none 1 0 0 0 4x5:i.0+3\noutput out 4x5:0.2,0.0\n";
     ASSERT_EQ(graph_to_text(graph_from_text(good)), good);
     struct Row {
         const char *from, *to, *message;
@@ -619,6 +619,9 @@ TEST(GraphText, WhatIsNotWrittenIsNotRead) {
         {"max_pool", "min_pool", "line 2 of a graph: expected a layer or an output"},
         {"none", "relu9", "line 2 of a graph: expected an activation"},
         {"pool - - 1", "pool - - -1", "line 2 of a graph: expected whether there is a bias"},
+        {"none 1 0 0 0", "none 1 2 0 0", "line 2 of a graph: expected how it is resized"},
+        {"none 1 0 0 0", "none 1 0 3 0", "line 2 of a graph: expected coordinates"},
+        {"none 1 0 0 0", "none 1 0 0 4", "line 2 of a graph: expected a rounding"},
         {"4x5:i", "4*5:i", "line 2 of a graph: expected 'x'"},
         {"i.0+3", "i.0+", "line 2 of a graph: expected a number of channels"},
         {"i.0+3", "i.0+9999999", "line 2 of a graph: expected fewer channels"},

@@ -113,6 +113,8 @@ class ProgramModel {
         case Kind::kPooledPointwise:
         case Kind::kConvolution:
             return store(call, kernel, convolution(v));
+        case Kind::kSoftmax:
+            return store(call, kernel, softmax(v));
         case Kind::kLinear:
             written_.at(call.out) = linear(v);
             return;
@@ -272,6 +274,45 @@ class ProgramModel {
         return values;
     }
 
+    Values softmax(const View &v) const {
+        const Kernel &k = v.kernel;
+        Values values(k.lanes, std::vector<double>(k.out.pixels()));
+        for (int p = 0; p < k.out.pixels(); ++p) {
+            double sum = 0;
+            for (int lane = 0; lane < k.lanes; ++lane) {
+                if (v.table[lane] >= 0) sum += values[lane][p] = std::exp(channel(v, lane, p));
+            }
+            for (int lane = 0; lane < k.lanes; ++lane) values[lane][p] /= sum;
+        }
+        return values;
+    }
+
+    /// A lane in the size of the output.
+    static std::vector<double> resized(const Kernel &k, const std::vector<double> &in) {
+        struct Side {
+            int first, second;
+            double share;
+        };
+        const auto side = [&](int from, int to, int x) -> Side {
+            const networks::ResizePosition at = networks::resize_position(k.resize, from, to);
+            const double position = double(at.scale * x + at.offset) / at.divisor, below = std::floor(position);
+            const bool nearest = k.resize.mode == networks::Resize::Mode::kNearest;
+            const auto pixel = [from](double i) { return static_cast<int>(std::min(std::max(i, 0.0), from - 1.0)); };
+            return {pixel(below), pixel(below + 1), nearest ? 0 : position - below};
+        };
+        std::vector<double> out;
+        for (int p = 0; p < k.out.pixels(); ++p) {
+            const Side y = side(k.in.height, k.out.height, p / k.out.width);
+            const Side x = side(k.in.width, k.out.width, p % k.out.width);
+            const auto row = [&](int at) {
+                const double *const pixels = &in[size_t(at) * k.in.width];
+                return pixels[x.first] * (1 - x.share) + pixels[x.second] * x.share;
+            };
+            out.push_back(row(y.first) * (1 - y.share) + row(y.second) * y.share);
+        }
+        return out;
+    }
+
     Values planes(const View &v) const {
         const Kernel &k = v.kernel;
         Values values(k.lanes, std::vector<double>(k.out.pixels()));
@@ -295,6 +336,9 @@ class ProgramModel {
                     const double other = plane_lane(v, v.sections.first_addend(), lane, p);
                     values[lane][p] = reference::activate(in[p] + other, k.activation);
                 }
+                break;
+            case Kind::kResize:
+                values[lane] = resized(k, in);
                 break;
             case Kind::kActivation:
                 for (int p = 0; p < k.out.pixels(); ++p) values[lane][p] = reference::activate(in[p], k.activation);

@@ -37,8 +37,13 @@ class RandomGraph {
     static networks::GraphBuilder::Module module(const std::string &id) { return {id, "", true}; }
     networks::Activation activation() {
         const networks::Activation all[] = {networks::kNoActivation, networks::kRelu, networks::kRelu6,
-                                            networks::leaky_relu(0.125F)};
-        return all[between(0, 3)];
+                                            networks::leaky_relu(0.125F), networks::kSigmoid};
+        return all[between(0, 4)];
+    }
+    networks::Resize resize() {
+        return {static_cast<networks::Resize::Mode>(between(0, 1)),
+                static_cast<networks::Resize::Coordinates>(between(0, 2)),
+                static_cast<networks::Resize::Rounding>(between(0, 3))};
     }
     /// One of the latest values, most often the last.
     const networks::Tensor &pick(const std::vector<networks::Tensor> &values) {
@@ -53,7 +58,7 @@ class RandomGraph {
         using networks::Tensor;
         const Tensor x = pick(values);
         const int c = x.count();
-        switch (between(0, 17)) {
+        switch (between(0, 20)) {
         case 0:
         case 1:
             return b.pointwise(id, module(id), x, between(1, 50), activation());
@@ -98,6 +103,12 @@ class RandomGraph {
             return b.activate(id, x, activation());
         case 15:
             return b.copy(id, x);
+        case 18:
+            return x.size.height > 40 ? x : b.resize(id, x, {2 * x.size.height, 2 * x.size.width}, resize());
+        case 19:
+            return b.resize(id, x, {(x.size.height + 1) / 2, (x.size.width + 1) / 2}, resize());
+        case 20:
+            return b.softmax(id, x);
         default: {
             for (const Tensor &y : values) {
                 if (y.count() == c && y.size == x.size && !(y == x)) return b.add(id, x, y, activation());
