@@ -21,7 +21,10 @@ Value changed(const Value &value, F change) {
     return std::visit(
         [&](const auto &in) -> Value {
             if constexpr (std::is_same_v<std::decay_t<decltype(in)>, Activations>) {
-                return Activations{change(in.channels), in.plane, in.size};
+                Activations out = in;
+                out.channels = change(in.channels);
+                if (!in.order.empty() && out.rank() != in.rank()) throw Refusal("drops an axis where pixels come first");
+                return out;
             } else {
                 return change(in);
             }
@@ -31,8 +34,9 @@ Value changed(const Value &value, F change) {
 
 /// An axis of the array, not of the opaque plane behind it.
 size_t movable_axis(const Value &value, int64_t axis) {
-    const size_t found = axis_of(axis, dims_of(value).size());
+    size_t found = axis_of(axis, dims_of(value).size());
     const auto *activations = std::get_if<Activations>(&value);
+    if (activations != nullptr) found = activations->own_axis(found);
     if (activations != nullptr && found >= activations->channels.dims.size()) {
         throw Refusal("takes pixels apart (axis " + std::to_string(axis) + " of shape " +
                       message::shape_text(dims_of(value)) + ")");
@@ -47,7 +51,48 @@ bool ends_with(const Dims &dims, const Dims &tail, size_t count) {
     return tensor_bytes(front, 1) == static_cast<int64_t>(count);
 }
 
+/// [front channels..., pixels..., back channels...], as tensors with channels last are, to another such shape.
+Value reshaped_last(const Activations &in, const Dims &dims) {
+    const size_t axes = in.channels.dims.size();
+    const auto front = static_cast<size_t>(std::ranges::find_if(in.order, [&](size_t axis) { return axis >= axes; }) -
+                                           in.order.begin());
+    Dims pixels;
+    for (size_t i = 0; i < in.pixel_axes(); ++i) {
+        if (in.order[front + i] != axes + i) throw Refusal("takes columns before rows");
+        pixels.push_back(in.dims()[front + i]);
+    }
+    for (size_t i = 0; i < axes; ++i) {
+        if (in.order[i < front ? i : i + pixels.size()] != i) throw Refusal("has axes in an order that is not known");
+    }
+    const int64_t before = detail::product(std::span(in.channels.dims).first(front));
+    const int64_t height = in.size.height, width = in.size.width;
+    const std::pair<Plane, Dims> ways[] = {{Plane::kHeightWidth, {height, width}}, {Plane::kFlat, {height * width}}};
+    for (const auto &[plane, tail] : ways) {
+        for (size_t at = 0; at + tail.size() <= dims.size(); ++at) {
+            const std::span all(dims);
+            const bool same = std::ranges::equal(all.subspan(at, tail.size()), tail);
+            if (!same || detail::product(all.first(at)) != before) continue;
+            Activations out = in;
+            out.plane = plane;
+            out.channels.dims.assign(dims.begin(), dims.begin() + static_cast<ptrdiff_t>(at));
+            out.channels.dims.insert(out.channels.dims.end(), dims.begin() + static_cast<ptrdiff_t>(at + tail.size()),
+                                     dims.end());
+            if (detail::product(out.channels.dims) != static_cast<int64_t>(in.channels.data.size())) continue;
+            out.order.resize(dims.size());
+            for (size_t i = 0; i < dims.size(); ++i) {
+                const bool pixel = at <= i && i < at + tail.size();
+                out.order[i] = pixel ? out.channels.dims.size() + i - at : i < at ? i : i - tail.size();
+            }
+            return out;
+        }
+    }
+    throw Refusal("shape " + message::shape_text(in.dims()) + " to " + message::shape_text(dims) +
+                  " does not keep every channel's pixels together");
+}
+
 Value reshaped_activations(const Activations &in, const Dims &dims) {
+    if (!(in.pads == Pads{})) throw Refusal("takes an image apart that a Pad made larger");
+    if (!in.order.empty()) return reshaped_last(in, dims);
     const int64_t height = in.size.height, width = in.size.width;
     const size_t count = in.channels.data.size();
     const std::pair<Plane, Dims> ways[] = {
@@ -56,8 +101,10 @@ Value reshaped_activations(const Activations &in, const Dims &dims) {
         if (plane == Plane::kNone && height * width != 1) continue;
         if (in.plane == Plane::kNone && plane != Plane::kNone) continue;
         if (!ends_with(dims, tail, count)) continue;
-        return Activations{
-            {{dims.begin(), dims.end() - static_cast<ptrdiff_t>(tail.size())}, in.channels.data}, plane, in.size};
+        Activations out = in;
+        out.channels.dims.assign(dims.begin(), dims.end() - static_cast<ptrdiff_t>(tail.size()));
+        out.plane = plane;
+        return out;
     }
     throw Refusal("shape " + message::shape_text(in.dims()) + " to " + message::shape_text(dims) +
                   " does not keep every channel's pixels together");
@@ -136,6 +183,25 @@ std::vector<Value> unsqueeze(const Node &node, int64_t, const Inputs &inputs) {
     return {reshaped(input_value(inputs, 0), to)};
 }
 
+/// Channels are moved, and pixels noted where they are. Channel axes keep their order among themselves where it is clear
+/// that pixels come back behind them.
+Value transposed_activations(const Activations &in, const std::vector<size_t> &axes) {
+    Activations out = in;
+    const size_t channel_axes = in.channels.dims.size();
+    std::vector<size_t> order, own, moved;
+    for (const size_t axis : axes) order.push_back(in.own_axis(axis));
+    // The channels' array in the order in which its axes come.
+    for (const size_t axis : order) {
+        if (axis < channel_axes) own.push_back(axis);
+    }
+    out.channels = transposed(in.channels, std::span<const size_t>(own));
+    size_t next = 0;
+    for (size_t &axis : order) axis = axis < channel_axes ? next++ : axis;
+    out.order = order;
+    if (std::ranges::is_sorted(order)) out.order.clear();
+    return out;
+}
+
 std::vector<Value> transpose(const Node &node, int64_t, const Inputs &inputs) {
     const Value &value = input_value(inputs, 0);
     const size_t rank = dims_of(value).size();
@@ -151,12 +217,8 @@ std::vector<Value> transpose(const Node &node, int64_t, const Inputs &inputs) {
             throw Refusal("perm " + message::shape_text(order) + " of a tensor of rank " + std::to_string(rank));
         }
     }
-    return {changed(value, [&](const auto &in) {
-        for (size_t i = in.dims.size(); i < rank; ++i) {
-            if (axes[i] != i) throw Refusal("moves the axes of pixels (perm " + message::shape_text(order) + ")");
-        }
-        return transposed(in, std::span(axes).first(in.dims.size()));
-    })};
+    if (const auto *activations = std::get_if<Activations>(&value)) return {transposed_activations(*activations, axes)};
+    return {changed(value, [&](const auto &in) { return transposed(in, std::span<const size_t>(axes)); })};
 }
 
 std::vector<Value> gather(const Node &node, int64_t, const Inputs &inputs) {
@@ -265,13 +327,16 @@ Value concat_activations(const Inputs &inputs, size_t axis) {
     for (const ValuePtr &input : inputs) {
         const auto *part = input != nullptr ? std::get_if<Activations>(input.get()) : nullptr;
         if (part == nullptr) throw Refusal("joins values of different kinds");
-        if (part->plane != first.plane || !(part->size == first.size)) {
+        if (part->plane != first.plane || !(part->size == first.size) || part->order != first.order ||
+            !(part->pads == first.pads)) {
             throw Refusal("joins shapes " + message::shape_text(first.dims()) + " and " +
                           message::shape_text(part->dims()));
         }
         parts.push_back(&part->channels);
     }
-    return Activations{concatenated(parts, axis), first.plane, first.size};
+    Activations out = first;
+    out.channels = concatenated(parts, axis);
+    return out;
 }
 
 std::vector<Value> concat(const Node &node, int64_t, const Inputs &inputs) {
@@ -292,12 +357,34 @@ std::vector<Value> dropout(const Node &, int64_t, const Inputs &inputs) {
     return {input_value(inputs, 0)};
 }
 
-/// Exporters write pads of nothing before pools.
+/// Zeros around an image wait for the layer that reads it.
 std::vector<Value> pad(const Node &node, int64_t, const Inputs &inputs) {
-    for (const int64_t amount : axes_of(node, inputs, "pads", 1)) {
-        if (amount != 0) throw Refusal("pads " + std::to_string(amount) + ", expected a layer's own padding");
+    constexpr int64_t kMost = 1 << 10;
+    const Dims pads = axes_of(node, inputs, "pads", 1);
+    if (std::ranges::all_of(pads, [](int64_t amount) { return amount == 0; })) return {input_value(inputs, 0)};
+    const auto *in = std::get_if<Activations>(&input_value(inputs, 0));
+    const bool image = in != nullptr && in->plane == Plane::kHeightWidth && in->channels.dims.size() == 2;
+    if (!image || pads.size() != 2 * in->rank() || node.text("mode", "constant") != "constant") {
+        throw Refusal("pads " + message::shape_text(pads) + ", expected zeros around an image");
     }
-    return {input_value(inputs, 0)};
+    const bool zero = inputs.size() < 3 || inputs[2] == nullptr || floats_of(inputs, 2).data == std::vector<float>{0};
+    if (!zero || node.real("value", 0) != 0) throw Refusal("pads with other values than zero");
+    std::vector<int64_t> before(in->rank()), after(in->rank());
+    for (size_t i = 0; i < in->rank(); ++i) {
+        before[in->own_axis(i)] = pads[i];
+        after[in->own_axis(i)] = pads[in->rank() + i];
+    }
+    const auto sane = [](int64_t amount) { return 0 <= amount && amount <= kMost; };
+    const bool channels = before[0] != 0 || before[1] != 0 || after[0] != 0 || after[1] != 0;
+    if (channels || !std::ranges::all_of(before, sane) || !std::ranges::all_of(after, sane)) {
+        throw Refusal("pads " + message::shape_text(pads) + ", expected rows and columns");
+    }
+    Activations out = *in;
+    out.pads.top += static_cast<int>(before[2]);
+    out.pads.left += static_cast<int>(before[3]);
+    out.pads.bottom += static_cast<int>(after[2]);
+    out.pads.right += static_cast<int>(after[3]);
+    return {out};
 }
 
 std::vector<Value> shape(const Node &node, int64_t, const Inputs &inputs) {
@@ -347,8 +434,14 @@ const Array<float> &floats_of(const Inputs &inputs, size_t i) {
 Dims Activations::dims() const {
     Dims all = channels.dims;
     if (plane == Plane::kFlat) all.push_back(int64_t{size.height} * size.width);
-    if (plane == Plane::kHeightWidth) all.insert(all.end(), {size.height, size.width});
-    return all;
+    if (plane == Plane::kHeightWidth) {
+        all.push_back(int64_t{size.height} + pads.top + pads.bottom);
+        all.push_back(int64_t{size.width} + pads.left + pads.right);
+    }
+    if (order.empty()) return all;
+    Dims moved;
+    for (const size_t axis : order) moved.push_back(all[axis]);
+    return moved;
 }
 
 Dims dims_of(const Value &value) {

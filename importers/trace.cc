@@ -1,5 +1,7 @@
 #include "trace.h"
 
+#include <cmath>
+#include <limits>
 #include <map>
 #include <unordered_map>
 #include <unordered_set>
@@ -31,13 +33,24 @@ struct PaddedWindow {
 
 Size size_of(const Dims &pair) { return {static_cast<int>(pair[0]), static_cast<int>(pair[1])}; }
 
+/// Its own pads, and those of a Pad before it.
+Dims padded_by(const Node &node, const Pads &before) {
+    Dims pads = node.integers("pads", {0, 0, 0, 0});
+    if (pads.size() != 4 || !within(pads, 0)) return pads;
+    pads[0] += before.top;
+    pads[1] += before.left;
+    pads[2] += before.bottom;
+    pads[3] += before.right;
+    return pads;
+}
+
 /// A window's attributes, checked; those that are absent are ONNX's defaults.
-PaddedWindow read_window(const Node &node, const Dims &default_kernel) {
+PaddedWindow read_window(const Node &node, const Dims &default_kernel, const Pads &before = {}) {
     if (const std::string pad = node.text("auto_pad", "NOTSET"); pad != "NOTSET") {
         throw Refusal("has auto_pad " + message::shortened(pad) + ", expected pads");
     }
     const Dims kernel = node.integers("kernel_shape", default_kernel), strides = node.integers("strides", {1, 1});
-    const Dims dilations = node.integers("dilations", {1, 1}), pads = node.integers("pads", {0, 0, 0, 0});
+    const Dims dilations = node.integers("dilations", {1, 1}), pads = padded_by(node, before);
     const bool flat = kernel.size() == 2 && strides.size() == 2 && dilations.size() == 2 && pads.size() == 4;
     if (!flat || !within(kernel, 1) || !within(strides, 1) || !within(pads, 0)) {
         throw Refusal("has a window that is not two-dimensional, or an attribute of it out of range");
@@ -49,16 +62,20 @@ PaddedWindow read_window(const Node &node, const Dims &default_kernel) {
     return {{size_of(kernel), size_of(strides), size_of({pads[0], pads[1]})}, pads};
 }
 
-int window_output(int in, int kernel, int stride, int64_t pads) {
-    const int64_t rest = in + pads - kernel;
+/// `up`: ONNX's ceil_mode, where the last window may hang over but begins in the image or its padding before it.
+int window_output(int in, int kernel, int stride, int64_t before, int64_t after, bool up) {
+    const int64_t rest = in + before + after - kernel;
     if (rest < 0) throw Refusal("has a window that is larger than its input");
-    return static_cast<int>(rest / stride + 1);
+    int64_t out = (up ? (rest + stride - 1) / stride : rest / stride) + 1;
+    if ((out - 1) * stride >= in + before) --out;
+    return static_cast<int>(out);
 }
 
-Size window_output(Size in, const PaddedWindow &padded) {
+Size window_output(Size in, const PaddedWindow &padded, bool up = false) {
     const auto &[kernel, stride, padding] = padded.window;
-    return {window_output(in.height, kernel.height, stride.height, padded.pads[0] + padded.pads[2]),
-            window_output(in.width, kernel.width, stride.width, padded.pads[1] + padded.pads[3])};
+    const Dims &pads = padded.pads;
+    return {window_output(in.height, kernel.height, stride.height, pads[0], pads[2], up),
+            window_output(in.width, kernel.width, stride.width, pads[1], pads[3], up)};
 }
 
 const Activations &activations_of(const Inputs &inputs, size_t i) {
@@ -72,7 +89,7 @@ std::string size_text(Size size) { return std::to_string(size.height) + "x" + st
 /// (N, C, H, W), as all layers but the last have it.
 const Activations &image_of(const Inputs &inputs) {
     const Activations &in = activations_of(inputs, 0);
-    if (in.plane != Plane::kHeightWidth || in.channels.dims.size() != 2) {
+    if (in.plane != Plane::kHeightWidth || in.channels.dims.size() != 2 || !in.order.empty()) {
         throw Refusal("has an input of shape " + message::shape_text(in.dims()) + ", expected [N, C, H, W]");
     }
     return in;
@@ -149,6 +166,7 @@ class Tracer {
     Inputs take_inputs(const Node &node);
     void store(const std::string &name, Value value);
     void add_output(const std::string &name);
+    static networks::Output output_shape(const Activations &value);
     bool is_finished(const NamedTensor &tensor) const;
     static networks::Tensor tensor_of(const NamedTensor &tensor);
     Value constant(const onnx::TensorProto &tensor);
@@ -161,6 +179,7 @@ class Tracer {
     Activations add_layer(networks::Layer layer, FileLayer file, int64_t batch, Plane plane);
     int whole_layer(const Activations &in) const;
     Value attached(const Activations &in, int layer, int what);
+    int number_of(const networks::Activation &activation);
 
     Value conv(const Node &node, const Inputs &inputs);
     Value max_pool(const Node &node, const Inputs &inputs);
@@ -173,7 +192,14 @@ class Tracer {
     Value matmul(const Node &node, const Inputs &inputs);
     Value batch_normalization(const Node &node, const Inputs &inputs);
     Value add(const Node &node, const Inputs &inputs);
+    Value activation(const Node &node, const Inputs &inputs, const networks::Activation &activation);
     Value relu(const Node &node, const Inputs &inputs);
+    Value leaky_relu(const Node &node, const Inputs &inputs);
+    Value sigmoid(const Node &node, const Inputs &inputs);
+    Value clip(const Node &node, const Inputs &inputs);
+    Value sum(const Node &node, const Inputs &inputs);
+    Value resize(const Node &node, const Inputs &inputs);
+    Value softmax(const Node &node, const Inputs &inputs);
     Value cast(const Node &node, const Inputs &inputs);
 
     const onnx::GraphProto &graph_;
@@ -182,6 +208,8 @@ class Tracer {
     std::unordered_map<std::string, const onnx::TensorProto *> initializers_;
     std::unordered_map<std::string, Entry> values_;
     std::vector<Outputs> outputs_;  ///< One for each layer.
+    std::vector<networks::Activation> activations_ = {networks::kNoActivation, networks::kRelu};
+    bool read_before_ = false;  ///< Whether others read what the node reads first.
     std::vector<NamedTensor> tensors_;
     Trace &trace_;
 };
@@ -290,6 +318,7 @@ ValuePtr Tracer::value_of(const std::string &name) {
 Inputs Tracer::take_inputs(const Node &node) {
     Inputs inputs;
     for (int i = 0; i < node.inputs(); ++i) inputs.push_back(node.has_input(i) ? value_of(node.input(i)) : nullptr);
+    read_before_ = node.has_input(0) && values_[node.input(0)].uses > 1;
     for (int i = 0; i < node.inputs(); ++i) {
         if (!node.has_input(i)) continue;
         Entry &entry = values_[node.input(i)];
@@ -320,23 +349,45 @@ void Tracer::add_output(const std::string &name) {
     if (found == values_.end() || found->second.value == nullptr) throw Refusal(text + " is made by no node");
     const auto *value = std::get_if<Activations>(found->second.value.get());
     if (value == nullptr) throw Refusal(text + " is a constant");
-    if (value->channels.dims.size() != 2 || value->plane == Plane::kFlat) return;
+    const networks::Output shape = output_shape(*value);
+    if (shape.shape.empty()) return;
     check_batch(*value);
     const auto begin = value->channels.data.begin();
-    const NamedTensor tensor{name, {begin, begin + value->channels.dims[1]}, value->size};
+    const NamedTensor tensor{name, {begin, begin + detail::product(value->channels.dims) / value->channels.dims[0]},
+                             value->size};
     // Where no layer reads it, the output tells whether there is a ReLU.
     for (const TracedChannel &channel : tensor.channels) {
         if (channel.of.layer != networks::kImage && !outputs_[channel.of.layer].is_read) note_read(channel);
     }
-    if (is_finished(tensor)) trace_.graph.outputs.push_back({name, tensor_of(tensor)});
+    if (is_finished(tensor)) {
+        trace_.graph.outputs.push_back({name, tensor_of(tensor), shape.shape, shape.pixels_first});
+    }
+}
+
+/// An output's shape and what lies first in it; without a shape: neither channels nor pixels lie together.
+networks::Output Tracer::output_shape(const Activations &value) {
+    networks::Output out;
+    const Dims dims = value.dims();
+    if (dims.size() < 2 || !(value.pads == Pads{})) return out;
+    const size_t channels = value.channels.dims.size();
+    if (!value.order.empty()) {
+        // The images, pixels in their order, then channels.
+        std::vector<size_t> last = {0};
+        for (size_t i = 0; i < value.pixel_axes(); ++i) last.push_back(channels + i);
+        for (size_t i = 1; i < channels; ++i) last.push_back(i);
+        if (value.order != last) return out;
+        out.pixels_first = true;
+    }
+    for (const int64_t extent : std::span(dims).subspan(1)) out.shape.push_back(static_cast<int>(extent));
+    return out;
 }
 
 /// Whether all of the channels are as other layers read them.
 bool Tracer::is_finished(const NamedTensor &tensor) const {
     return std::ranges::all_of(tensor.channels, [this](const TracedChannel &channel) {
         if (channel.of.layer == networks::kImage) return channel.applied == 0;
-        const bool relu = trace_.graph.layers[channel.of.layer].activation == networks::kRelu;
-        return channel.applied == (outputs_[channel.of.layer].applied | (relu ? kRelu : 0));
+        return channel.applied % kActivated == outputs_[channel.of.layer].applied &&
+               activations_[channel.applied / kActivated] == trace_.graph.layers[channel.of.layer].activation;
     });
 }
 
@@ -371,13 +422,19 @@ std::vector<Value> Tracer::outputs_of(const Node &node, const Inputs &inputs) {
         {"AveragePool", &Tracer::average_pool},
         {"BatchNormalization", &Tracer::batch_normalization},
         {"Cast", &Tracer::cast},
+        {"Clip", &Tracer::clip},
         {"Conv", &Tracer::conv},
         {"Gemm", &Tracer::gemm},
         {"GlobalAveragePool", &Tracer::global_average_pool},
+        {"LeakyRelu", &Tracer::leaky_relu},
         {"MatMul", &Tracer::matmul},
         {"MaxPool", &Tracer::max_pool},
         {"ReduceMean", &Tracer::reduce_mean},
         {"Relu", &Tracer::relu},
+        {"Resize", &Tracer::resize},
+        {"Sigmoid", &Tracer::sigmoid},
+        {"Softmax", &Tracer::softmax},
+        {"Upsample", &Tracer::resize},
     };
     if (!node.domain().empty() && node.domain() != "ai.onnx") {
         throw Refusal("is of domain '" + message::shortened(node.domain()) + "', expected ONNX's own operators");
@@ -389,14 +446,14 @@ std::vector<Value> Tracer::outputs_of(const Node &node, const Inputs &inputs) {
     });
     if (constants && is_shape_arithmetic(node.op())) return {run_shape_arithmetic(node, inputs)};
     const auto found = kLayerNodes.find(node.op());
-    if (found == kLayerNodes.end()) throw Refusal("ShuffleNetV2 has no such operator");
+    if (found == kLayerNodes.end()) throw Refusal("is of an operator that is not known here");
     return {(this->*found->second)(node, inputs)};
 }
 
 // Layers.
 
 void Tracer::check_batch(const Activations &in) {
-    const int64_t batch = in.channels.dims[0], count = in.channels.dims[1];
+    const int64_t batch = in.channels.dims[0], count = detail::product(in.channels.dims) / batch;
     for (int64_t i = 0; i < batch * count; ++i) {
         TracedChannel expected = in.channels.data[i % count];
         expected.image = static_cast<int>(i / count);
@@ -405,19 +462,20 @@ void Tracer::check_batch(const Activations &in) {
     }
 }
 
-/// A ReLU is part of the layer before it, whose outputs are therefore read with it everywhere or nowhere.
+/// An activation is part of the layer before it, whose outputs are therefore read with it everywhere or nowhere.
 void Tracer::note_read(const TracedChannel &channel) {
     const int layer = channel.of.layer;
     Outputs &outputs = outputs_[layer];
-    if ((channel.applied & ~kRelu) != outputs.applied) {
+    if (channel.applied % kActivated != outputs.applied) {
         throw Refusal("reads " + node_of(layer) + " before its bias or normalisation");
     }
-    const bool relu = (channel.applied & kRelu) != 0;
+    const networks::Activation &found = activations_[channel.applied / kActivated];
     networks::Activation &activation = trace_.graph.layers[layer].activation;
-    if (outputs.is_read && relu != (activation == networks::kRelu)) {
-        throw Refusal("reads " + node_of(layer) + (relu ? " with" : " without") + " a ReLU, unlike other nodes");
+    if (outputs.is_read && found != activation) {
+        throw Refusal("reads " + node_of(layer) + " with activation " + to_string(found) + ", other nodes with " +
+                      to_string(activation));
     }
-    activation = relu ? networks::kRelu : networks::kNoActivation;
+    activation = found;
     outputs.is_read = true;
 }
 
@@ -429,7 +487,7 @@ networks::Tensor Tracer::read(const Activations &in) {
         if (channel.of.layer != networks::kImage) {
             note_read(channel);
         } else if (channel.applied != 0) {
-            throw Refusal("reads the input with a ReLU");
+            throw Refusal("reads the input with an activation");
         }
         tensor.channels.push_back(channel.of);
     }
@@ -485,7 +543,7 @@ Value Tracer::conv(const Node &node, const Inputs &inputs) {
     if (shape.size() != 4 || !within(shape, 1)) {
         throw Refusal("has weights of shape " + message::shape_text(shape) + ", expected [out, in, ky, kx]");
     }
-    const PaddedWindow padded = read_window(node, {shape[2], shape[3]});
+    const PaddedWindow padded = read_window(node, {shape[2], shape[3]}, in.pads);
     const int64_t groups = node.integer("group", 1);
     if (padded.window.kernel != size_of({shape[2], shape[3]}) || groups < 1 || groups > shape[0] ||
         shape[0] % groups != 0 || shape[1] * groups != in.channels.dims[1]) {
@@ -511,12 +569,17 @@ Value Tracer::conv(const Node &node, const Inputs &inputs) {
 Value Tracer::max_pool(const Node &node, const Inputs &inputs) {
     const Activations &in = image_of(inputs);
     if (!node.has("kernel_shape")) throw Refusal("lacks attribute kernel_shape");
-    const PaddedWindow padded = read_window(node, {});
-    if (node.integer("ceil_mode", 0) != 0) throw Refusal("has ceil_mode 1, expected 0");
+    const PaddedWindow padded = read_window(node, {}, in.pads);
     networks::Layer layer{.kind = networks::LayerKind::kMaxPool};
-    layer.out = window_output(in.size, padded);
+    layer.out = window_output(in.size, padded, node.integer("ceil_mode", 0) != 0);
     layer.window = padded.window;
     layer.in = {read(in)};
+    const auto negative = [this](const networks::Channel &channel) {
+        return channel.layer == networks::kImage || !trace_.graph.layers[channel.layer].activation.non_negative();
+    };
+    if (!(in.pads == Pads{}) && std::ranges::any_of(layer.in[0].channels, negative)) {
+        throw Refusal("takes the maximum with zeros that a Pad put around its input");
+    }
     layer.out_channels = layer.in_channels();
     return add_layer(std::move(layer), {.name = node.text(), .pads = padded.pads}, in.channels.dims[0],
                      Plane::kHeightWidth);
@@ -536,14 +599,22 @@ Value Tracer::global_average_pool(const Node &node, const Inputs &inputs) {
 
 Value Tracer::average_pool(const Node &node, const Inputs &inputs) {
     const Activations &in = image_of(inputs);
-    const PaddedWindow padded = read_window(node, {});
+    const PaddedWindow padded = read_window(node, {}, in.pads);
     const bool pads = std::ranges::any_of(padded.pads, [](int64_t pad) { return pad != 0; });
-    if (pads || padded.window.kernel != in.size) {
-        throw Refusal("has kernel " + size_text(padded.window.kernel) + " and pads " +
-                      message::shape_text(padded.pads) + ", expected the mean of all " + size_text(in.size) +
-                      " pixels");
-    }
-    return global_pool(node, in, Plane::kHeightWidth);
+    if (!pads && padded.window.kernel == in.size) return global_pool(node, in, Plane::kHeightWidth);
+    networks::Layer layer{.kind = networks::LayerKind::kAveragePool};
+    const bool up = node.integer("ceil_mode", 0) != 0;
+    layer.out = window_output(in.size, padded, up);
+    if (up && layer.out != window_output(in.size, padded)) throw Refusal("has windows that hang over (ceil_mode 1)");
+    layer.window = padded.window;
+    const bool own = node.integers("pads", {0, 0, 0, 0}) != Dims{0, 0, 0, 0};
+    const bool counted = node.integer("count_include_pad", 0) != 0;
+    if (own && !counted && !(in.pads == Pads{})) throw Refusal("counts a Pad's zeros, and not its own");
+    layer.counts_padding = !own || counted;
+    layer.in = {read(in)};
+    layer.out_channels = layer.in_channels();
+    return add_layer(std::move(layer), {.name = node.text(), .pads = padded.pads}, in.channels.dims[0],
+                     Plane::kHeightWidth);
 }
 
 Value Tracer::reduce_mean(const Node &node, const Inputs &inputs) {
@@ -628,8 +699,29 @@ Value Tracer::batch_normalization(const Node &node, const Inputs &inputs) {
     return out;
 }
 
-/// A bias by a node of its own.
-Value Tracer::add(const Node &, const Inputs &inputs) {
+/// Two tensors, element by element.
+Value Tracer::sum(const Node &node, const Inputs &inputs) {
+    const Activations &a = activations_of(inputs, 0), &b = activations_of(inputs, 1);
+    const bool same = a.channels.dims == b.channels.dims && a.plane == b.plane && a.size == b.size &&
+                      a.order == b.order && a.pads == Pads{} && b.pads == Pads{};
+    if (!same || a.channels.dims.size() != 2) {
+        throw Refusal("adds shapes " + message::shape_text(a.dims()) + " and " + message::shape_text(b.dims()));
+    }
+    networks::Layer layer{.kind = networks::LayerKind::kAdd};
+    layer.in = {read(a), read(b)};
+    layer.out_channels = layer.in_channels();
+    layer.out = a.size;
+    Activations out = add_layer(std::move(layer), {.name = node.text()}, a.channels.dims[0], a.plane);
+    out.order = a.order;
+    return out;
+}
+
+/// A bias by a node of its own, or two tensors.
+Value Tracer::add(const Node &node, const Inputs &inputs) {
+    const auto activations = [](const ValuePtr &input) { return std::holds_alternative<Activations>(*input); };
+    if (inputs.size() == 2 && inputs[0] != nullptr && inputs[1] != nullptr && std::ranges::all_of(inputs, activations)) {
+        return sum(node, inputs);
+    }
     const bool swapped = std::holds_alternative<Array<float>>(input_value(inputs, 0));
     const Activations &in = activations_of(inputs, swapped ? 1 : 0);
     const Array<float> &bias = floats_of(inputs, swapped ? 0 : 1);
@@ -647,12 +739,155 @@ Value Tracer::add(const Node &, const Inputs &inputs) {
     return out;
 }
 
-// NOLINTBEGIN(readability-convert-member-functions-to-static): rows of a table of members.
-Value Tracer::relu(const Node &, const Inputs &inputs) {
+/// Part of the layers before it, if nothing reads these without it; otherwise a layer.
+Value Tracer::activation(const Node &node, const Inputs &inputs, const networks::Activation &activation) {
     Activations out = activations_of(inputs, 0);
-    for (TracedChannel &channel : out.channels.data) channel.applied |= kRelu;
+    const auto taken = [this](const TracedChannel &channel) {
+        return channel.of.layer == networks::kImage || channel.applied >= kActivated ||
+               outputs_[channel.of.layer].is_read;
+    };
+    if (!(out.pads == Pads{})) throw Refusal("is applied to what a Pad made larger");
+    if (read_before_ || std::ranges::any_of(out.channels.data, taken)) {
+        if (out.channels.dims.size() != 2) throw Refusal("is applied to a tensor of rank " + std::to_string(out.rank()));
+        networks::Layer layer{.kind = networks::LayerKind::kActivation};
+        layer.in = {read(out)};
+        layer.out_channels = layer.in_channels();
+        layer.out = out.size;
+        layer.activation = activation;
+        Activations made = add_layer(std::move(layer), {.name = node.text()}, out.channels.dims[0], out.plane);
+        // What it does is its own, and not to be applied again.
+        outputs_.back().is_read = false;
+        for (TracedChannel &channel : made.channels.data) channel.applied = kActivated * number_of(activation);
+        made.order = out.order;
+        return made;
+    }
+    for (TracedChannel &channel : out.channels.data) channel.applied += kActivated * number_of(activation);
     return out;
 }
+
+/// In activations_.
+int Tracer::number_of(const networks::Activation &activation) {
+    const auto found = std::ranges::find(activations_, activation);
+    const auto number = static_cast<int>(found - activations_.begin());
+    if (found == activations_.end()) activations_.push_back(activation);
+    return number;
+}
+
+Value Tracer::relu(const Node &node, const Inputs &inputs) { return activation(node, inputs, networks::kRelu); }
+
+Value Tracer::sigmoid(const Node &node, const Inputs &inputs) { return activation(node, inputs, networks::kSigmoid); }
+
+Value Tracer::leaky_relu(const Node &node, const Inputs &inputs) {
+    const auto slope = static_cast<float>(node.real("alpha", 0.01));
+    if (!(slope >= 0 && slope <= 1)) throw Refusal("has a slope of " + std::to_string(slope) + ", expected 0 to 1");
+    return activation(node, inputs, networks::leaky_relu(slope));
+}
+
+/// Its bounds are attributes until operator set 10, inputs since then.
+Value Tracer::clip(const Node &node, const Inputs &inputs) {
+    const auto bound = [&](const char *name, size_t input, double otherwise) {
+        if (input >= inputs.size() || inputs[input] == nullptr) return node.real(name, otherwise);
+        const Array<float> &value = floats_of(inputs, input);
+        if (value.data.size() != 1) throw Refusal(std::string("has a ") + name + " that is not one number");
+        return double{value.data.front()};
+    };
+    constexpr double kNone = std::numeric_limits<float>::max();
+    const double least = bound("min", 1, -kNone), most = bound("max", 2, kNone);
+    if (least == 0 && most == 6) return activation(node, inputs, networks::kRelu6);
+    if (least == 0 && most >= kNone) return activation(node, inputs, networks::kRelu);
+    throw Refusal("clips to " + std::to_string(least) + " to " + std::to_string(most) + ", expected 0 to 6");
+}
+
+namespace {
+
+networks::Resize read_resize(const Node &node, bool upsample) {
+    using networks::Resize;
+    Resize resize;
+    const std::string mode = node.text("mode", "nearest");
+    if (mode == "linear" || mode == "bilinear") {
+        resize.mode = Resize::Mode::kBilinear;
+    } else if (mode != "nearest") {
+        throw Refusal("has mode " + message::shortened(mode) + ", expected nearest or linear");
+    }
+    const std::string coordinates =
+        node.text("coordinate_transformation_mode", upsample ? "asymmetric" : "half_pixel");
+    if (coordinates == "asymmetric") {
+        resize.coordinates = Resize::Coordinates::kAsymmetric;
+    } else if (coordinates == "align_corners") {
+        resize.coordinates = Resize::Coordinates::kAlignCorners;
+    } else if (coordinates != "half_pixel" && coordinates != "pytorch_half_pixel") {
+        throw Refusal("has coordinates " + message::shortened(coordinates) +
+                      ", expected half_pixel, asymmetric or align_corners");
+    }
+    const std::map<std::string, Resize::Rounding> roundings = {{"floor", Resize::Rounding::kFloor},
+                                                               {"round_prefer_floor", Resize::Rounding::kPreferFloor},
+                                                               {"round_prefer_ceil", Resize::Rounding::kPreferCeil},
+                                                               {"ceil", Resize::Rounding::kCeil}};
+    const auto rounding = roundings.find(node.text("nearest_mode", upsample ? "floor" : "round_prefer_floor"));
+    if (rounding == roundings.end()) throw Refusal("has a nearest_mode that is not known");
+    resize.rounding = rounding->second;
+    return resize;
+}
+
+/// Rows or columns after scaling, which have to be in the ratio of the scale.
+int scaled_side(int side, float scale) {
+    const double exact = double{scale} * side;
+    const double nearest = std::round(exact);
+    if (!(nearest >= 1 && nearest <= kMaxExtent) || std::fabs(exact - nearest) > 1e-3) {
+        throw Refusal("scales " + std::to_string(side) + " by " + std::to_string(scale) + ", expected a whole number");
+    }
+    return static_cast<int>(nearest);
+}
+
+}  // namespace
+
+/// Resize, and Upsample before it. Inputs: image, region (not used), scales, sizes; of Upsample image and scales.
+Value Tracer::resize(const Node &node, const Inputs &inputs) {
+    const Activations &in = image_of(inputs);
+    const bool upsample = node.op() == "Upsample" || opset_ < 11;
+    networks::Layer layer{.kind = networks::LayerKind::kResize};
+    layer.resize = read_resize(node, upsample);
+    const size_t scales = upsample ? 1 : 2;
+    if (inputs.size() > 3 && inputs[3] != nullptr) {
+        const Dims &sizes = integers_of(inputs, 3).data;
+        if (sizes.size() != 4 || sizes[1] != in.channels.dims[1] || !within(sizes, 1)) {
+            throw Refusal("resizes to " + message::shape_text(sizes) + ", expected [N, C, H, W]");
+        }
+        layer.out = size_of({sizes[2], sizes[3]});
+    } else {
+        const std::vector<float> factors =
+            node.has("scales") ? node.reals("scales") : floats_of(inputs, scales).data;
+        if (factors.size() != 4 || factors[0] != 1 || factors[1] != 1) {
+            throw Refusal("scales " + std::to_string(factors.size()) + " axes, expected rows and columns alone");
+        }
+        layer.out = {scaled_side(in.size.height, factors[2]), scaled_side(in.size.width, factors[3])};
+    }
+    if (!(in.pads == Pads{})) throw Refusal("resizes what a Pad made larger");
+    layer.in = {read(in)};
+    layer.out_channels = layer.in_channels();
+    return add_layer(std::move(layer), {.name = node.text()}, in.channels.dims[0], Plane::kHeightWidth);
+}
+
+/// Over channels. Until operator set 12 it is over all axes from one on.
+Value Tracer::softmax(const Node &node, const Inputs &inputs) {
+    constexpr int64_t kOneAxisSince = 13;
+    const Activations &in = activations_of(inputs, 0);
+    const size_t axis = axis_of(node.integer("axis", opset_ < kOneAxisSince ? 1 : -1), in.rank());
+    const bool one = opset_ >= kOneAxisSince || axis + 1 == in.rank() || in.size.pixels() == 1;
+    if (!one || in.own_axis(axis) != 1 || in.channels.dims.size() != 2 || !(in.pads == Pads{})) {
+        throw Refusal("is over axis " + std::to_string(axis) + " of shape " + message::shape_text(in.dims()) +
+                      ", expected channels");
+    }
+    networks::Layer layer{.kind = networks::LayerKind::kSoftmax};
+    layer.in = {read(in)};
+    layer.out_channels = layer.in_channels();
+    layer.out = in.size;
+    Activations out = add_layer(std::move(layer), {.name = node.text()}, in.channels.dims[0], in.plane);
+    out.order = in.order;
+    return out;
+}
+
+// NOLINTBEGIN(readability-convert-member-functions-to-static): rows of a table of members.
 
 Value Tracer::cast(const Node &node, const Inputs &inputs) {
     const auto to = static_cast<int>(node.integer("to", onnx::TensorProto::UNDEFINED));

@@ -18,8 +18,9 @@
 
 namespace shufflenet::imports {
 
-/// What has been applied to a channel since its layer's sum of products, as a set of bits.
-enum Applied { kBias = 1, kNorm = 2, kRelu = 4 };
+/// What has been applied to a channel since its layer's sum of products: a set of bits, and above them the number of an
+/// activation, of which a ReLU is the first.
+enum Applied { kBias = 1, kNorm = 2, kActivated = 4, kRelu = kActivated };
 
 /// A channel of one image of the batch.
 struct TracedChannel {
@@ -32,10 +33,26 @@ struct TracedChannel {
 /// Which axes a tensor of activations has behind those of `channels`.
 enum class Plane { kNone, kFlat, kHeightWidth };
 
+/// Zeros around an image that the next layer counts as its own padding.
+struct Pads {
+    int top = 0, left = 0, bottom = 0, right = 0;
+    bool operator==(const Pads &) const = default;
+};
+
 struct Activations {
     Array<TracedChannel> channels;
     Plane plane = Plane::kNone;
     Size size{1, 1};
+    /// Where the tensor's axes are, in its order, counted as above: 0, 3, 2, 1 where columns come before rows and
+    /// channels. Empty: as they are.
+    std::vector<size_t> order{};
+    Pads pads{};
+
+    /// Axes behind those of channels.
+    size_t pixel_axes() const { return plane == Plane::kNone ? 0 : plane == Plane::kFlat ? 1 : 2; }
+    size_t rank() const { return channels.dims.size() + pixel_axes(); }
+    /// Which of the axes above an axis of the tensor is.
+    size_t own_axis(size_t axis) const { return order.empty() ? axis : order[axis]; }
 
     /// The shape as the graph sees it.
     Dims dims() const;
@@ -58,7 +75,7 @@ struct Trace {
 };
 
 /// The operator sets whose nodes are known here.
-inline constexpr int64_t kOldestOpset = 9, kNewestOpset = 22;
+inline constexpr int64_t kOldestOpset = 7, kNewestOpset = 25;
 
 /// Runs a graph of operator set `opset`; where its input may have any size it is run at `assumed`. Throws a Refusal
 /// that names the node that is none of ShuffleNetV2's; `out` has the layers that came before it.

@@ -180,6 +180,10 @@ struct Layer {
 struct Output {
     std::string name;
     Tensor tensor;
+    /// Of an image as files have it, where that is another one than channels, rows, columns; as many elements.
+    std::vector<int> shape{};
+    /// Whether channels are the last of it: [row][column][channel] in memory.
+    bool pixels_first = false;
 };
 
 struct Graph {

@@ -152,14 +152,32 @@ Layer read_layer(std::string_view kind, Fields &fields) {
     return layer;
 }
 
+/// With the shape, if there is one, behind what lies first in memory.
+std::string output_text(const Output &output) {
+    std::string text = "output " + output.name + " " + tensor_text(output.tensor);
+    if (output.shape.empty()) return text;
+    text += output.pixels_first ? " pixels" : " channels";
+    for (const int extent : output.shape) text += " " + std::to_string(extent);
+    return text;
+}
+
+Output read_output(Fields &fields) {
+    Output output{.name = std::string(fields.word("an output's name")), .tensor = fields.tensor()};
+    if (fields.done()) return output;
+    const std::string_view first = fields.word("what lies first");
+    if (first != "pixels" && first != "channels") fields.fail("'pixels' or 'channels'");
+    output.pixels_first = first == "pixels";
+    while (!fields.done()) output.shape.push_back(fields.number("an extent"));
+    return output;
+}
+
 }  // namespace
 
 std::string graph_to_text(const Graph &graph) {
     std::string text =
         "graph " + graph.name + " " + size_text(graph.input) + " " + std::to_string(graph.image_channels) + "\n";
     for (const Layer &layer : graph.layers) text += layer_text(layer) + "\n";
-    for (const Output &output : graph.outputs)
-        text += "output " + output.name + " " + tensor_text(output.tensor) + "\n";
+    for (const Output &output : graph.outputs) text += output_text(output) + "\n";
     return text;
 }
 
@@ -177,8 +195,7 @@ Graph graph_from_text(std::string_view text) {
             graph.input = fields.size("the input's size");
             graph.image_channels = fields.number("the image's channels");
         } else if (kind == "output") {
-            const std::string name(fields.word("an output's name"));
-            graph.outputs.push_back({name, fields.tensor()});
+            graph.outputs.push_back(read_output(fields));
         } else if (std::ranges::find(kKinds, kind) != kKinds.end()) {
             graph.layers.push_back(read_layer(kind, fields));
         } else {

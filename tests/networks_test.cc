@@ -607,7 +607,8 @@ TEST(Graphs, WhatNoOutputNeedsIsTakenAway) {
 
 TEST(GraphText, WhatIsNotWrittenIsNotRead) {
     const std::string good =
-        "graph g 4 5 3\nmax_pool pool - - 1 3 4 5 3 3 1 1 1 1 1 none 1 0 0 0 4x5:i.0+3\noutput out 4x5:0.2,0.0\n";
+        "graph g 4 5 3\nmax_pool pool - - 1 3 4 5 3 3 1 1 1 1 1 none 1 0 0 0 4x5:i.0+3\noutput out 4x5:0.2,0.0\n"
+        "output flat 4x5:0.0+3 pixels 20 3\n";
     ASSERT_EQ(graph_to_text(graph_from_text(good)), good);
     struct Row {
         const char *from, *to, *message;
@@ -626,6 +627,8 @@ TEST(GraphText, WhatIsNotWrittenIsNotRead) {
         {"i.0+3", "i.0+", "line 2 of a graph: expected a number of channels"},
         {"i.0+3", "i.0+9999999", "line 2 of a graph: expected fewer channels"},
         {"i.0+3", "i0+3", "line 2 of a graph: expected '.'"},
+        {"pixels", "images", "line 4 of a graph: expected 'pixels' or 'channels'"},
+        {"20 3", "20 x", "line 4 of a graph: expected an extent"},
         {"0.2,0.0", "0.2;0.0", "line 3 of a graph: expected ','"},
         {"output out", "output", "line 3 of a graph: expected a tensor"},
         {"0.2,0.0", "0.2,0.3", "a graph as text: layer output out: reads a channel that there is not"},
