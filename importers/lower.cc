@@ -94,7 +94,7 @@ void check_size(const Trace &trace, std::optional<Size> size) {
     }
 }
 
-ImportedNetwork lower(Trace trace, const std::string &file_name) {
+ImportedNetwork lower(const onnx::GraphProto &file, Trace trace, const std::string &file_name) {
     ImportedNetwork out;
     Graph &graph = trace.graph;
     graph.name = graph_name(file_name);
@@ -106,7 +106,11 @@ ImportedNetwork lower(Trace trace, const std::string &file_name) {
         if (trace.layers[i].weight == nullptr) continue;
         layer.module = layer.id;
     }
-    if (graph.outputs.empty()) throw Refusal("has no output that is channels of pixels as layers compute them");
+    for (const auto &output : file.output()) {
+        if (graph.find_output(output.name()) != nullptr) continue;
+        throw Refusal("output '" + message::shortened(output.name()) +
+                      "' is not channels and pixels as layers compute them");
+    }
     Names outputs;
     for (networks::Output &output : graph.outputs) output.name = outputs.take(output.name);
     for (size_t i = 0; i < graph.layers.size(); ++i) {
@@ -131,7 +135,7 @@ Status import_onnx(std::span<const std::byte> file, const std::string &name, std
     Trace trace;
     trace_graph(model.graph(), operator_set(model), size.value_or(kAnySize), &trace);
     check_size(trace, size);
-    *out = lower(std::move(trace), name);
+    *out = lower(model.graph(), std::move(trace), name);
     return {};
 } catch (const Refusal &refusal) {
     return message::bad_input(name, refusal.what());

@@ -1,4 +1,5 @@
 // In place of the other files about ONNX where protocol buffers are not wanted (SHUFFLENET_ONNX=OFF).
+#include "lower.h"
 #include "onnx_file.h"
 #include "runtime/src/message.h"
 
@@ -17,6 +18,10 @@ Status read_onnx(std::span<const std::byte>, const std::string &name, const netw
 }
 
 Status with_outputs(std::span<const std::byte>, const std::string &name, const OnnxNetwork &, FloatModel *) {
+    return refusal(name);
+}
+
+Status import_onnx(std::span<const std::byte>, const std::string &name, std::optional<Size>, ImportedNetwork *) {
     return refusal(name);
 }
 

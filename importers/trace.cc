@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -179,6 +180,7 @@ class Tracer {
     Activations add_layer(networks::Layer layer, FileLayer file, int64_t batch, Plane plane);
     int whole_layer(const Activations &in) const;
     Value attached(const Activations &in, int layer, int what);
+    bool has_whole_layers(const Activations &in) const;
     int number_of(const networks::Activation &activation);
 
     Value conv(const Node &node, const Inputs &inputs);
@@ -747,7 +749,7 @@ Value Tracer::activation(const Node &node, const Inputs &inputs, const networks:
                outputs_[channel.of.layer].is_read;
     };
     if (!(out.pads == Pads{})) throw Refusal("is applied to what a Pad made larger");
-    if (read_before_ || std::ranges::any_of(out.channels.data, taken)) {
+    if (read_before_ || std::ranges::any_of(out.channels.data, taken) || !has_whole_layers(out)) {
         if (out.channels.dims.size() != 2) throw Refusal("is applied to a tensor of rank " + std::to_string(out.rank()));
         networks::Layer layer{.kind = networks::LayerKind::kActivation};
         layer.in = {read(out)};
@@ -763,6 +765,15 @@ Value Tracer::activation(const Node &node, const Inputs &inputs, const networks:
     }
     for (TracedChannel &channel : out.channels.data) channel.applied += kActivated * number_of(activation);
     return out;
+}
+
+/// Whether of each layer that made some of the channels all are there.
+bool Tracer::has_whole_layers(const Activations &in) const {
+    std::map<int, std::set<int>> found;
+    for (const TracedChannel &channel : in.channels.data) found[channel.of.layer].insert(channel.of.index);
+    return std::ranges::all_of(found, [this](const auto &layer) {
+        return static_cast<int>(layer.second.size()) == trace_.graph.layers[layer.first].out_channels;
+    });
 }
 
 /// In activations_.

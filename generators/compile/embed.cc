@@ -51,8 +51,9 @@ std::string read_metadata(const std::string &path) {
 }  // namespace
 
 std::string metadata_file(const Options &options) {
-    if (!options.metadata.empty() || options.weights.empty()) return options.metadata;
-    const std::string beside = std::filesystem::path(options.weights).replace_extension(".json").string();
+    const std::string &data = options.onnx.empty() ? options.weights : options.onnx;
+    if (!options.metadata.empty() || data.empty()) return options.metadata;
+    const std::string beside = std::filesystem::path(data).replace_extension(".json").string();
     return std::filesystem::is_regular_file(beside) ? beside : "";
 }
 
@@ -61,10 +62,14 @@ Embedded embed(const Options &options, const ProgramData &data, Staging *staging
     std::string assembly;
     if (options.embed == Embed::kPacked) {
         embedded.packed = true;
-        assembly += add(kWeights, options.name + "_packed", text_of(packed_weights(options.weights, data)), *staging);
+        assembly += add(kWeights, options.name + "_packed", text_of(packed_weights(options, data)), *staging);
     } else if (options.embed == Embed::kHalf) {
         embedded.weights = true;
-        assembly += add(kWeights, options.name + "_weights", text_of(half_weights(options.weights, data)), *staging);
+        assembly += add(kWeights, options.name + "_weights", text_of(half_weights(options, data)), *staging);
+    } else if (options.imported) {
+        embedded.weights_file = options.name + ".safetensors";
+        write_text(staging->path(embedded.weights_file), text_of(options.imported->safetensors));
+        staging->keep(embedded.weights_file);
     } else if (!options.weights.empty()) {
         embedded.weights_file = options.name + ".safetensors";
         std::filesystem::copy_file(options.weights, staging->path(embedded.weights_file));

@@ -33,9 +33,9 @@ networks::Program make_program(const Options &options) {
         throw UsageError("--classifier-bits 16: expected a network that ends in a linear layer, found " +
                          options.network + " without");
     }
-    if (options.weights.empty()) return program;
+    if (options.weights.empty() || options.imported) return program;
     const ProgramData data(program);
-    const int classes = check_weights(options.weights, data);
+    const int classes = check_weights(options, data);
     if (options.embed == Embed::kNo || classes == 0 || classes == classes_of(data.graph())) return program;
     Options fitting = options;
     fitting.classes = classes;
@@ -48,7 +48,7 @@ void write_depfile(const Options &options, const TunedNumbers &tuned, const Stag
     if (options.depfile.empty()) return;
     std::vector<std::string> outputs, inputs = tuned.files();
     for (const std::string &name : staging.kept()) outputs.push_back(staging.destination(name));
-    for (const std::string &file : {options.weights, metadata_file(options)}) {
+    for (const std::string &file : {options.weights, options.onnx, metadata_file(options)}) {
         if (!file.empty()) inputs.push_back(file);
     }
     inputs.insert(inputs.end(), options.runtime.begin(), options.runtime.end());
@@ -172,8 +172,9 @@ int main(int argc, char **argv) {
     constexpr int kBadInput = 1, kBadUsage = 2;
     try {
         catch_interrupts();
-        if (const auto options = parse_options(argc, argv)) {
+        if (auto options = parse_options(argc, argv)) {
             if (!options->abi.empty()) set_abi(options->abi);
+            import_network(&*options);
             run(*options);
         }
         return 0;

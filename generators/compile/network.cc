@@ -1,7 +1,12 @@
 #include "network.h"
 
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
 #include "networks/catalog.h"
 #include "networks/shufflenet_v2.h"
+#include "runtime/src/file.h"
 
 namespace shufflenet::compile {
 
@@ -22,6 +27,7 @@ networks::Graph make_family(const Options &options) {
 }  // namespace
 
 networks::Graph make_graph(const Options &options) {
+    if (options.imported) return options.imported->graph;
     try {
         if (options.network == "shufflenet_v2") return make_family(options);
         const int classes = options.classes.value_or(networks::kDefaultClasses);
@@ -30,6 +36,19 @@ networks::Graph make_graph(const Options &options) {
         // It begins with the member's name, which is the option's.
         throw UsageError(std::string("--") + error.what());
     }
+}
+
+void import_network(Options *options) {
+    if (options->onnx.empty()) return;
+    const auto check = [](const Status &status) {
+        if (!status.ok()) throw std::runtime_error("--onnx: " + std::string(status.message()));
+    };
+    std::vector<std::byte> file;
+    check(read_file(options->onnx, &file));
+    auto made = std::make_shared<ImportedNetwork>();
+    const std::optional<Size> size = options->has_input ? std::optional(options->input) : std::nullopt;
+    check(import_onnx(file, options->onnx, size, made.get()));
+    options->imported = std::move(made);
 }
 
 }  // namespace shufflenet::compile

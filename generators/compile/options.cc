@@ -190,7 +190,26 @@ void check_network(const Typed &typed, const Options &options) {
     }
 }
 
+/// An ONNX file says all of it but, at times, its input's size.
+void read_onnx_options(const Typed &typed, Options *options) {
+    const std::pair<const char *, std::string> others[] = {{"--network", options->network},
+                                                           {"--units", joined(typed.units)},
+                                                           {"--channels", joined(typed.channels)},
+                                                           {"--conv5", typed.conv5},
+                                                           {"--classes", typed.classes},
+                                                           {"--activation", typed.activation},
+                                                           {"--pool-stride", joined(typed.pool_stride)},
+                                                           {"--outputs", joined(options->outputs)},
+                                                           {"--weights", options->weights}};
+    for (const auto &[flag, text] : others) {
+        if (!text.empty()) throw UsageError(std::string(flag) + ": expected none with --onnx, found " + text);
+    }
+    options->has_input = !typed.input.empty();
+    if (options->has_input) options->input = size("--input", typed.input, 1, kMaxInput);
+}
+
 void read_network(const Typed &typed, Options *options) {
+    if (!options->onnx.empty()) return read_onnx_options(typed, options);
     if (options->network.empty()) bad_value("--network", "one of " + network_names(), "");
     check_network(typed, *options);
     options->units = numbers("--units", typed.units, 1);
@@ -219,7 +238,7 @@ void read_mode(const Typed &typed, Options *options) {
 void read_embed(const Typed &typed, Options *options) {
     if (typed.embed && typed.embed_half) throw UsageError("--embed, --embed-f16: expected one of them at most");
     options->embed = typed.embed ? Embed::kPacked : typed.embed_half ? Embed::kHalf : Embed::kNo;
-    if (options->embed != Embed::kNo && options->weights.empty()) {
+    if (options->embed != Embed::kNo && options->weights.empty() && options->onnx.empty()) {
         bad_value("--weights", "a file, for --embed and --embed-f16", "");
     }
 }
@@ -250,6 +269,8 @@ void add_network_options(CLI::App &app, Typed &typed, Options &options) {
     app.add_option("--name", options.name, "What the model is called: a C identifier in lower case");
     app.add_option("--network", options.network, "A published network, or shufflenet_v2, the family, by what follows")
         ->type_name("NETWORK");
+    app.add_option("--onnx", options.onnx, "A network with its weights, in place of all that follows but --input")
+        ->type_name("FILE.onnx");
     app.add_option("--units", typed.units, "Units of each stage, from stage 2 on")
         ->delimiter(',')
         ->allow_extra_args(false)

@@ -1,11 +1,13 @@
 // The command line of shufflenet_compile.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "importers/lower.h"
 #include "networks/devices.h"
 #include "networks/graph.h"
 #include "networks/targets.h"
@@ -32,12 +34,15 @@ enum class Embed { kNo, kPacked, kHalf };
 struct Options {
     Mode mode = Mode::kModel;
     std::string name, network;
+    std::string onnx;                                 ///< In place of a network and its weights.
+    std::shared_ptr<const ImportedNetwork> imported;  ///< What that file holds.
     std::vector<int> units, channels;
     std::optional<int> conv5, classes;
     std::optional<networks::Activation> activation;
     std::optional<Size> pool_stride;
     std::vector<std::string> outputs;
     Size input{224, 224};
+    bool has_input = false;  ///< Whether it was said.
     /// In the order of kTargets, whatever order they were given in: it is the order of dispatch.
     std::vector<const TargetSpec *> targets;
     std::vector<const DeviceSpec *> devices;  ///< In the order of kDevices.
