@@ -34,7 +34,7 @@ function(_shufflenet_settings)
 endfunction()
 _shufflenet_settings()
 
-# shufflenet_add_model(NAME name NETWORK network [INPUT height width] [CLASSES n] [OUTPUTS output...]
+# shufflenet_add_model(NAME name NETWORK network|ONNX file.onnx [INPUT height width] [CLASSES n] [OUTPUTS output...]
 #                      [UNITS n... CHANNELS n... [CONV5 n] [ACTIVATION activation] [POOL_STRIDE rows columns]]
 #                      [PRECISION f32] [TARGETS isa...] [DEVICES device...]
 #                      [CLASSIFIER_BITS 16|32]
@@ -42,7 +42,8 @@ _shufflenet_settings()
 #
 # Makes the library target <name>: lib<name>.a holds the kernels, what they need of Halide's runtime, and ours; it links
 # with libstdc++, libm and pthreads alone; <name>.h is beside it. NETWORK is a published network, or with UNITS and what
-# follows shufflenet_v2. OUTPUTS: what a run returns (default: the last that there is); nothing else is computed.
+# follows shufflenet_v2; ONNX a file with its weights. OUTPUTS: what a run returns (default: the last that there is);
+# nothing else is computed.
 # Without EMBED, WEIGHTS is copied beside the library and its name is in the header; with EMBED the archive contains the
 # weights, checked and packed, and with F16 in half precision. METADATA (labels, resize, mean, std; default: the weight
 # file's name with .json, if there) is embedded either way.
@@ -51,7 +52,7 @@ _shufflenet_settings()
 # TUNED: tuned numbers of one's own, <target>.json or a folder of such files.
 # REFERENCE (for tests) builds with the reference schedule.
 function(shufflenet_add_model)
-  set(single NAME NETWORK CLASSES CONV5 ACTIVATION PRECISION CLASSIFIER_BITS WEIGHTS METADATA TUNED)
+  set(single NAME NETWORK ONNX CLASSES CONV5 ACTIVATION PRECISION CLASSIFIER_BITS WEIGHTS METADATA TUNED)
   set(lists UNITS CHANNELS POOL_STRIDE OUTPUTS INPUT TARGETS DEVICES)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "REFERENCE" "${single}" "${lists};EMBED")
   if(ARG_UNPARSED_ARGUMENTS)
@@ -68,8 +69,8 @@ function(shufflenet_add_model)
   if(NOT "${ARG_EMBED}" MATCHES "^(F16)?$")
     message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): EMBED ${ARG_EMBED}: expected nothing or F16")
   endif()
-  if(embed AND NOT ARG_WEIGHTS)
-    message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): EMBED needs WEIGHTS")
+  if(embed AND NOT ARG_WEIGHTS AND NOT ARG_ONNX)
+    message(FATAL_ERROR "shufflenet_add_model(${ARG_NAME}): EMBED needs WEIGHTS or ONNX")
   endif()
   if(NOT ARG_NAME MATCHES "^[a-z][a-z0-9_]*$")
     message(FATAL_ERROR "shufflenet_add_model: NAME \"${ARG_NAME}\": expected a C identifier in lower case")
@@ -80,7 +81,7 @@ function(shufflenet_add_model)
   if(NOT DEFINED ARG_DEVICES)
     set(ARG_DEVICES ${SHUFFLENET_DEVICES})
   endif()
-  foreach(key WEIGHTS METADATA TUNED)
+  foreach(key WEIGHTS ONNX METADATA TUNED)
     if(DEFINED ARG_${key})
       _shufflenet_check_path("${ARG_${key}}")
       get_filename_component(ARG_${key} "${ARG_${key}}" ABSOLUTE)

@@ -23,7 +23,8 @@ Value changed(const Value &value, F change) {
             if constexpr (std::is_same_v<std::decay_t<decltype(in)>, Activations>) {
                 Activations out = in;
                 out.channels = change(in.channels);
-                if (!in.order.empty() && out.rank() != in.rank()) throw Refusal("drops an axis where pixels come first");
+                if (!in.order.empty() && out.rank() != in.rank())
+                    throw Refusal("drops an axis where pixels come first");
                 return out;
             } else {
                 return change(in);
@@ -183,8 +184,8 @@ std::vector<Value> unsqueeze(const Node &node, int64_t, const Inputs &inputs) {
     return {reshaped(input_value(inputs, 0), to)};
 }
 
-/// Channels are moved, and pixels noted where they are. Channel axes keep their order among themselves where it is clear
-/// that pixels come back behind them.
+/// Channels are moved, and pixels noted where they are. Channel axes keep their order among themselves where it is
+/// clear that pixels come back behind them.
 Value transposed_activations(const Activations &in, const std::vector<size_t> &axes) {
     Activations out = in;
     const size_t channel_axes = in.channels.dims.size();

@@ -155,11 +155,14 @@ Array<int64_t> read_integers(const onnx::TensorProto &tensor) {
         return read_values<int64_t, int64_t>(tensor, tensor.int64_data(), same);
     case onnx::TensorProto::INT32:
         return read_values<int32_t, int64_t>(tensor, tensor.int32_data(), same);
+    case onnx::TensorProto::UINT8:
+        return read_values<uint8_t, int64_t>(tensor, tensor.int32_data(), same);
+    case onnx::TensorProto::INT8:
     case onnx::TensorProto::BOOL:
         return read_values<int8_t, int64_t>(tensor, tensor.int32_data(), same);
     default:
         refuse(tensor, "has type " + type_name(tensor.data_type()) +
-                           ", expected FLOAT or FLOAT16, or for shapes INT64, INT32 or BOOL");
+                           ", expected FLOAT or FLOAT16, or integers: INT64, INT32, INT8, UINT8 or BOOL");
     }
 }
 

@@ -50,7 +50,7 @@ bool is_float(const onnx::TensorProto &tensor);
 /// Values of a FLOAT or FLOAT16 tensor.
 Array<float> read_floats(const onnx::TensorProto &tensor);
 
-/// Values of an INT64, INT32 or BOOL tensor.
+/// Values of an INT64, INT32, INT8, UINT8 or BOOL tensor.
 Array<int64_t> read_integers(const onnx::TensorProto &tensor);
 
 }  // namespace shufflenet::imports

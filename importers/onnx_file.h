@@ -42,8 +42,8 @@ struct OnnxNetwork {
 inline constexpr ExpectedFile kOnnxFile{"an ONNX file", std::numeric_limits<int>::max(), {FileKind::kOnnx}};
 
 /// Reads a ShuffleNetV2: graphs as torchvision's and Megvii's models export (of Megvii's published ones x0.5 only: the
-/// wider ones split stage 2 otherwise), with batch normalisation folded or not, simplified or not; operator sets 9 to
-/// 22; weights FLOAT or FLOAT16. The file is run on names of channels (importers/trace.h), so shapes may be constants
+/// wider ones split stage 2 otherwise), with batch normalisation folded or not, simplified or not; operator sets 7 to
+/// 25; weights FLOAT or FLOAT16. The file is run on names of channels (importers/trace.h), so shapes may be constants
 /// or computed. How folded weights are stored: importers/weights.h; why channels may be renumbered:
 /// importers/channel_map.h.
 ///

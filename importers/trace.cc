@@ -181,6 +181,8 @@ class Tracer {
     int whole_layer(const Activations &in) const;
     Value attached(const Activations &in, int layer, int what);
     bool has_whole_layers(const Activations &in) const;
+    bool non_negative(const TracedChannel &channel) const;
+    bool non_negative(const networks::Channel &channel) const;
     int number_of(const networks::Activation &activation);
 
     Value conv(const Node &node, const Inputs &inputs);
@@ -200,6 +202,8 @@ class Tracer {
     Value sigmoid(const Node &node, const Inputs &inputs);
     Value clip(const Node &node, const Inputs &inputs);
     Value sum(const Node &node, const Inputs &inputs);
+    Value quantise(const Node &node, const Inputs &inputs);
+    Value dequantise(const Node &node, const Inputs &inputs);
     Value resize(const Node &node, const Inputs &inputs);
     Value softmax(const Node &node, const Inputs &inputs);
     Value cast(const Node &node, const Inputs &inputs);
@@ -355,8 +359,8 @@ void Tracer::add_output(const std::string &name) {
     if (shape.shape.empty()) return;
     check_batch(*value);
     const auto begin = value->channels.data.begin();
-    const NamedTensor tensor{name, {begin, begin + detail::product(value->channels.dims) / value->channels.dims[0]},
-                             value->size};
+    const NamedTensor tensor{
+        name, {begin, begin + detail::product(value->channels.dims) / value->channels.dims[0]}, value->size};
     // Where no layer reads it, the output tells whether there is a ReLU.
     for (const TracedChannel &channel : tensor.channels) {
         if (channel.of.layer != networks::kImage && !outputs_[channel.of.layer].is_read) note_read(channel);
@@ -426,11 +430,13 @@ std::vector<Value> Tracer::outputs_of(const Node &node, const Inputs &inputs) {
         {"Cast", &Tracer::cast},
         {"Clip", &Tracer::clip},
         {"Conv", &Tracer::conv},
+        {"DequantizeLinear", &Tracer::dequantise},
         {"Gemm", &Tracer::gemm},
         {"GlobalAveragePool", &Tracer::global_average_pool},
         {"LeakyRelu", &Tracer::leaky_relu},
         {"MatMul", &Tracer::matmul},
         {"MaxPool", &Tracer::max_pool},
+        {"QuantizeLinear", &Tracer::quantise},
         {"ReduceMean", &Tracer::reduce_mean},
         {"Relu", &Tracer::relu},
         {"Resize", &Tracer::resize},
@@ -576,9 +582,7 @@ Value Tracer::max_pool(const Node &node, const Inputs &inputs) {
     layer.out = window_output(in.size, padded, node.integer("ceil_mode", 0) != 0);
     layer.window = padded.window;
     layer.in = {read(in)};
-    const auto negative = [this](const networks::Channel &channel) {
-        return channel.layer == networks::kImage || !trace_.graph.layers[channel.layer].activation.non_negative();
-    };
+    const auto negative = [this](const networks::Channel &channel) { return !non_negative(channel); };
     if (!(in.pads == Pads{}) && std::ranges::any_of(layer.in[0].channels, negative)) {
         throw Refusal("takes the maximum with zeros that a Pad put around its input");
     }
@@ -721,7 +725,8 @@ Value Tracer::sum(const Node &node, const Inputs &inputs) {
 /// A bias by a node of its own, or two tensors.
 Value Tracer::add(const Node &node, const Inputs &inputs) {
     const auto activations = [](const ValuePtr &input) { return std::holds_alternative<Activations>(*input); };
-    if (inputs.size() == 2 && inputs[0] != nullptr && inputs[1] != nullptr && std::ranges::all_of(inputs, activations)) {
+    if (inputs.size() == 2 && inputs[0] != nullptr && inputs[1] != nullptr &&
+        std::ranges::all_of(inputs, activations)) {
         return sum(node, inputs);
     }
     const bool swapped = std::holds_alternative<Array<float>>(input_value(inputs, 0));
@@ -750,7 +755,8 @@ Value Tracer::activation(const Node &node, const Inputs &inputs, const networks:
     };
     if (!(out.pads == Pads{})) throw Refusal("is applied to what a Pad made larger");
     if (read_before_ || std::ranges::any_of(out.channels.data, taken) || !has_whole_layers(out)) {
-        if (out.channels.dims.size() != 2) throw Refusal("is applied to a tensor of rank " + std::to_string(out.rank()));
+        if (out.channels.dims.size() != 2)
+            throw Refusal("is applied to a tensor of rank " + std::to_string(out.rank()));
         networks::Layer layer{.kind = networks::LayerKind::kActivation};
         layer.in = {read(out)};
         layer.out_channels = layer.in_channels();
@@ -820,8 +826,7 @@ networks::Resize read_resize(const Node &node, bool upsample) {
     } else if (mode != "nearest") {
         throw Refusal("has mode " + message::shortened(mode) + ", expected nearest or linear");
     }
-    const std::string coordinates =
-        node.text("coordinate_transformation_mode", upsample ? "asymmetric" : "half_pixel");
+    const std::string coordinates = node.text("coordinate_transformation_mode", upsample ? "asymmetric" : "half_pixel");
     if (coordinates == "asymmetric") {
         resize.coordinates = Resize::Coordinates::kAsymmetric;
     } else if (coordinates == "align_corners") {
@@ -866,8 +871,7 @@ Value Tracer::resize(const Node &node, const Inputs &inputs) {
         }
         layer.out = size_of({sizes[2], sizes[3]});
     } else {
-        const std::vector<float> factors =
-            node.has("scales") ? node.reals("scales") : floats_of(inputs, scales).data;
+        const std::vector<float> factors = node.has("scales") ? node.reals("scales") : floats_of(inputs, scales).data;
         if (factors.size() != 4 || factors[0] != 1 || factors[1] != 1) {
             throw Refusal("scales " + std::to_string(factors.size()) + " axes, expected rows and columns alone");
         }
@@ -899,6 +903,68 @@ Value Tracer::softmax(const Node &node, const Inputs &inputs) {
 }
 
 // NOLINTBEGIN(readability-convert-member-functions-to-static): rows of a table of members.
+
+/// Whether it can be no less than zero.
+bool Tracer::non_negative(const TracedChannel &channel) const {
+    if (channel.of.layer == networks::kImage) return false;
+    if (activations_[channel.applied / kActivated].non_negative()) return true;
+    return channel.applied < kActivated && non_negative(channel.of);
+}
+
+/// The same of a layer's output as layers read it.
+bool Tracer::non_negative(const networks::Channel &channel) const {
+    if (channel.layer == networks::kImage) return false;
+    const networks::Layer &layer = trace_.graph.layers[channel.layer];
+    switch (layer.kind) {
+    case networks::LayerKind::kMaxPool:
+    case networks::LayerKind::kAveragePool:
+    case networks::LayerKind::kGlobalPool:
+    case networks::LayerKind::kResize:
+        return non_negative(layer.in[0].channels[channel.index]);
+    case networks::LayerKind::kSoftmax:
+        return true;
+    default:
+        return layer.activation.non_negative();
+    }
+}
+
+/// Activations are computed in floats, as they were before they were quantised. Where zero is the least value that
+/// there is, quantisers leave out the ReLU before.
+Value Tracer::quantise(const Node &node, const Inputs &inputs) {
+    const Activations &in = activations_of(inputs, 0);
+    bool from_zero = true;
+    if (node.has_input(2)) {
+        const auto zero = initializers_.find(node.input(2));
+        const bool bytes = zero != initializers_.end() && zero->second->data_type() == onnx::TensorProto::UINT8;
+        from_zero = bytes && std::ranges::all_of(integers_of(inputs, 2).data, [](int64_t point) { return point == 0; });
+    }
+    const auto is_non_negative = [this](const TracedChannel &channel) { return non_negative(channel); };
+    if (!from_zero || std::ranges::all_of(in.channels.data, is_non_negative)) return in;
+    return activation(node, inputs, networks::kRelu);
+}
+
+/// Weights become (x - zero point) * scale, of the whole tensor or of each place along an axis.
+Value Tracer::dequantise(const Node &node, const Inputs &inputs) {
+    if (std::holds_alternative<Activations>(input_value(inputs, 0))) return activations_of(inputs, 0);
+    const Array<int64_t> &in = integers_of(inputs, 0);
+    const std::vector<float> &scale = floats_of(inputs, 1).data;
+    std::vector<int64_t> zero(scale.size(), 0);
+    if (inputs.size() > 2 && inputs[2] != nullptr) zero = integers_of(inputs, 2).data;
+    const size_t axis = scale.size() == 1 ? 0 : axis_of(node.integer("axis", 1), in.dims.size());
+    const auto extent = scale.size() == 1 ? int64_t{1} : in.dims[axis];
+    if (zero.size() != scale.size() || static_cast<int64_t>(scale.size()) != extent) {
+        throw Refusal("has " + std::to_string(scale.size()) + " scales and " + std::to_string(zero.size()) +
+                      " zero points for shape " + message::shape_text(in.dims));
+    }
+    const auto each = scale.size() == 1 ? static_cast<int64_t>(in.data.size())
+                                        : detail::product(std::span(in.dims).subspan(axis + 1));
+    Array<float> out{in.dims, {}};
+    for (size_t i = 0; i < in.data.size(); ++i) {
+        const size_t at = each > 0 ? i / static_cast<size_t>(each) % scale.size() : 0;
+        out.data.push_back(static_cast<float>(in.data[i] - zero[at]) * scale[at]);
+    }
+    return out;
+}
 
 Value Tracer::cast(const Node &node, const Inputs &inputs) {
     const auto to = static_cast<int>(node.integer("to", onnx::TensorProto::UNDEFINED));

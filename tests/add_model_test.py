@@ -57,7 +57,11 @@ class AddModelTest(unittest.TestCase):
         self.fails("NAME pets NETWORK shufflenet_v2 UNITS 1 2 CHANNELS 24 48", "channels", "found 2")
         self.fails("NAME pets NETWORK shufflenet_v2 UNITS 1 CHANNELS 24 49", "channels: expected even numbers")
         self.fails(f"{good} PRECISION int4", "--precision", "found 'int4'")
-        self.fails(f"{good} EMBED", "EMBED needs WEIGHTS")
+        self.fails(f"{good} EMBED", "EMBED needs WEIGHTS or ONNX")
+        self.fails("NAME pets ONNX absent.onnx", "ONNX", "absent.onnx: no such file")
+        self.fails(f"{good} ONNX empty.onnx", "--network: expected none with --onnx", "found shufflenet_v2_x0_5",
+                   files={"empty.onnx": ""})
+        self.fails("NAME pets ONNX empty.onnx", "--onnx", "empty.onnx", files={"empty.onnx": ""})
         self.fails(f"{good} WIDTH 64", "unknown arguments", "WIDTH")
 
     def test_systems(self):

@@ -63,7 +63,8 @@ inline std::string kind_of(double value) {
 }
 
 /// What is finite there is finite here, and near; all else is the same infinity, or not a number as well.
-inline void expect_same_kinds(std::span<const float> found, std::span<const double> expected) {
+inline void expect_same_kinds(std::span<const float> found, std::span<const double> expected,
+                              double tolerance = kTolerance) {
     ASSERT_EQ(found.size(), expected.size());
     std::vector<float> finite;
     std::vector<double> reference;
@@ -74,7 +75,7 @@ inline void expect_same_kinds(std::span<const float> found, std::span<const doub
         reference.push_back(expected[i]);
     }
     if (!finite.empty()) {
-        EXPECT_LE(worst_error(finite, reference), kTolerance);
+        EXPECT_LE(worst_error(finite, reference), tolerance);
     }
 }
 
@@ -91,9 +92,9 @@ void expect_spots_show(M &model, const shufflenet_descriptor &d, std::span<const
         ASSERT_EQ(found.size(), outputs.size());
         for (size_t i = 0; i < found.size(); ++i) {
             SCOPED_TRACE("output " + std::to_string(i));
-            expect_same_kinds(found[i], outputs[i].data);
+            expect_same_kinds(found[i], outputs[i].data, tolerance_of(d));
         }
-        expect_same_kinds(first_output_of(model, spoilt, 1), outputs[0].data);
+        expect_same_kinds(first_output_of(model, spoilt, 1), outputs[0].data, tolerance_of(d));
         // The pool over all pixels brings it to every logit.
         if (std::isnan(spot.value) && d.classes > 0) {
             for (const float logit : found[0]) ASSERT_TRUE(std::isnan(logit));

@@ -752,7 +752,7 @@ BROKEN = {
     "two makers": (lambda graph: graph.add("Relu", [CONV5], ["conv5.0.relu"]), "'conv5.0.relu', which is there already"),
     "training": (to_training, "training mode", "evaluation mode"),
     "domain": (lambda graph: setattr(graph.node(CONV5), "domain", "com.microsoft"), "com.microsoft"),
-    "opset 8": (lambda graph: setattr(graph, "opset", 8), "operator set 8, expected 9 to"),
+    "opset 6": (lambda graph: setattr(graph, "opset", 6), "operator set 6, expected 7 to"),
     "opset 1000": (lambda graph: setattr(graph, "opset", 1000), "operator set 1000"),
     "two inputs": (lambda graph: graph.inputs.append(("more", FLOAT, [1])), "'input' and 'more'"),
     "no input": (lambda graph: graph.inputs.clear(), "no input"),

@@ -68,8 +68,8 @@ void print_json(const Subject &subject) {
         if (const auto ratio = mac_ratio(layer)) row["mac_ratio"] = *ratio;
         layers.push_back(row);
     }
-    for (const auto &[name, tensor] : graph.outputs) {
-        outputs.push_back({{"name", name}, {"shape", shape(tensor.count(), tensor.size)}});
+    for (const networks::Output &output : graph.outputs) {
+        outputs.push_back({{"name", output.name}, {"shape", shape(output.tensor.count(), output.tensor.size)}});
     }
     const networks::Cost cost = total_cost(graph);
     Json total = {{"flops", cost.flops}, {"mac", cost.mac}, {"parameters", cost.parameters}};
