@@ -62,7 +62,8 @@ Folded folded(const FileLayer &file) {
     const size_t each = out.weight.data.size() / channels;
     for (size_t i = 0; i < channels; ++i) {
         const double scale = norm.gamma[i] / std::sqrt(norm.variance[i] + norm.epsilon);
-        out.bias[i] = static_cast<float>((double{out.bias[i]} - norm.mean[i]) * scale + norm.beta[i]);
+        const double bias = out.bias[i];
+        out.bias[i] = static_cast<float>((bias - norm.mean[i]) * scale + norm.beta[i]);
         for (float &value : std::span(out.weight.data).subspan(i * each, each)) {
             value = static_cast<float>(value * scale);
         }

@@ -3,6 +3,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <type_traits>
 
 namespace shufflenet::imports {
@@ -52,39 +53,46 @@ bool ends_with(const Dims &dims, const Dims &tail, size_t count) {
     return tensor_bytes(front, 1) == static_cast<int64_t>(count);
 }
 
+/// How many axes of channels stand before the pixels of a tensor that has others behind them. Throws Refusal where rows
+/// do not come before columns, or channels in another order.
+size_t axes_before_pixels(const Activations &in) {
+    const size_t axes = in.channels.dims.size(), pixels = in.pixel_axes();
+    const auto first = std::ranges::find_if(in.order, [axes](size_t axis) { return axis >= axes; });
+    const auto front = static_cast<size_t>(first - in.order.begin());
+    std::vector<size_t> expected(in.order.size());
+    for (size_t i = 0; i < expected.size(); ++i) {
+        expected[i] = i < front ? i : i < front + pixels ? axes + i - front : i - pixels;
+    }
+    if (in.order != expected) throw Refusal("reshapes axes whose order is not known");
+    return front;
+}
+
+/// The same channels with axes `dims`, of which the pixels are `count` from `at` on; nothing: they do not fit.
+std::optional<Activations> with_pixels_at(const Activations &in, const Dims &dims, Plane plane, size_t at,
+                                          size_t count) {
+    Activations out = in;
+    out.plane = plane;
+    out.channels.dims.assign(dims.begin(), dims.begin() + static_cast<ptrdiff_t>(at));
+    out.channels.dims.insert(out.channels.dims.end(), dims.begin() + static_cast<ptrdiff_t>(at + count), dims.end());
+    if (detail::product(out.channels.dims) != static_cast<int64_t>(in.channels.data.size())) return {};
+    out.order.resize(dims.size());
+    for (size_t i = 0; i < dims.size(); ++i) {
+        out.order[i] = i < at ? i : i < at + count ? out.channels.dims.size() + i - at : i - count;
+    }
+    return out;
+}
+
 /// [front channels..., pixels..., back channels...], as tensors with channels last are, to another such shape.
 Value reshaped_last(const Activations &in, const Dims &dims) {
-    const size_t axes = in.channels.dims.size();
-    const auto front = static_cast<size_t>(std::ranges::find_if(in.order, [&](size_t axis) { return axis >= axes; }) -
-                                           in.order.begin());
-    Dims pixels;
-    for (size_t i = 0; i < in.pixel_axes(); ++i) {
-        if (in.order[front + i] != axes + i) throw Refusal("takes columns before rows");
-        pixels.push_back(in.dims()[front + i]);
-    }
-    for (size_t i = 0; i < axes; ++i) {
-        if (in.order[i < front ? i : i + pixels.size()] != i) throw Refusal("has axes in an order that is not known");
-    }
-    const int64_t before = detail::product(std::span(in.channels.dims).first(front));
+    const int64_t before = detail::product(std::span(in.channels.dims).first(axes_before_pixels(in)));
     const int64_t height = in.size.height, width = in.size.width;
     const std::pair<Plane, Dims> ways[] = {{Plane::kHeightWidth, {height, width}}, {Plane::kFlat, {height * width}}};
-    for (const auto &[plane, tail] : ways) {
-        for (size_t at = 0; at + tail.size() <= dims.size(); ++at) {
+    for (const auto &[plane, pixels] : ways) {
+        for (size_t at = 0; at + pixels.size() <= dims.size(); ++at) {
             const std::span all(dims);
-            const bool same = std::ranges::equal(all.subspan(at, tail.size()), tail);
+            const bool same = std::ranges::equal(all.subspan(at, pixels.size()), pixels);
             if (!same || detail::product(all.first(at)) != before) continue;
-            Activations out = in;
-            out.plane = plane;
-            out.channels.dims.assign(dims.begin(), dims.begin() + static_cast<ptrdiff_t>(at));
-            out.channels.dims.insert(out.channels.dims.end(), dims.begin() + static_cast<ptrdiff_t>(at + tail.size()),
-                                     dims.end());
-            if (detail::product(out.channels.dims) != static_cast<int64_t>(in.channels.data.size())) continue;
-            out.order.resize(dims.size());
-            for (size_t i = 0; i < dims.size(); ++i) {
-                const bool pixel = at <= i && i < at + tail.size();
-                out.order[i] = pixel ? out.channels.dims.size() + i - at : i < at ? i : i - tail.size();
-            }
-            return out;
+            if (auto out = with_pixels_at(in, dims, plane, at, pixels.size())) return *std::move(out);
         }
     }
     throw Refusal("shape " + message::shape_text(in.dims()) + " to " + message::shape_text(dims) +
@@ -184,12 +192,11 @@ std::vector<Value> unsqueeze(const Node &node, int64_t, const Inputs &inputs) {
     return {reshaped(input_value(inputs, 0), to)};
 }
 
-/// Channels are moved, and pixels noted where they are. Channel axes keep their order among themselves where it is
-/// clear that pixels come back behind them.
+/// Channels are moved; where pixels are among them is noted.
 Value transposed_activations(const Activations &in, const std::vector<size_t> &axes) {
     Activations out = in;
     const size_t channel_axes = in.channels.dims.size();
-    std::vector<size_t> order, own, moved;
+    std::vector<size_t> order, own;
     for (const size_t axis : axes) order.push_back(in.own_axis(axis));
     // The channels' array in the order in which its axes come.
     for (const size_t axis : order) {
