@@ -85,6 +85,9 @@ std::string difference(const Layer &found, const Dims &pads, const Layer &expect
     if (pads != pads_of(expected)) {
         return "has pads " + message::shape_text(pads) + ", expected " + message::shape_text(pads_of(expected));
     }
+    if (const Size size = window_size(window, found.in.front().size); found.out != size) {
+        return "has an output of " + size_text(found.out) + ", expected " + size_text(size) + " (ceil_mode)";
+    }
     if (found.groups == expected.groups) return {};
     return "has " + std::to_string(found.groups) + " groups, expected " + std::to_string(expected.groups);
 }

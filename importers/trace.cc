@@ -187,7 +187,7 @@ class Tracer {
 
     Value conv(const Node &node, const Inputs &inputs);
     Value max_pool(const Node &node, const Inputs &inputs);
-    Value global_pool(const Node &node, const Activations &in, Plane plane);
+    Activations global_pool(const Node &node, const Activations &in, Plane plane);
     Value average_pool(const Node &node, const Inputs &inputs);
     Value global_average_pool(const Node &node, const Inputs &inputs);
     Value reduce_mean(const Node &node, const Inputs &inputs);
@@ -591,7 +591,7 @@ Value Tracer::max_pool(const Node &node, const Inputs &inputs) {
                      Plane::kHeightWidth);
 }
 
-Value Tracer::global_pool(const Node &node, const Activations &in, Plane plane) {
+Activations Tracer::global_pool(const Node &node, const Activations &in, Plane plane) {
     networks::Layer layer{.kind = networks::LayerKind::kGlobalPool};
     layer.out = {1, 1};
     layer.in = {read(in)};
@@ -626,15 +626,20 @@ Value Tracer::average_pool(const Node &node, const Inputs &inputs) {
 Value Tracer::reduce_mean(const Node &node, const Inputs &inputs) {
     const Activations &in = activations_of(inputs, 0);
     Dims axes = inputs.size() > 1 ? integers_of(inputs, 1).data : node.integers("axes", {});
-    for (int64_t &axis : axes) axis = static_cast<int64_t>(axis_of(axis, in.dims().size()));
-    std::sort(axes.begin(), axes.end());
-    Dims pixels;
+    for (int64_t &axis : axes) axis = static_cast<int64_t>(axis_of(axis, in.rank()));
+    std::ranges::sort(axes);
+    Dims own, pixels;
+    for (const int64_t axis : axes) own.push_back(static_cast<int64_t>(in.own_axis(static_cast<size_t>(axis))));
+    std::ranges::sort(own);
     for (size_t i = in.channels.dims.size(); i < in.dims().size(); ++i) pixels.push_back(static_cast<int64_t>(i));
-    if (pixels.empty() || axes != pixels || in.channels.dims.size() != 2) {
+    if (pixels.empty() || own != pixels || in.channels.dims.size() != 2 || !(in.pads == Pads{})) {
         throw Refusal("takes the mean of axes " + message::shape_text(axes) + " of shape " +
                       message::shape_text(in.dims()) + ", expected all pixels of [N, C, H, W]");
     }
-    return global_pool(node, in, node.integer("keepdims", 1) != 0 ? in.plane : Plane::kNone);
+    const bool kept = node.integer("keepdims", 1) != 0;
+    Activations out = global_pool(node, in, kept ? in.plane : Plane::kNone);
+    if (kept) out.order = in.order;
+    return out;
 }
 
 /// `weight`: (out, in)
@@ -737,7 +742,7 @@ Value Tracer::add(const Node &node, const Inputs &inputs) {
     if (in.plane == Plane::kHeightWidth) expected.insert(expected.end(), {1, 1});
     Dims found = bias.dims;
     while (found.size() > expected.size() && found.front() == 1) found.erase(found.begin());
-    if (found != expected || in.plane == Plane::kFlat || !trace_.layers[layer].bias.empty()) {
+    if (found != expected || in.plane == Plane::kFlat || !in.order.empty() || !trace_.layers[layer].bias.empty()) {
         throw Refusal("adds shape " + message::shape_text(bias.dims) + " to " + node_of(layer) +
                       ", expected one bias of shape " + message::shape_text(expected));
     }

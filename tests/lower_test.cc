@@ -254,6 +254,13 @@ const Lowered kLowered[] = {
          File::set(f.node("Resize", {"c", "", "", "s"}, "y"), "mode", "linear");
      },
      "pointwise 4x8x8, resize 4x4x16"},
+    {"mean_of_pixels_in_front",
+     [](File &f) {
+         f.stem();
+         File::set(f.node("Transpose", {"c"}, "t"), "perm", {0, 2, 3, 1});
+         File::set(f.node("ReduceMean", {"t"}, "y"), "axes", {1, 2});
+     },
+     "pointwise 4x8x8, global_pool 4x1x1"},
     {"softmax_of_channels_in_front",
      [](File &f) {
          f.stem();
@@ -340,6 +347,22 @@ const Refused kRefused[] = {
          f.node("Softmax", {"c"}, "y");
      },
      "node 'the_y' (Softmax): is over axis 3 of shape [1, 4, 8, 8], expected channels"},
+    {"mean_of_channels",
+     [](File &f) {
+         f.stem();
+         File::set(f.node("Transpose", {"c"}, "t"), "perm", {0, 2, 3, 1});
+         File::set(f.node("ReduceMean", {"t"}, "y"), "axes", {2, 3});
+     },
+     "node 'the_y' (ReduceMean): takes the mean of axes [2, 3] of shape [1, 8, 8, 4], expected all pixels of [N, C, H, "
+     "W]"},
+    {"bias_of_rows",
+     [](File &f) {
+         f.stem(8);
+         File::set(f.node("Transpose", {"c"}, "t"), "perm", {0, 2, 3, 1});
+         f.weight("b", {8, 1, 1});
+         f.node("Add", {"t", "b"}, "y");
+     },
+     "node 'the_y' (Add): adds shape [8, 1, 1] to node 'the_c' (Conv), expected one bias of shape [8, 1, 1]"},
     {"pad_of_channels",
      [](File &f) {
          f.stem();
