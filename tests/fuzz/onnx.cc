@@ -4,6 +4,7 @@
 #include "check.h"
 #include "checkpoint.h"
 #include "importers/graph_weights.h"
+#include "importers/lower.h"
 #include "networks/catalog.h"
 
 using namespace shufflenet;
@@ -24,6 +25,17 @@ void read(std::span<const std::byte> file, const networks::Graph *network) {
     fuzz::require(with_outputs(file, fuzz::kName, onnx, &model).ok(), "and it can be run elsewhere");
 }
 
+/// Operator by operator.
+void import(std::span<const std::byte> file) {
+    ImportedNetwork network;
+    if (!fuzz::accepted(import_onnx(file, fuzz::kName, Size{32, 32}, &network))) return;
+    Safetensors tensors;
+    StateDict dict;
+    fuzz::require(Safetensors::parse(network.safetensors, fuzz::kName, &tensors).ok(), "its weights are a weight file");
+    const GraphWeights weights(network.graph);
+    fuzz::require(check_state_dict(tensors, fuzz::kName, weights.needed(), &dict).ok(), "and the graph's");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -32,5 +44,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const auto file = std::as_bytes(std::span(data, size));
     read(file, &network);
     read(file, nullptr);
+    import(file);
     return 0;
 }
