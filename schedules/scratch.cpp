@@ -28,16 +28,17 @@ int64_t ScratchBytes::greatest(const Expr &size, const std::string &name) const 
     // The loops that it depends on, or that the bounds of such a loop depend on: the innermost first.
     std::vector<Scope> loops;
     Expr open = simplify(size);
-    for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
-        const auto with_value = [&](const Expr &e) { return simplify(substitute(scope->name, scope->value, e)); };
+    for (size_t i = scopes_.size(); i-- > 0;) {
+        const Scope &scope = scopes_[i];
+        const auto with_value = [&](const Expr &e) { return simplify(substitute(scope.name, scope.value, e)); };
         const auto used = [&](const Scope &loop) {
-            return expr_uses_var(loop.min, scope->name) || expr_uses_var(loop.extent, scope->name);
+            return expr_uses_var(loop.min, scope.name) || expr_uses_var(loop.extent, scope.name);
         };
-        if (scope->value.defined()) {
+        if (scope.value.defined()) {
             open = with_value(open);
             for (Scope &loop : loops) loop.min = with_value(loop.min), loop.extent = with_value(loop.extent);
-        } else if (expr_uses_var(open, scope->name) || std::ranges::any_of(loops, used)) {
-            loops.push_back(*scope);
+        } else if (expr_uses_var(open, scope.name) || std::ranges::any_of(loops, used)) {
+            loops.push_back(scope);
         }
     }
     std::map<std::string, Expr> known;

@@ -753,40 +753,44 @@ double most_of(const Folded &folded, int channel, int count) {
     return most;
 }
 
-/// The recipe, read aloud.
+/// Which weight of an output channel stands in a row: its number in the file.
+int weight_in_row(const shufflenet_layer &layer, const shufflenet_pack &at, int channel, int row) {
+    const int taps = layer.kernel_height * layer.kernel_width, in = layer.in_channels;
+    const int per_group = at.order != nullptr ? layer.out_channels * in / at.order_count : layer.out_channels;
+    const int i = at.taps_last != 0 ? row / taps : row % in, tap = at.taps_last != 0 ? row % taps : row / in;
+    const int summand = at.order != nullptr ? at.order[channel / per_group * in + i] : i;
+    return (channel * in + summand) * taps + tap;
+}
+
+/// A layer's recipe, read aloud.
+void pack_naively(const shufflenet_layer &layer, const shufflenet_pack &at, const Folded &folded, float *blob) {
+    for (int c = 0; c < layer.out_channels; ++c) {
+        const int number = at.lane_of != nullptr ? at.lane_of[c] : c, lane = number % at.lanes;
+        float *const group = blob + static_cast<ptrdiff_t>(number / at.lanes) * at.stride;
+        auto *const weights = reinterpret_cast<std::byte *>(group + at.weights);
+        group[at.bias + lane] = static_cast<float>(folded.bias[c]);
+        const auto factor = static_cast<float>(most_of(folded, c, at.rows) / 32767);
+        if (at.element == SHUFFLENET_S16) group[at.bias + at.lanes + lane] = factor;
+        for (int row = 0; row < at.rows; ++row) {
+            const auto weight = static_cast<float>(folded.weights[weight_in_row(layer, at, c, row)]);
+            const int rows = round_up(at.rows, at.interleave), first = row / at.interleave * at.interleave;
+            const int element =
+                (lane / at.panel * rows + first) * at.panel + lane % at.panel * at.interleave + row % at.interleave;
+            if (at.element == SHUFFLENET_S16) {
+                const auto integer = static_cast<int16_t>(std::lround(double{weight} / factor));
+                std::memcpy(weights + 2 * element, &integer, sizeof integer);
+            } else {
+                std::memcpy(weights + 4 * element, &weight, sizeof weight);
+            }
+        }
+    }
+}
+
 std::vector<float> packed_naively(std::span<const shufflenet_layer> layers, std::span<const shufflenet_pack> recipe,
                                   const std::vector<NamedValues> &dict, size_t size) {
     std::vector<float> packed(size);
     for (size_t l = 0; l < layers.size(); ++l) {
-        const shufflenet_layer &layer = layers[l];
-        const shufflenet_pack &at = recipe[l];
-        const Folded folded = fold(dict, layer);
-        const int taps = layer.kernel_height * layer.kernel_width, in = layer.in_channels;
-        const int per_group = at.order != nullptr ? layer.out_channels * in / at.order_count : layer.out_channels;
-        for (int c = 0; c < layer.out_channels; ++c) {
-            const int number = at.lane_of != nullptr ? at.lane_of[c] : c;
-            const int64_t group = at.blob + static_cast<int64_t>(number / at.lanes) * at.stride;
-            const int lane = number % at.lanes;
-            packed[group + at.bias + lane] = static_cast<float>(folded.bias[c]);
-            for (int row = 0; row < at.rows; ++row) {
-                const int i = at.taps_last != 0 ? row / taps : row % in;
-                const int tap = at.taps_last != 0 ? row % taps : row / in;
-                const int summand = at.order != nullptr ? at.order[c / per_group * in + i] : i;
-                const auto weight = static_cast<float>(folded.weights[(c * in + summand) * taps + tap]);
-                const int rows = round_up(at.rows, at.interleave), first = row / at.interleave * at.interleave;
-                const int element =
-                    (lane / at.panel * rows + first) * at.panel + lane % at.panel * at.interleave + row % at.interleave;
-                std::byte *const weights = std::as_writable_bytes(std::span(packed)).data() + 4 * (group + at.weights);
-                if (at.element == SHUFFLENET_S16) {
-                    const float factor = packed[group + at.bias + at.lanes + lane] =
-                        most_of(folded, c, in * taps) / 32767;
-                    const auto integer = static_cast<int16_t>(std::lround(double{weight} / factor));
-                    std::memcpy(weights + 2 * element, &integer, sizeof integer);
-                } else {
-                    std::memcpy(weights + 4 * element, &weight, sizeof weight);
-                }
-            }
-        }
+        pack_naively(layers[l], recipe[l], fold(dict, layers[l]), packed.data() + recipe[l].blob);
     }
     return packed;
 }
