@@ -100,7 +100,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 echo "$compiler $budget"
-printf '{"threads": [1], "objects": [{"symbol": "kernel", "bytes": 4}]}\\nxxxx' | sh -c "$runner $trial"
+printf '{"threads": [1], "symbol": "kernel", "objects": [{"bytes": 4}]}\\nxxxx' | sh -c "$runner $trial"
 """
 
     def tune(self, folder, runner):
