@@ -130,18 +130,16 @@ ImportedNetwork lower(const onnx::GraphProto &file, Trace trace, const std::stri
 }  // namespace
 
 Status import_onnx(std::span<const std::byte> file, const std::string &name, std::optional<Size> size,
-                   ImportedNetwork *out) try {
-    if (Status status = check_kind(file, name, kOnnxFile); !status.ok()) return status;
-    const onnx::ModelProto model = parse_model(file);
-    Trace trace;
-    trace_graph(model.graph(), operator_set(model), size.value_or(kAnySize), &trace);
-    check_size(trace, size);
-    *out = lower(model.graph(), std::move(trace), name);
-    return {};
-} catch (const Refusal &refusal) {
-    return message::bad_input(name, refusal.what());
-} catch (...) {
-    return message::from_exception(name);
+                   ImportedNetwork *out) {
+    return read_status(name, [&]() -> Status {
+        if (Status status = check_kind(file, name, kOnnxFile); !status.ok()) return status;
+        const onnx::ModelProto model = parse_model(file);
+        Trace trace;
+        trace_graph(model.graph(), operator_set(model), size.value_or(kAnySize), &trace);
+        check_size(trace, size);
+        *out = lower(model.graph(), std::move(trace), name);
+        return {};
+    });
 }
 
 }  // namespace shufflenet

@@ -164,18 +164,16 @@ bool has_megvii_names(const Safetensors &file) {
 }
 
 Status read_megvii(const Safetensors &file, const std::string &file_name, const networks::Graph *network,
-                   std::vector<std::byte> *out) try {
-    const networks::Graph of = network != nullptr ? *network : network_of(file);
-    try {
-        *out = converted(file, of);
-    } catch (const Refusal &refusal) {
-        throw Refusal("not Megvii's weights of " + of.name + ": " + refusal.what());
-    }
-    return {};
-} catch (const Refusal &refusal) {
-    return message::bad_input(file_name, refusal.what());
-} catch (...) {
-    return message::from_exception(file_name);
+                   std::vector<std::byte> *out) {
+    return read_status(file_name, [&]() -> Status {
+        const networks::Graph of = network != nullptr ? *network : network_of(file);
+        try {
+            *out = converted(file, of);
+        } catch (const Refusal &refusal) {
+            throw Refusal("not Megvii's weights of " + of.name + ": " + refusal.what());
+        }
+        return {};
+    });
 }
 
 networks::Graph in_megvii_order(networks::Graph network) {

@@ -100,7 +100,7 @@ Value reshaped_last(const Activations &in, const Dims &dims) {
 }
 
 Value reshaped_activations(const Activations &in, const Dims &dims) {
-    if (!(in.pads == Pads{})) throw Refusal("takes an image apart that a Pad made larger");
+    if (in.pads.any()) throw Refusal("takes an image apart that a Pad made larger");
     if (!in.order.empty()) return reshaped_last(in, dims);
     const int64_t height = in.size.height, width = in.size.width;
     const size_t count = in.channels.data.size();

@@ -177,24 +177,20 @@ FloatModel float_model(onnx::ModelProto model, const OnnxNetwork &onnx) {
 }  // namespace
 
 Status read_onnx(std::span<const std::byte> file, const std::string &name, const networks::Graph *network, Size assumed,
-                 OnnxNetwork *out) try {
-    if (Status status = check_kind(file, name, kOnnxFile); !status.ok()) return status;
-    *out = read_model(parse_model(file), network, assumed);
-    return {};
-} catch (const Refusal &refusal) {
-    return message::bad_input(name, refusal.what());
-} catch (...) {
-    return message::from_exception(name);
+                 OnnxNetwork *out) {
+    return read_status(name, [&]() -> Status {
+        if (Status status = check_kind(file, name, kOnnxFile); !status.ok()) return status;
+        *out = read_model(parse_model(file), network, assumed);
+        return {};
+    });
 }
 
 Status with_outputs(std::span<const std::byte> file, const std::string &name, const OnnxNetwork &onnx,
-                    FloatModel *out) try {
-    *out = float_model(parse_model(file), onnx);
-    return {};
-} catch (const Refusal &refusal) {
-    return message::bad_input(name, refusal.what());
-} catch (...) {
-    return message::from_exception(name);
+                    FloatModel *out) {
+    return read_status(name, [&]() -> Status {
+        *out = float_model(parse_model(file), onnx);
+        return {};
+    });
 }
 
 }  // namespace shufflenet

@@ -177,7 +177,7 @@ class Tracer {
     void note_read(const TracedChannel &channel);
     networks::Tensor read(const Activations &in);
     const std::string &node_of(int layer) const { return trace_.layers[layer].name; }
-    Activations add_layer(networks::Layer layer, FileLayer file, int64_t batch, Plane plane);
+    Activations add_layer(networks::Layer layer, FileLayer file, const Activations &in);
     int whole_layer(const Activations &in) const;
     Value attached(const Activations &in, int layer, int what);
     bool has_whole_layers(const Activations &in) const;
@@ -187,7 +187,7 @@ class Tracer {
 
     Value conv(const Node &node, const Inputs &inputs);
     Value max_pool(const Node &node, const Inputs &inputs);
-    Activations global_pool(const Node &node, const Activations &in, Plane plane);
+    Activations global_pool(const Node &node, const Activations &in);
     Value average_pool(const Node &node, const Inputs &inputs);
     Value global_average_pool(const Node &node, const Inputs &inputs);
     Value reduce_mean(const Node &node, const Inputs &inputs);
@@ -374,7 +374,7 @@ void Tracer::add_output(const std::string &name) {
 networks::Output Tracer::output_shape(const Activations &value) {
     networks::Output out;
     const Dims dims = value.dims();
-    if (dims.size() < 2 || !(value.pads == Pads{})) return out;
+    if (dims.size() < 2 || value.pads.any()) return out;
     const size_t channels = value.channels.dims.size();
     if (!value.order.empty()) {
         // The images, pixels in their order, then channels.
@@ -502,9 +502,10 @@ networks::Tensor Tracer::read(const Activations &in) {
     return tensor;
 }
 
-/// The layer's output, of which nothing is known but who made it.
-Activations Tracer::add_layer(networks::Layer layer, FileLayer file, int64_t batch, Plane plane) {
-    Activations out{{{batch, layer.out_channels}, {}}, plane, layer.out};
+/// The layer's output, whose axes are its input's, and of which nothing else is known but who made it.
+Activations Tracer::add_layer(networks::Layer layer, FileLayer file, const Activations &in) {
+    const int64_t batch = in.channels.dims[0];
+    Activations out{{{batch, layer.out_channels}, {}}, in.plane, layer.out, in.order};
     if (element_count(out.channels.dims) > budget_) throw Refusal("makes more than a network of this kind would");
     const auto index = static_cast<int>(trace_.layers.size());
     for (int n = 0; n < batch; ++n) {
@@ -571,7 +572,7 @@ Value Tracer::conv(const Node &node, const Inputs &inputs) {
     layer.window = padded.window;
     layer.groups = static_cast<int>(groups);
     layer.in = {read(in)};
-    return add_layer(std::move(layer), std::move(file), in.channels.dims[0], Plane::kHeightWidth);
+    return add_layer(std::move(layer), std::move(file), in);
 }
 
 Value Tracer::max_pool(const Node &node, const Inputs &inputs) {
@@ -583,31 +584,30 @@ Value Tracer::max_pool(const Node &node, const Inputs &inputs) {
     layer.window = padded.window;
     layer.in = {read(in)};
     const auto negative = [this](const networks::Channel &channel) { return !non_negative(channel); };
-    if (!(in.pads == Pads{}) && std::ranges::any_of(layer.in[0].channels, negative)) {
+    if (in.pads.any() && std::ranges::any_of(layer.in[0].channels, negative)) {
         throw Refusal("takes the maximum with zeros that a Pad put around its input");
     }
     layer.out_channels = layer.in_channels();
-    return add_layer(std::move(layer), {.name = node.text(), .pads = padded.pads}, in.channels.dims[0],
-                     Plane::kHeightWidth);
+    return add_layer(std::move(layer), {.name = node.text(), .pads = padded.pads}, in);
 }
 
-Activations Tracer::global_pool(const Node &node, const Activations &in, Plane plane) {
+Activations Tracer::global_pool(const Node &node, const Activations &in) {
     networks::Layer layer{.kind = networks::LayerKind::kGlobalPool};
     layer.out = {1, 1};
     layer.in = {read(in)};
     layer.out_channels = layer.in_channels();
-    return add_layer(std::move(layer), {.name = node.text()}, in.channels.dims[0], plane);
+    return add_layer(std::move(layer), {.name = node.text()}, in);
 }
 
 Value Tracer::global_average_pool(const Node &node, const Inputs &inputs) {
-    return global_pool(node, image_of(inputs), Plane::kHeightWidth);
+    return global_pool(node, image_of(inputs));
 }
 
 Value Tracer::average_pool(const Node &node, const Inputs &inputs) {
     const Activations &in = image_of(inputs);
     const PaddedWindow padded = read_window(node, {}, in.pads);
     const bool pads = std::ranges::any_of(padded.pads, [](int64_t pad) { return pad != 0; });
-    if (!pads && padded.window.kernel == in.size) return global_pool(node, in, Plane::kHeightWidth);
+    if (!pads && padded.window.kernel == in.size) return global_pool(node, in);
     networks::Layer layer{.kind = networks::LayerKind::kAveragePool};
     const bool up = node.integer("ceil_mode", 0) != 0;
     layer.out = window_output(in.size, padded, up);
@@ -615,12 +615,11 @@ Value Tracer::average_pool(const Node &node, const Inputs &inputs) {
     layer.window = padded.window;
     const bool own = node.integers("pads", {0, 0, 0, 0}) != Dims{0, 0, 0, 0};
     const bool counted = node.integer("count_include_pad", 0) != 0;
-    if (own && !counted && !(in.pads == Pads{})) throw Refusal("counts a Pad's zeros, and not its own");
+    if (own && !counted && in.pads.any()) throw Refusal("counts a Pad's zeros, and not its own");
     layer.counts_padding = !own || counted;
     layer.in = {read(in)};
     layer.out_channels = layer.in_channels();
-    return add_layer(std::move(layer), {.name = node.text(), .pads = padded.pads}, in.channels.dims[0],
-                     Plane::kHeightWidth);
+    return add_layer(std::move(layer), {.name = node.text(), .pads = padded.pads}, in);
 }
 
 Value Tracer::reduce_mean(const Node &node, const Inputs &inputs) {
@@ -632,13 +631,15 @@ Value Tracer::reduce_mean(const Node &node, const Inputs &inputs) {
     for (const int64_t axis : axes) own.push_back(static_cast<int64_t>(in.own_axis(static_cast<size_t>(axis))));
     std::ranges::sort(own);
     for (size_t i = in.channels.dims.size(); i < in.dims().size(); ++i) pixels.push_back(static_cast<int64_t>(i));
-    if (pixels.empty() || own != pixels || in.channels.dims.size() != 2 || !(in.pads == Pads{})) {
+    if (pixels.empty() || own != pixels || in.channels.dims.size() != 2 || in.pads.any()) {
         throw Refusal("takes the mean of axes " + message::shape_text(axes) + " of shape " +
                       message::shape_text(in.dims()) + ", expected all pixels of [N, C, H, W]");
     }
-    const bool kept = node.integer("keepdims", 1) != 0;
-    Activations out = global_pool(node, in, kept ? in.plane : Plane::kNone);
-    if (kept) out.order = in.order;
+    Activations out = global_pool(node, in);
+    if (node.integer("keepdims", 1) == 0) {
+        out.plane = Plane::kNone;
+        out.order.clear();
+    }
     return out;
 }
 
@@ -656,8 +657,7 @@ Value Tracer::fully_connected(const Node &node, const Activations &in, std::shar
     layer.out = {1, 1};
     layer.out_channels = static_cast<int>(weight->dims[0]);
     layer.in = {read(in)};
-    return add_layer(std::move(layer), {.name = node.text(), .weight = std::move(weight)}, in.channels.dims[0],
-                     Plane::kNone);
+    return add_layer(std::move(layer), {.name = node.text(), .weight = std::move(weight)}, in);
 }
 
 Value Tracer::matmul(const Node &node, const Inputs &inputs) {
@@ -714,7 +714,7 @@ Value Tracer::batch_normalization(const Node &node, const Inputs &inputs) {
 Value Tracer::sum(const Node &node, const Inputs &inputs) {
     const Activations &a = activations_of(inputs, 0), &b = activations_of(inputs, 1);
     const bool same = a.channels.dims == b.channels.dims && a.plane == b.plane && a.size == b.size &&
-                      a.order == b.order && a.pads == Pads{} && b.pads == Pads{};
+                      a.order == b.order && !a.pads.any() && !b.pads.any();
     if (!same || a.channels.dims.size() != 2) {
         throw Refusal("adds shapes " + message::shape_text(a.dims()) + " and " + message::shape_text(b.dims()));
     }
@@ -722,9 +722,7 @@ Value Tracer::sum(const Node &node, const Inputs &inputs) {
     layer.in = {read(a), read(b)};
     layer.out_channels = layer.in_channels();
     layer.out = a.size;
-    Activations out = add_layer(std::move(layer), {.name = node.text()}, a.channels.dims[0], a.plane);
-    out.order = a.order;
-    return out;
+    return add_layer(std::move(layer), {.name = node.text()}, a);
 }
 
 /// A bias by a node of its own, or two tensors.
@@ -758,7 +756,7 @@ Value Tracer::activation(const Node &node, const Inputs &inputs, const networks:
         return channel.of.layer == networks::kImage || channel.applied >= kActivated ||
                outputs_[channel.of.layer].is_read;
     };
-    if (!(out.pads == Pads{})) throw Refusal("is applied to what a Pad made larger");
+    if (out.pads.any()) throw Refusal("is applied to what a Pad made larger");
     if (read_before_ || std::ranges::any_of(out.channels.data, taken) || !has_whole_layers(out)) {
         if (out.channels.dims.size() != 2)
             throw Refusal("is applied to a tensor of rank " + std::to_string(out.rank()));
@@ -767,11 +765,10 @@ Value Tracer::activation(const Node &node, const Inputs &inputs, const networks:
         layer.out_channels = layer.in_channels();
         layer.out = out.size;
         layer.activation = activation;
-        Activations made = add_layer(std::move(layer), {.name = node.text()}, out.channels.dims[0], out.plane);
+        Activations made = add_layer(std::move(layer), {.name = node.text()}, out);
         // What it does is its own, and not to be applied again.
         outputs_.back().is_read = false;
         for (TracedChannel &channel : made.channels.data) channel.applied = kActivated * number_of(activation);
-        made.order = out.order;
         return made;
     }
     for (TracedChannel &channel : out.channels.data) channel.applied += kActivated * number_of(activation);
@@ -882,10 +879,10 @@ Value Tracer::resize(const Node &node, const Inputs &inputs) {
         }
         layer.out = {scaled_side(in.size.height, factors[2]), scaled_side(in.size.width, factors[3])};
     }
-    if (!(in.pads == Pads{})) throw Refusal("resizes what a Pad made larger");
+    if (in.pads.any()) throw Refusal("resizes what a Pad made larger");
     layer.in = {read(in)};
     layer.out_channels = layer.in_channels();
-    return add_layer(std::move(layer), {.name = node.text()}, in.channels.dims[0], Plane::kHeightWidth);
+    return add_layer(std::move(layer), {.name = node.text()}, in);
 }
 
 /// Over channels. Until operator set 12 it is over all axes from one on.
@@ -894,7 +891,7 @@ Value Tracer::softmax(const Node &node, const Inputs &inputs) {
     const Activations &in = activations_of(inputs, 0);
     const size_t axis = axis_of(node.integer("axis", opset_ < kOneAxisSince ? 1 : -1), in.rank());
     const bool one = opset_ >= kOneAxisSince || axis + 1 == in.rank() || in.size.pixels() == 1;
-    if (!one || in.own_axis(axis) != 1 || in.channels.dims.size() != 2 || !(in.pads == Pads{})) {
+    if (!one || in.own_axis(axis) != 1 || in.channels.dims.size() != 2 || in.pads.any()) {
         throw Refusal("is over axis " + std::to_string(axis) + " of shape " + message::shape_text(in.dims()) +
                       ", expected channels");
     }
@@ -902,9 +899,7 @@ Value Tracer::softmax(const Node &node, const Inputs &inputs) {
     layer.in = {read(in)};
     layer.out_channels = layer.in_channels();
     layer.out = in.size;
-    Activations out = add_layer(std::move(layer), {.name = node.text()}, in.channels.dims[0], in.plane);
-    out.order = in.order;
-    return out;
+    return add_layer(std::move(layer), {.name = node.text()}, in);
 }
 
 // NOLINTBEGIN(readability-convert-member-functions-to-static): rows of a table of members.

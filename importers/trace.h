@@ -19,8 +19,8 @@
 namespace shufflenet::imports {
 
 /// What has been applied to a channel since its layer's sum of products: a set of bits, and above them the number of an
-/// activation, of which a ReLU is the first.
-enum Applied { kBias = 1, kNorm = 2, kActivated = 4, kRelu = kActivated };
+/// activation.
+enum Applied { kBias = 1, kNorm = 2, kActivated = 4 };
 
 /// A channel of one image of the batch.
 struct TracedChannel {
@@ -37,6 +37,7 @@ enum class Plane { kNone, kFlat, kHeightWidth };
 struct Pads {
     int top = 0, left = 0, bottom = 0, right = 0;
     bool operator==(const Pads &) const = default;
+    bool any() const { return *this != Pads{}; }
 };
 
 struct Activations {
