@@ -314,7 +314,7 @@ void add_target_options(CLI::App &app, Typed &typed, Options &options) {
     app.add_option("--processor", typed.processor, "x86_64 or aarch64; default: this program's")->type_name("P");
     app.add_option("--precision", typed.precision, "f32")->type_name("P");
     app.add_option("--classifier-bits", typed.classifier_bits,
-                   "Of the last linear layer's weights: 32 (the default), or 16, which are read in half of the time")
+                   "Of the last linear layer's weights: 32 (the default), or 16, half as much to read")
         ->type_name("N");
     app.add_option(
            "--tuned", options.tuned,
