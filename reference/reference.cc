@@ -90,21 +90,6 @@ Tensor add(const Layer &layer, Tensor a, const Tensor &b) {
     return a;
 }
 
-/// Pixels of a side that an output pixel is made of, and how much the second one counts.
-struct Neighbours {
-    int first, second;
-    double share;
-};
-
-Neighbours neighbours(const networks::Resize &resize, int in, int out, int x) {
-    const networks::ResizePosition at = networks::resize_position(resize, in, out);
-    const double position = double(at.scale * x + at.offset) / at.divisor;
-    const int below = static_cast<int>(std::floor(position));
-    const auto inside = [in](int pixel) { return std::clamp(pixel, 0, in - 1); };
-    if (resize.mode == networks::Resize::Mode::kNearest) return {inside(below), inside(below), 0};
-    return {inside(below), inside(below + 1), position - below};
-}
-
 Tensor resize(const Layer &layer, const Tensor &in) {
     Tensor out = empty_output(layer);
     for (int c = 0; c < out.channels; ++c) {
@@ -193,6 +178,15 @@ std::vector<Tensor> values_of(const networks::Graph &graph, std::span<const Laye
 }
 
 }  // namespace
+
+Neighbours neighbours(const networks::Resize &resize, int in, int out, int x) {
+    const networks::ResizePosition at = networks::resize_position(resize, in, out);
+    const double position = double(at.scale * x + at.offset) / at.divisor;
+    const int below = static_cast<int>(std::floor(position));
+    const auto inside = [in](int pixel) { return std::clamp(pixel, 0, in - 1); };
+    if (resize.mode == networks::Resize::Mode::kNearest) return {inside(below), inside(below), 0};
+    return {inside(below), inside(below + 1), position - below};
+}
 
 double activate(double value, const networks::Activation &activation) {
     using Kind = networks::Activation::Kind;

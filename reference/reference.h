@@ -36,6 +36,13 @@ struct LayerWeights {
 /// Of NaN, NaN.
 double activate(double value, const networks::Activation &activation);
 
+/// Pixels of a side that a resized image's pixel is made of, and how much the second one counts.
+struct Neighbours {
+    int first, second;
+    double share;
+};
+Neighbours neighbours(const networks::Resize &resize, int in, int out, int x);
+
 /// What each layer computes of an image, `chw`; `layers`: one element a layer of the graph.
 std::vector<Tensor> run_layers(const networks::Graph &graph, std::span<const LayerWeights> layers,
                                std::span<const float> chw);

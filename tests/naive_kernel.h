@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "networks/kernel.h"
+#include "reference/reference.h"
 #include "runtime/src/element.h"
 
 namespace shufflenet::naive {
@@ -300,22 +301,12 @@ class Operands {
         return out;
     }
     Lanes resized() const {
-        struct Side {
-            int first, second;
-            double share;
-        };
-        const auto side = [this](int from, int to, int x) -> Side {
-            const networks::ResizePosition at = networks::resize_position(k_.resize, from, to);
-            const double position = double(at.scale * x + at.offset) / at.divisor;
-            const int below = static_cast<int>(std::floor(position));
-            const bool nearest = k_.resize.mode == networks::Resize::Mode::kNearest;
-            return {std::clamp(below, 0, from - 1), std::clamp(below + 1, 0, from - 1), nearest ? 0 : position - below};
-        };
+        using reference::neighbours;
         const Lanes in = planes(k_.in_planes);
         Lanes out(in.lanes, k_.out);
         for (int p = 0; p < k_.out.pixels(); ++p) {
-            const Side y = side(k_.in.height, k_.out.height, p / k_.out.width);
-            const Side x = side(k_.in.width, k_.out.width, p % k_.out.width);
+            const auto y = neighbours(k_.resize, k_.in.height, k_.out.height, p / k_.out.width);
+            const auto x = neighbours(k_.resize, k_.in.width, k_.out.width, p % k_.out.width);
             for (int lane = 0; lane < in.lanes; ++lane) {
                 const auto at = [&](int row, int column) { return in.at(lane, row * k_.in.width + column).value; };
                 const auto mixed = [](double a, double b, double share) {

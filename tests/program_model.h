@@ -289,21 +289,11 @@ class ProgramModel {
 
     /// A lane in the size of the output.
     static std::vector<double> resized(const Kernel &k, const std::vector<double> &in) {
-        struct Side {
-            int first, second;
-            double share;
-        };
-        const auto side = [&](int from, int to, int x) -> Side {
-            const networks::ResizePosition at = networks::resize_position(k.resize, from, to);
-            const double position = double(at.scale * x + at.offset) / at.divisor, below = std::floor(position);
-            const bool nearest = k.resize.mode == networks::Resize::Mode::kNearest;
-            const auto pixel = [from](double i) { return static_cast<int>(std::min(std::max(i, 0.0), from - 1.0)); };
-            return {pixel(below), pixel(below + 1), nearest ? 0 : position - below};
-        };
+        using reference::neighbours;
         std::vector<double> out;
         for (int p = 0; p < k.out.pixels(); ++p) {
-            const Side y = side(k.in.height, k.out.height, p / k.out.width);
-            const Side x = side(k.in.width, k.out.width, p % k.out.width);
+            const auto y = neighbours(k.resize, k.in.height, k.out.height, p / k.out.width);
+            const auto x = neighbours(k.resize, k.in.width, k.out.width, p % k.out.width);
             const auto row = [&](int at) {
                 const double *const pixels = &in[size_t(at) * k.in.width];
                 return pixels[x.first] * (1 - x.share) + pixels[x.second] * x.share;
